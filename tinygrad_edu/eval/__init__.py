@@ -1,0 +1,1 @@
+"""Measures that ask what a trained model has learnt."""
