@@ -1,0 +1,96 @@
+"""Lesson 0.0 · From C to Python
+
+Needs nothing. Used by foreign.
+
+Idea      A C compiler turns native/*.c into a shared library. cffi writes the piece between it
+          and Python: an extension module that takes Python objects apart, lets go of Python's
+          lock (the GIL), calls the C function, and returns. Each library is built twice from
+          one text, for float32 and for float64.
+Math      stamp = SHA-256 of (name, bytes) of build.py and every .c and .h                    (1)
+          The stamp is compiled in. When the library is loaded, `foreign` computes (1) again
+          from the files that it finds: another value means that the build is stale.
+Shapes    native/*.c + kernels.h -> tinygrad_edu/_native_float32 and tinygrad_edu/_native_float64
+Pitfalls  -ffast-math links code that makes the whole process flush denormals to zero, NumPy
+          included. Three of its parts are safe here, and they are the ones that matter:
+          -fno-math-errno       sqrt may be one instruction, it need not set errno
+          -fno-trapping-math    both sides of ?: may be computed, so it can be vectorised
+          -ffp-contract=fast    a*b + c may be one instruction, rounded once
+          -march=native is not among the flags: the same build can be met by an older CPU (a
+          shared folder, a container, a wheel), and dies there with "illegal instruction".
+Cost      Seconds, once. At run time the border costs less than half a microsecond a call.
+Try       build it    CC=clang pip install -e . : the same library from another compiler
+          break it    add a space to native/pointwise.c, then import: what are you told?
+          measure it  time python native/build.py : what cffi writes, without compiling it
+See       https://cffi.readthedocs.io/en/stable/cdef.html · GCC manual, "Options That Control
+          Optimization" · https://gcc.gnu.org/bugzilla/show_bug.cgi?id=55522 (flushed denormals)
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+
+# A relative path, because setuptools wants its sources so; `foreign` runs this file by its path.
+FOLDER = Path(__file__).parent
+
+FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+FLAGS_MSVC = ["/O2"]
+
+
+def sources(*patterns):
+    """The files of this folder that match one of the patterns, in an order that never changes."""
+    return sorted(path for pattern in patterns for path in FOLDER.glob(pattern))
+
+
+def stamp():
+    """Equation (1): 64 hexadecimal digits that stand for all sources and flags."""
+    digest = hashlib.sha256()
+    for path in sources("build.py", "*.c", "*.h"):
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def prototypes():
+    """What Python may call: kernels.h without the lines that are for the compiler alone."""
+    lines = (FOLDER / "kernels.h").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("#"))
+
+
+def describe(real, dtype):
+    """The extension module `tinygrad_edu._native_<dtype>`, where `real` is that C type."""
+    from cffi import FFI  # needed to build, not to load: `foreign` gets by without it
+
+    builder = FFI()
+    builder.cdef(f"typedef {real} real;")
+    builder.cdef(prototypes())
+    builder.cdef("const char *build_stamp(void);")
+    windows = sys.platform == "win32"
+    builder.set_source(
+        f"tinygrad_edu._native_{dtype}",
+        '#include "kernels.h"\n'
+        f'static const char *build_stamp(void) {{ return "{stamp()}"; }}\n',
+        sources=[path.as_posix() for path in sources("*.c")],
+        depends=[path.as_posix() for path in sources("build.py", "*.h")],
+        include_dirs=[FOLDER.as_posix()],
+        define_macros=[("REAL_IS_FLOAT", None)] if real == "float" else [],
+        extra_compile_args=FLAGS_MSVC if windows else FLAGS,
+        libraries=[] if windows else ["m"],
+        optional=True,  # no compiler, no C: the install goes on, and NumPy and Numba serve
+    )
+    return builder
+
+
+def float32():
+    """Called by setup.py, through its `cffi_modules`."""
+    return describe("float", "float32")
+
+
+def float64():
+    """Called by setup.py, through its `cffi_modules`."""
+    return describe("double", "float64")
+
+
+if __name__ == "__main__":
+    for build in (float32, float64):
+        build().emit_c_code(f"{build.__name__}.c")
