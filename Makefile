@@ -1,0 +1,43 @@
+# Wraps the plain lines of README.md for those who have make. Everything happens in .venv, which is
+# made when it is missing and brought up to date when what is to be installed has changed.
+#
+#   make train    train a GPT on the source of Python's standard library
+#   make test     run the whole test suite
+#   make install  only make .venv and install
+#   make clean    remove everything that was built; runs/ stays
+#
+# Another Python: make train PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+SOURCES := pyproject.toml setup.py $(wildcard native/* cuda/*)
+
+.PHONY: train test install clean
+
+train: $(VENV)/installed
+	$(BIN)/python scripts/train_gpt.py
+
+test: $(VENV)/installed-for-tests
+	$(BIN)/python -m pytest
+
+install: $(VENV)/installed
+
+$(VENV)/installed: $(SOURCES)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
+	"error: Python 3.10 or newer is needed, name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e ".[pictures]"
+	@touch $@
+
+$(VENV)/installed-for-tests: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e ".[pictures,dev,cross]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info tinygrad_edu/_native_*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
