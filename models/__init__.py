@@ -1,1 +1,1 @@
-"""Model architectures, each on a few screens: a model takes the library, never the other way round."""
+"""Architectures, each on a few screens: a model imports the library, never the reverse."""
