@@ -27,7 +27,7 @@ Cost      About a microsecond for a call with three arrays, 0.3 of it for each p
           x.ctypes.data alone takes as long as that call: python -m tinygrad_edu.foreign
 Try       build it    write strided_ptr(x), which also takes rows with gaps between them and returns
                       the pointer and the gap. Which kernels could then do without a copy?
-          break it    let `out` return ptr(array) at once. Which test in tests/test_foreign.py fails?
+          break it    let `out` return ptr(array). Which test in tests/test_foreign.py fails?
           measure it  python -m tinygrad_edu.foreign
 See       https://cffi.readthedocs.io/en/stable/ref.html (from_buffer) · System V ABI, "ELF header"
 """
