@@ -261,7 +261,7 @@ def header_bytes(tensors, kinds, order, metadata):
     """Length and JSON, padded with spaces so that the data begins at a multiple of 8."""
     for key, value in metadata.items():
         if not is_text(key) or not is_text(value):
-            raise TypeError(f"metadata {key!r}: keys and values have to be text, not {value!r}")
+            raise TypeError(f"metadata {short(key)}: keys and values have to be text")
     header = {"__metadata__": dict(metadata)} if metadata else {}
     position = 0
     for name in order:
