@@ -1,0 +1,101 @@
+"""What the tests of every op share: finite differences for each body, and each body against the reference.
+
+A test file of an op declares its kernels' calls once, as CASES, and gets both kinds of test from it:
+
+    CASES = {gelu_forward: [lambda random, real: (random.out(5, 7), random.array(5, 7)), ...], ...}
+
+    @pytest.mark.parametrize("kernel, case, body, real", body_cases(CASES))
+    def test_bodies_agree_with_the_reference(kernel, case, body, real):
+        check_body(kernel, case, body, real)
+
+    @pytest.mark.parametrize("body", bodies(CASES))
+    def test_gelu_gradient(body):
+        check_gradient(gelu, (3, 5), body=body)
+
+tests/test_complete.py fails when a registered kernel has no CASES.
+"""
+
+import numpy as np
+import pytest
+
+from tinygrad_edu import kernel as kernel_module
+from tinygrad_edu.gradcheck import gradcheck
+from tinygrad_edu.kernel import backends, mismatch, poison
+
+REALS = (np.float32, np.float64)
+
+
+class Draw:
+    """Random arguments of one type for a kernel call, the same ones for every body."""
+
+    def __init__(self, real, seed=0):
+        self.real = real
+        self.generator = np.random.default_rng(seed)
+
+    def array(self, *shape, scale=1.0, offset=0.0):
+        """Normal numbers."""
+        return (self.generator.standard_normal(shape) * scale + offset).astype(self.real)
+
+    def positive(self, *shape):
+        """Numbers in [0.5, 2)."""
+        return self.generator.uniform(0.5, 2, shape).astype(self.real)
+
+    def integers(self, low, high, *shape, dtype=np.int64):
+        """Integers in [low, high)."""
+        return self.generator.integers(low, high, shape).astype(dtype)
+
+    def out(self, *shape, dtype=None):
+        """A place for an output."""
+        return np.empty(shape, dtype or self.real)
+
+
+def body_cases(cases):
+    """Parameters (kernel, case, body, real) for every body but the reference, with readable ids."""
+    return [pytest.param(kernel, case, body, real, id=f"{kernel.name}-{i}-{body}-{np.dtype(real)}")
+            for kernel, calls in cases.items() for i, case in enumerate(calls)
+            for body in kernel.bodies if body != "numpy" for real in REALS]
+
+
+def bodies(cases):
+    """Names of all bodies that the kernels of CASES have."""
+    return sorted({name for kernel in cases for name in kernel.bodies})
+
+
+def need(body):
+    """Skip the test where a backend is not available on this machine (no compiler, no Numba)."""
+    if body not in backends or not backends[body].available():
+        pytest.skip(f"no {body} here")
+
+
+def check_body(kernel, case, body, real, digits=None):
+    """One body against the reference on one call; outputs are poisoned, inputs must stay as they are."""
+    need(body)
+    args = case(Draw(real))
+    chosen = kernel.bodies[body]
+    if chosen.when and not chosen.when(*args):
+        pytest.skip(f"the {body} body does not serve this call")
+    expected, got = ([a.copy() if isinstance(a, np.ndarray) else a for a in args] for _ in range(2))
+    for i in set(kernel.outputs) - set(kernel.inout):
+        poison(expected[i])
+        poison(got[i])
+    kernel.bodies["numpy"].run(*expected)
+    chosen.run(*got)
+    for i, (name, before) in enumerate(zip(kernel.parameters, args, strict=True)):
+        if i in kernel.outputs:
+            error = mismatch(got[i], expected[i], digits)
+            assert not error, f"{kernel.name}, body {body}, output {name}: {error}"
+        elif isinstance(before, np.ndarray):
+            assert np.array_equal(got[i], before, equal_nan=before.dtype.kind == "f"), f"{body} wrote into {name}"
+
+
+def check_gradient(f, *inputs, body=None, seed=0, **options):
+    """Finite differences against the gradient of f, computed by one body: relative error ≤ 1e-6.
+
+    inputs: float64 arrays, or shapes for normal numbers.
+    """
+    if body:
+        need(body)
+    generator = np.random.default_rng(seed)
+    arrays = [generator.standard_normal(i) if isinstance(i, tuple) else i for i in inputs]
+    with kernel_module.settings(forced=body or "", check=True):
+        gradcheck(f, *arrays, **options)

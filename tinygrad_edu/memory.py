@@ -1,0 +1,179 @@
+"""Lesson 1.1 · Memory: where arrays come from
+
+Needs nothing. Used by kernel, tensor, every op.
+
+Idea      Every array of this library is made here, so that counting bytes, choosing the device and
+          noticing overwritten data have one place. Two things about memory decide how fast and how
+          safe a training step is. First, a page of memory that the operating system has just handed
+          out costs a page fault when it is first touched, and the C library likes to hand large
+          blocks back and ask for them again, every step. Second, an array that a later backward pass
+          still needs must not be overwritten in between: each piece of storage has a version number,
+          and whoever writes in place raises it.
+Math      version(a) = how often wrote(b) was called for any array b on the storage of a           (1)
+          live bytes = Σ bytes of the arrays made and not yet freed     peak = max over time       (2)
+Shapes    Any. `like` is an array of the device where the new one is to live (NumPy, or CuPy by NEP 35).
+Pitfalls  A pool of reusable buffers looks tempting and is a trap: NumPy collapses chains of views
+          (the base of a view of a view is the owner), so a pool cannot tell when the last view is gone
+          and hands out memory that is still in use.
+          Only writes that go through the library raise a version. A raw `t.data[0] = 1` does not; it is
+          noticed under TG_CHECK, which compares checksums instead.
+Cost      np.empty of a large array is nearly free, its first touch is not: one fault per 4 KiB page.
+          With the two thresholds below, freed blocks stay with the process. The effect on your machine:
+          python -m tinygrad_edu.memory
+Try       build it    write a `live_bytes()` that lists the ten largest live arrays and where they were made.
+          break it    return 0 from `version`. Which test of tests/test_tensor.py notices?
+          measure it  python -m tinygrad_edu.memory, then again with the call of keep_freed_memory removed.
+See       mallopt(3) of the Linux manual: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD · NumPy NEP 35 (like=)
+"""
+
+import ctypes
+import sys
+import weakref
+
+import numpy as np
+
+M_TRIM_THRESHOLD = -1                              # names and values from glibc's malloc.h
+M_MMAP_THRESHOLD = -3
+ONE_GIBIBYTE = 1 << 30
+
+
+def keep_freed_memory():
+    """Ask glibc to keep freed blocks for the next step; elsewhere do nothing. Returns whether it took."""
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)          # musl has none
+    return bool(mallopt and mallopt(M_MMAP_THRESHOLD, ONE_GIBIBYTE)
+                and mallopt(M_TRIM_THRESHOLD, ONE_GIBIBYTE))
+
+
+# ---- making arrays ---------------------------------------------------------------------------------
+
+def empty(shape, dtype, like=None):
+    """An array of undefined content on the device of `like` (default: the CPU)."""
+    return _counted(np.empty(shape, dtype) if like is None else np.empty(shape, dtype, like=like))
+
+
+def zeros(shape, dtype, like=None):
+    """An array of zeros on the device of `like` (default: the CPU)."""
+    return _counted(np.zeros(shape, dtype) if like is None else np.zeros(shape, dtype, like=like))
+
+
+def empty_like(array, shape=None, dtype=None):
+    """An array of undefined content, contiguous, on the device of `array`; its shape and type by default."""
+    return empty(array.shape if shape is None else shape, dtype or array.dtype, _device(array))
+
+
+def zeros_like(array, shape=None, dtype=None):
+    """An array of zeros, contiguous, on the device of `array`; its shape and type by default."""
+    return zeros(array.shape if shape is None else shape, dtype or array.dtype, _device(array))
+
+
+def contiguous(array):
+    """The array itself where its elements lie in row order without gaps, else a copy that does."""
+    if array.flags.c_contiguous:
+        return array
+    copy = empty_like(array)
+    copy[...] = array
+    return copy
+
+
+def _device(array):
+    return None if type(array) is np.ndarray else array
+
+
+# ---- versions: has somebody written into it since? --------------------------------------------------
+
+_versions = {}                                     # id of the owning array -> [weak reference, count]
+
+
+def _owner(array):
+    while getattr(array, "base", None) is not None and hasattr(array.base, "dtype"):
+        array = array.base
+    return array
+
+
+def version(array):
+    """How often the storage under this array (a view shares it) was written in place by the library: (1)."""
+    if not _versions:
+        return 0
+    entry = _versions.get(id(_owner(array)))
+    return entry[1] if entry else 0
+
+
+def wrote(array):
+    """Say that the storage under this array was written in place."""
+    owner = _owner(array)
+    key = id(owner)
+    if key not in _versions:                       # the entry leaves with the array: an id is used again
+        _versions[key] = [weakref.ref(owner, lambda _: _versions.pop(key, None)), 0]
+    _versions[key][1] += 1
+
+
+# ---- counting ---------------------------------------------------------------------------------------
+
+class Meter:
+    """Counts live and peak bytes of the arrays made here while the `with` block runs: (2)."""
+
+    def __init__(self):
+        self.live = 0
+        self.peak = 0
+
+    def __enter__(self):
+        _meters.append(self)
+        return self
+
+    def __exit__(self, *_):
+        _meters.remove(self)
+
+    def add(self, array):
+        """Count one array until it is freed."""
+        size = array.nbytes
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(array, self._free, size).atexit = False
+
+    def _free(self, size):
+        self.live -= size
+
+
+_meters = []                                       # empty in normal use: then counting costs nothing
+
+
+def _counted(array):
+    for meter in _meters:
+        meter.add(array)
+    return array
+
+
+def peak_resident_bytes():
+    """The most physical memory this process has held so far, or None where the system does not tell."""
+    try:
+        import resource                            # not on Windows
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _measure(rounds=20, arrays=40, megabytes=4):
+    from time import perf_counter
+
+    times = []
+    for _ in range(rounds):
+        start = perf_counter()
+        kept = [empty(megabytes << 18, np.float32) for _ in range(arrays)]
+        for array in kept:
+            array.fill(1)
+        del kept, array
+        times.append(perf_counter() - start)
+    return sorted(times)[rounds // 2]
+
+
+if __name__ == "__main__":
+    before = _measure()
+    taken = keep_freed_memory()
+    after = _measure()
+    print("filling 40 live arrays of 4 MB, then freeing them; medians of 20 rounds")
+    print(f"before_ms={before * 1e3:.1f} after_ms={after * 1e3:.1f} taken={taken}")
+else:
+    keep_freed_memory()

@@ -1,0 +1,244 @@
+"""Lesson 2.5 · LayerNorm and RMSNorm, alone and fused with the residual
+
+Needs kernel, loops, memory, tensor. Used by layers.
+
+Idea      Deep networks train when the numbers that flow through them keep their size. LayerNorm gives every row
+          mean 0 and variance 1, RMSNorm only divides by the root mean square; a learned scale (and offset)
+          then says what size is wanted. In a transformer each norm follows a residual sum, so one pass over
+          memory does both: add_layernorm returns the sum, which is the new residual, and its norm.
+Math      s = x + r                                                   (0, in the fused forms)
+          μ = mean(s)   σ² = mean((s − μ)²)   ρ = 1/√(σ² + ε)   x̂ = (s − μ)·ρ   y = w·x̂ + b          (1)
+          g = w·dy      ds = ρ·(g − mean(g) − x̂·mean(g·x̂))   dw = Σ dy·x̂   db = Σ dy                 (2)
+          RMS:  ρ = 1/√(mean(s²) + ε)   x̂ = s·ρ   y = w·x̂                                           (3)
+                ds = ρ·(g − x̂·mean(g·x̂))   dw = Σ dy·x̂                                              (4)
+          means run over a row, the sums Σ over all rows
+Shapes    x, r, s, y (N, C) · w, b (C,) · saved: mean, rstd (N,), called μ and ρ above
+Pitfalls  mean(x²) − mean(x)² cancels when |μ| ≫ σ: at μ = 10⁴, σ = 1 float32 keeps no digit. Two passes over a
+          row that is in the cache anyway cost nothing.
+          ε belongs under the root, inside the variance: outside it changes every published model's output.
+          dw and db are sums over rows, so threads need an array each, added up at the end.
+Cost      Reads s once from memory (a row stays in the cache for the second pass), writes y: bandwidth-bound. The
+          reference makes six passes. Fused with the residual it saves writing and reading the sum again.
+Try       build it    write the body yourself: @layernorm_forward.body("mine"), then
+                      TG_BACKEND=mine pytest tests/ops/test_norm.py
+          break it    use mean(x²) − mean(x)². Which test notices, and at what offset?
+          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: its GB/s, beside the others'
+See       Ba, Kiros, Hinton 2016, eq. 3-4 · Zhang, Sennrich 2019, eq. 4
+"""
+
+import numpy as np
+
+from ..kernel import Kernel
+from ..loops import helper
+from ..memory import contiguous, empty_like
+from ..tensor import method, record, record_all
+
+
+def _rows(v):
+    return v[:, None]
+
+
+# ---- LayerNorm ---------------------------------------------------------------------------------------
+
+@Kernel(outputs=3)
+def layernorm_forward(y, mean, rstd, x, w, b, eps):
+    mean[...] = x.mean(axis=1)
+    rstd[...] = 1 / np.sqrt(((x - _rows(mean)) ** 2).mean(axis=1) + eps)
+    y[...] = w * (x - _rows(mean)) * _rows(rstd) + b                                            # (1)
+
+
+@helper
+def normalise_row(y, s, w, b, eps):
+    real = s.dtype.type
+    C = s.size
+    total = real(0)
+    for c in range(C):
+        total += s[c]
+    mu = total / real(C)
+    total = real(0)
+    for c in range(C):
+        total += (s[c] - mu) * (s[c] - mu)
+    rho = real(1) / np.sqrt(total / real(C) + real(eps))
+    for c in range(C):
+        y[c] = w[c] * ((s[c] - mu) * rho) + b[c]                                                # (1)
+    return mu, rho
+
+
+@layernorm_forward.body("numba", rows="y mean rstd x")
+def layernorm_forward_numba(y, mean, rstd, x, w, b, eps):
+    for n in range(len(x)):
+        mean[n], rstd[n] = normalise_row(y[n], x[n], w, b, eps)
+
+
+@Kernel(outputs=3)
+def layernorm_backward(dx, dw, db, dy, x, w, mean, rstd):
+    norm = (x - _rows(mean)) * _rows(rstd)
+    g = w * dy
+    dx[...] = _rows(rstd) * (g - _rows(g.mean(axis=1)) - norm * _rows((g * norm).mean(axis=1)))  # (2)
+    dw[...] = (dy * norm).sum(axis=0)
+    db[...] = dy.sum(axis=0)
+
+
+@helper
+def pull_row(dx, dw, db, dy, s, w, mu, rho):
+    real = s.dtype.type
+    C = s.size
+    sum_g = real(0)
+    sum_gx = real(0)
+    for c in range(C):
+        g = w[c] * dy[c]
+        sum_g += g
+        sum_gx += g * ((s[c] - mu) * rho)
+    sum_g /= real(C)
+    sum_gx /= real(C)
+    for c in range(C):
+        norm = (s[c] - mu) * rho
+        dx[c] = rho * (w[c] * dy[c] - sum_g - norm * sum_gx)                                    # (2)
+        dw[c] += dy[c] * norm
+        db[c] += dy[c]
+
+
+@layernorm_backward.body("numba", rows="dx dy x mean rstd", sums="dw db")
+def layernorm_backward_numba(dx, dw, db, dy, x, w, mean, rstd):
+    dw[:] = 0
+    db[:] = 0
+    for n in range(len(x)):
+        pull_row(dx[n], dw, db, dy[n], x[n], w, mean[n], rstd[n])
+
+
+@Kernel(outputs=4)
+def add_layernorm_forward(s, y, mean, rstd, x, r, w, b, eps):
+    s[...] = x + r                                                                              # (0)
+    layernorm_forward.__wrapped__(y, mean, rstd, s, w, b, eps)
+
+
+@add_layernorm_forward.body("numba", rows="s y mean rstd x r")
+def add_layernorm_forward_numba(s, y, mean, rstd, x, r, w, b, eps):
+    N, C = x.shape
+    for n in range(N):
+        for c in range(C):
+            s[n, c] = x[n, c] + r[n, c]                                                         # (0)
+        mean[n], rstd[n] = normalise_row(y[n], s[n], w, b, eps)
+
+
+@Kernel(outputs=3)
+def add_layernorm_backward(dx, dw, db, dy, ds, s, w, mean, rstd):
+    layernorm_backward.__wrapped__(dx, dw, db, dy, s, w, mean, rstd)
+    dx += ds                                       # the residual's own gradient passes by the norm
+
+
+@add_layernorm_backward.body("numba", rows="dx dy ds s mean rstd", sums="dw db")
+def add_layernorm_backward_numba(dx, dw, db, dy, ds, s, w, mean, rstd):
+    dw[:] = 0
+    db[:] = 0
+    N, C = s.shape
+    for n in range(N):
+        pull_row(dx[n], dw, db, dy[n], s[n], w, mean[n], rstd[n])
+        for c in range(C):
+            dx[n, c] += ds[n, c]
+
+
+@method
+def layernorm(x, w, b, eps=1e-5):
+    """Normalise the last axis to mean 0 and variance 1, then scale and shift. Ba et al. 2016, eq. 3-4.
+
+    x (…, C), w and b (C,) -> (…, C).
+    """
+    rows = contiguous(x.data).reshape(-1, x.shape[-1])          # (N, C)
+    y, mean, rstd = empty_like(rows), *_statistics(rows, 2)
+    layernorm_forward(y, mean, rstd, rows, w.data, b.data, eps)
+
+    def vjp(dy):
+        dx, dw, db = empty_like(rows), empty_like(w.data), empty_like(b.data)
+        layernorm_backward(dx, dw, db, contiguous(dy).reshape(rows.shape), rows, w.data, mean, rstd)
+        return dx.reshape(dy.shape), dw, db
+    return record(y.reshape(x.shape), (x, w, b), vjp)
+
+
+def add_layernorm(x, r, w, b, eps=1e-5):
+    """x + r, and its layernorm, in one pass. x, r (…, C), w and b (C,) -> two tensors (…, C)."""
+    rows, others = (contiguous(t.data).reshape(-1, x.shape[-1]) for t in (x, r))                # (N, C)
+    s, y, mean, rstd = empty_like(rows), empty_like(rows), *_statistics(rows, 2)
+    add_layernorm_forward(s, y, mean, rstd, rows, others, w.data, b.data, eps)
+
+    def vjp(ds, dy):
+        if dy is None:
+            return ds, ds, None, None
+        dx, dw, db = empty_like(s), empty_like(w.data), empty_like(b.data)
+        dy = contiguous(dy).reshape(s.shape)
+        if ds is None:
+            layernorm_backward(dx, dw, db, dy, s, w.data, mean, rstd)
+        else:
+            ds = contiguous(ds).reshape(s.shape)
+            add_layernorm_backward(dx, dw, db, dy, ds, s, w.data, mean, rstd)
+        dx = dx.reshape(x.shape)
+        return dx, dx, dw, db                      # borrowed twice: the engine does not write into it
+    return record_all((s.reshape(x.shape), y.reshape(x.shape)), (x, r, w, b), vjp)
+
+
+def _statistics(rows, count):
+    return [empty_like(rows, shape=rows.shape[:1]) for _ in range(count)]
+
+
+# ---- RMSNorm -----------------------------------------------------------------------------------------
+
+@Kernel(outputs=2)
+def rmsnorm_forward(y, rstd, x, w, eps):
+    rstd[...] = 1 / np.sqrt((x ** 2).mean(axis=1) + eps)
+    y[...] = w * x * _rows(rstd)                                                                # (3)
+
+
+@rmsnorm_forward.body("numba", rows="y rstd x")
+def rmsnorm_forward_numba(y, rstd, x, w, eps):
+    real = x.dtype.type
+    N, C = x.shape
+    for n in range(N):
+        total = real(0)
+        for c in range(C):
+            total += x[n, c] * x[n, c]
+        rho = real(1) / np.sqrt(total / real(C) + real(eps))
+        for c in range(C):
+            y[n, c] = w[c] * (x[n, c] * rho)                                                    # (3)
+        rstd[n] = rho
+
+
+@Kernel(outputs=2)
+def rmsnorm_backward(dx, dw, dy, x, w, rstd):
+    norm = x * _rows(rstd)
+    g = w * dy
+    dx[...] = _rows(rstd) * (g - norm * _rows((g * norm).mean(axis=1)))                         # (4)
+    dw[...] = (dy * norm).sum(axis=0)
+
+
+@rmsnorm_backward.body("numba", rows="dx dy x rstd", sums="dw")
+def rmsnorm_backward_numba(dx, dw, dy, x, w, rstd):
+    real = x.dtype.type
+    N, C = x.shape
+    dw[:] = real(0)
+    for n in range(N):
+        rho = rstd[n]
+        sum_gx = real(0)
+        for c in range(C):
+            sum_gx += w[c] * dy[n, c] * x[n, c]
+        sum_gx *= rho / real(C)
+        for c in range(C):
+            norm = x[n, c] * rho
+            dx[n, c] = rho * (w[c] * dy[n, c] - norm * sum_gx)                                  # (4)
+            dw[c] += dy[n, c] * norm
+
+
+@method
+def rmsnorm(x, w, eps=1e-5):
+    """Divide the last axis by its root mean square, then scale. Zhang, Sennrich 2019, eq. 4.
+
+    x (…, C), w (C,) -> (…, C).
+    """
+    rows = contiguous(x.data).reshape(-1, x.shape[-1])          # (N, C)
+    y, (rstd,) = empty_like(rows), _statistics(rows, 1)
+    rmsnorm_forward(y, rstd, rows, w.data, eps)
+
+    def vjp(dy):
+        dx, dw = empty_like(rows), empty_like(w.data)
+        rmsnorm_backward(dx, dw, contiguous(dy).reshape(rows.shape), rows, w.data, rstd)
+        return dx.reshape(dy.shape), dw
+    return record(y.reshape(x.shape), (x, w), vjp)

@@ -1,0 +1,245 @@
+"""Lesson 1.2 · Threads: one owner of the cores
+
+Needs nothing. Used by kernel, every op.
+
+Idea      Two libraries that each keep a pool of threads fight over the cores: after a matrix product the
+          threads of BLAS go on spinning for a while, in case another product follows, and the loops in
+          between find every core busy. So one party owns the cores: this file. Every loop of the library
+          is serial; an operation on many rows is cut into one piece of rows per thread here, and so is a
+          matrix product, whose pieces call BLAS limited to one thread.
+Math      rows of piece i of p:  ⌊i·N/p⌋ … ⌊(i+1)·N/p⌋                                              (1)
+Shapes    `split(f, args, cut)` cuts the arguments at the positions in `cut` along their first axis.
+Pitfalls  Pieces must not share an output row. A sum over rows (a weight gradient) needs a part per piece
+          and a last addition (`sums` below); floating-point addition is not associative, so the result
+          depends on the number of threads, never on which thread was faster.
+          A forked child has no threads but would wait for them: the pool is made anew after a fork.
+          A process that has no other work wins nothing from two pools and loses when they alternate.
+Cost      Handing a piece over and waiting for it costs tens of µs (two locks), so small arrays stay on
+          the calling thread. Product, then GELU, alternating; our pool against BLAS' own pool:
+          python -m tinygrad_edu.threads
+Try       build it    let the caller take small pieces from a queue until none is left. When does it win?
+          break it    cut a sum over rows without parts. Which test of tests/test_threads.py notices?
+          measure it  python -m tinygrad_edu.threads
+See       OpenBLAS issue 3187 and scikit-learn issue 28883 (alternating pools) · threadpoolctl (same setters)
+"""
+
+import contextlib
+import ctypes
+import functools
+import glob
+import os
+import threading
+
+import numpy as np
+
+GRAIN = 1 << 19                                    # bytes of cut arguments below which one thread does all
+
+
+class Worker(threading.Thread):
+    """One thread that waits for a piece of work, without spinning."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.ready, self.done = threading.Lock(), threading.Lock()
+        self.ready.acquire()
+        self.done.acquire()
+        self.start()
+
+    def give(self, function, args):
+        """Start function(*args) on this thread."""
+        self.work, self.error = (function, args), None
+        self.ready.release()
+
+    def wait(self):
+        """Wait until the work is done; an exception of the work is raised here."""
+        self.done.acquire()
+        if self.error:
+            raise self.error
+
+    def run(self):
+        while True:
+            self.ready.acquire()
+            function, args = self.work
+            try:
+                function(*args)
+            except BaseException as error:         # whatever it was, it belongs to the caller
+                self.error = error
+            self.work = function = args = None     # an idle thread keeps no array alive
+            self.done.release()
+
+
+class Pool:
+    """The calling thread and count − 1 workers; a second caller at the same time works alone."""
+
+    def __init__(self, count):
+        self.count = count
+        self.workers = []
+        self.busy = threading.Lock()
+
+    def run(self, function, pieces):
+        """Call function(*args) for each args of pieces (at most `count` of them), all at once."""
+        if len(pieces) == 1 or not self.busy.acquire(blocking=False):
+            for args in pieces:
+                function(*args)
+            return
+        try:
+            while len(self.workers) < self.count - 1:
+                self.workers.append(Worker())
+            given = list(zip(self.workers, pieces[1:], strict=False))
+            for worker, args in given:
+                worker.give(function, args)
+            try:
+                function(*pieces[0])
+            finally:
+                errors = [error for error in map(_finish, given) if error]
+            if errors:
+                raise errors[0]
+        finally:
+            self.busy.release()
+
+
+def _finish(given):
+    try:
+        given[0].wait()
+    except BaseException as error:
+        return error
+    return None
+
+
+def default_count():
+    """OMP_NUM_THREADS where it is set, as elsewhere in numerical computing, else the usable cores."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+pool = Pool(default_count())
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: pool.__init__(pool.count))
+
+
+def count():
+    """How many threads the library uses."""
+    return pool.count
+
+
+@contextlib.contextmanager
+def limit(threads):
+    """Use this many threads inside the `with` block."""
+    global pool
+    before, pool = pool, Pool(threads)
+    try:
+        yield
+    finally:
+        pool = before
+
+
+def split(function, args, cut, sums=(), grain=GRAIN):
+    """Call function on pieces of rows, one piece a thread.
+
+    cut: positions of the arguments that are cut along axis 0, all of the same length N: (1).
+    sums: positions of outputs that are sums over the rows: each piece fills an array of its own, and
+    those are added up in order at the end. grain: bytes below which the call is not cut.
+    """
+    rows = args[cut[0]].shape[0]
+    pieces = min(pool.count, rows)
+    if pieces < 2 or sum(args[i].nbytes for i in cut) < grain:
+        function(*args)
+        return
+    bounds = [i * rows // pieces for i in range(pieces + 1)]
+    calls = []
+    for low, high in zip(bounds, bounds[1:], strict=False):
+        call = list(args)
+        for i in cut:
+            call[i] = args[i][low:high]
+        for i in sums:
+            call[i] = args[i] if low == 0 else np.empty_like(args[i])
+        calls.append(call)
+    pool.run(function, calls)
+    for call in calls[1:]:
+        for i in sums:
+            args[i][...] += call[i]
+
+
+# ---- BLAS, limited to the calling thread -------------------------------------------------------------
+
+@functools.cache
+def _blas_setters():
+    """(get, set) of the number of BLAS threads in the library NumPy has loaded, or None if unknown."""
+    folder = os.path.dirname(np.__file__)
+    found = glob.glob(os.path.join(folder, os.pardir, "numpy.libs", "*openblas*"))
+    found += glob.glob(os.path.join(folder, ".dylibs", "*openblas*"))
+    if os.path.exists("/proc/self/maps"):
+        with open("/proc/self/maps") as maps:
+            found += sorted({line.split()[-1] for line in maps if "openblas" in line})
+    for path in found:
+        library = ctypes.CDLL(path)
+        for name in ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_",
+                     "scipy_openblas_{}_num_threads", "openblas_{}_num_threads"):
+            if hasattr(library, name.format("set")):
+                return tuple(getattr(library, name.format(verb)) for verb in ("get", "set"))
+    return None
+
+
+@contextlib.contextmanager
+def one_blas_thread():
+    """Limit BLAS to the calling thread inside the block; yields False where this BLAS cannot be told."""
+    setters = _blas_setters()
+    if setters is None:
+        yield False
+        return
+    get, put = setters
+    before = get()
+    if before != 1:
+        put(1)
+    try:
+        yield True
+    finally:
+        if before != 1:
+            put(before)
+
+
+def split_product(product, args, cut, grain=GRAIN):
+    """`split` for a function that calls np.matmul: its pieces use one BLAS thread each.
+
+    Where the number of BLAS threads cannot be set, BLAS gets the whole product and its own pool.
+    """
+    if pool.count == 1:
+        product(*args)
+        return
+    with one_blas_thread() as alone:
+        if alone:
+            split(product, args, cut, grain=grain)
+        else:
+            product(*args)
+
+
+def _measure(blocks=5, rounds=40):
+    from statistics import median
+    from time import perf_counter, sleep
+
+    x = np.random.default_rng(0).standard_normal((2048, 192), np.float32)
+    w = np.random.default_rng(1).standard_normal((768, 192), np.float32)
+    y, z = np.empty((2, 2048, 768), np.float32)
+
+    def product(y, x):
+        np.matmul(x, w.T, out=y)
+
+    def loop(z, y):
+        np.tanh(y, out=z)
+
+    times = {"ours": [], "two_pools": []}
+    for name in [*times] * blocks:                 # in blocks: the threads of BLAS spin on into what follows
+        sleep(0.2)
+        for _ in range(rounds):
+            start = perf_counter()
+            split_product(product, (y, x), (0, 1)) if name == "ours" else product(y, x)
+            split(loop, (z, y), (0, 1))
+            times[name].append(perf_counter() - start)
+    return {name: median(values) * 1e3 for name, values in times.items()}
+
+
+if __name__ == "__main__":
+    took = _measure()
+    print(f"threads={count()} " + " ".join(f"{name}_ms={ms:.2f}" for name, ms in took.items()))
