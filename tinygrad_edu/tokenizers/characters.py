@@ -3,10 +3,10 @@
 Needs memory, unicode. Used by bpe, tokenizer_file.
 
 Idea      A model reads and writes numbers below V. A tokenizer is a numbered list of V strings of
-          bytes and a rule that cuts any text into strings of that list. Decoding needs no rule: look
-          the numbers up and join. The simplest list is every character that occurs in the training
-          text. It is short and needs no training, but a model that spells word by word must spend
-          one step on each letter, and a character that was never seen cannot be written at all.
+          bytes and a rule that cuts any text into strings of that list. Decoding needs no rule:
+          look the numbers up and join. The simplest list is every character that occurs in the
+          training text. It is short and easily made, but a model must then spend one step on each
+          letter, and a character that was never seen cannot be written at all.
 Math      decode(ids) = tokens[id₁] + tokens[id₂] + …      decode(encode(text)) = text          (1)
           bits per byte = nats per token · tokens / (bytes · ln 2): what tokenizers with different
           lists can be compared in                                                              (2)
@@ -67,8 +67,8 @@ class Tokenizer:
     def encode(self, text, allowed_special=()):
         """Ids, (N,) int32, of a str or bytes.
 
-        allowed_special: the names of special tokens that are to be recognised in the text, or "all";
-        the others are read as plain text. ValueError for an unknown name.
+        allowed_special: names of special tokens to recognise in the text, or "all"; the
+        others are read as plain text. ValueError for an unknown name.
         """
         names = self.special if allowed_special == "all" else allowed_special
         ids = [empty(0, np.int32)]
@@ -79,15 +79,15 @@ class Tokenizer:
         return np.concatenate(ids) if len(ids) > 2 else ids[-1]
 
     def _cut(self, text, names):
-        """Yield bytes of plain text, and names of special tokens as str, in the order of the text."""
+        """Yield plain text as bytes and special tokens as str, in the order of the text."""
         for name in names:
             if name not in self.special:
                 known = ", ".join(self.special) or "none"
                 raise ValueError(f"no special token is called {name!r}; there are: {known}")
         # The longest name first: where one name begins another, the longer one is meant.
         longest = sorted((as_bytes(name) for name in names), key=len, reverse=True)
-        parts = re.split(b"(" + b"|".join(map(re.escape, longest)) + b")", text)
-        for place, part in enumerate(parts if longest else [text]):
+        pattern = b"(" + b"|".join(map(re.escape, longest)) + b")"
+        for place, part in enumerate(re.split(pattern, text) if longest else [text]):
             if place % 2:
                 yield part.decode()
             elif part:

@@ -2,12 +2,12 @@
 
 Needs kernel, memory, unicode. Used by bpe.
 
-Idea      Byte-pair encoding joins whatever stands next to each other often. Let loose on raw text it
+Idea      Byte-pair encoding joins whatever is often found side by side. Let loose on raw text it
           learns "dog.", "dog!" and "dog " as three tokens and wastes its vocabulary. So the text is
           cut beforehand, at the borders of words, and pairs are joined inside a piece only. GPT-2
-          wrote its cut as a regular expression; nearly all later models vary it. Counting pieces
-          instead of text also makes training fast: 12 MB of Python source has 2.9 million pieces
-          but only 51,376 different ones (`measure it`).
+          wrote its cut as a regular expression, and many later models vary it. Counting pieces
+          also makes training fast: the standard library of Python 3.11.7, 12.1 MB, has 2,887,181
+          pieces, of which only 51,376 are different (`measure it`).
 Math      The pattern; the first alternative that matches at a position wins:                   (1)
               's|'t|'re|'ve|'m|'ll|'d| ?L+| ?N+| ?[^\\s L N]+|\\s+(?!\\S)|\\s+
           L letter, N number, \\s white space, the classes of `unicode`. As rules about borders,
@@ -26,7 +26,7 @@ Pitfalls  Only lower-case contractions count: I'LL is cut as I ' LL. GPT-4's pat
           Bytes that are not UTF-8 are OTHER, one character each; joining the pieces gives the text
           back whatever it was.
 Cost      One pass over the bytes. Splitting and counting on your machine: `measure it`.
-Try       build it    the pattern of cl100k: at most three digits in a piece, contractions in any case.
+Try       build it    the pattern of cl100k: at most three digits in a piece, 'LL like 'll.
           break it    leave out rule (4). Which tests notice?
           measure it  python -m tinygrad_edu.tokenizers.presplit
 See       Radford et al. 2019, section 2.2 · openai/gpt-2, src/encoder.py (the pattern)
@@ -110,27 +110,32 @@ def pieces(text):
     return [text[low:high] for low, high in zip(cuts, cuts[1:], strict=False)]
 
 
-def _measure():
+def python_library():
+    """The source files of this Python's standard library without its tests: text to measure on."""
     import sysconfig
-    from collections import Counter
     from pathlib import Path
-    from time import perf_counter
 
     skipped = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
-    folder = Path(sysconfig.get_path("stdlib"))
-    files = [path for path in sorted(folder.rglob("*.py")) if not skipped & set(path.parts)]
-    texts = [path.read_bytes() for path in files]
+    files = sorted(Path(sysconfig.get_path("stdlib")).rglob("*.py"))
+    return [path.read_bytes() for path in files if not skipped & set(path.parts)]
+
+
+def _measure():
+    from collections import Counter
+    from time import perf_counter
+
+    texts = python_library()
     presplit(b"compile, then measure")
     start = perf_counter()
     cuts = [presplit(text) for text in texts]
-    split_seconds = perf_counter() - start
-    counts = Counter()
-    for text in texts:
-        counts.update(pieces(text))
-    seconds = perf_counter() - start - split_seconds
+    middle = perf_counter()
+    counts = Counter(piece for text in texts for piece in pieces(text))
+    end = perf_counter()
     size = sum(map(len, texts))
-    print(f"bytes={size} pieces={sum(cut.size - 1 for cut in cuts)} different={len(counts)}")
-    print(f"presplit_mb_per_s={size / split_seconds / 1e6:.0f} split_and_count_s={seconds:.2f}")
+    print(
+        f"bytes={size} pieces={sum(cut.size - 1 for cut in cuts)} different={len(counts)} "
+        f"split_mb_per_s={size / (middle - start) / 1e6:.0f} split_and_count_s={end - middle:.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Needs kernel, memory. Used by presplit.
 
-Idea      A tokenizer cuts text where the kind of character changes: letters, digits, white space and
+Idea      A tokenizer cuts text where the kind of character changes: letters, numbers, white space,
           the rest. For the 128 characters of ASCII that is a matter of four comparisons; for all of
           Unicode it is a table that a committee keeps and extends every year. Text comes as bytes
           (UTF-8, one to four bytes a character), and bytes from real files are not always UTF-8. So
@@ -18,7 +18,8 @@ Math      UTF-8, one code point in 1 to 4 bytes:                                
           class(c) = SPACE if c has the property White_Space, else LETTER if its category begins
           with L, else NUMBER if it begins with N, else OTHER                                  (3)
 Shapes    categories() (1114112,) uint8, an index into NAMES · gpt2_table() (1114112,) uint8
-          text (N,) uint8 → classes (N,) uint8: the class where a character begins, CONTINUES elsewhere
+          text (N,) uint8 → classes (N,) uint8: the class where a character begins,
+          CONTINUES elsewhere
 Pitfalls  The module `unicodedata` has the tables of the Python that runs, not of the tokenizer you
           want to agree with: 3.11 holds Unicode 14, and its categories differ from version 16 in
           10,302 code points, 9,392 of which change their class (3). See `measure it`.
@@ -28,8 +29,8 @@ Cost      One table look-up a byte. The file holds 4,099 runs in 33 kB; unpacked
 Try       build it    a table for the classes of another pattern: upper-case letters on their own.
           break it    accept U+D800 … U+DFFF in the loop below. Which test notices?
           measure it  python -m tinygrad_edu.tokenizers.unicode
-See       The Unicode Standard 16.0, section 3.9, table 3-7 (well-formed UTF-8), section 4.5 (general
-          category); PropList.txt (White_Space) · RFC 3629 · PEP 383 (one escape for each bad byte)
+See       The Unicode Standard 16.0, section 3.9, table 3-7 (well-formed UTF-8), section 4.5
+          (general category); PropList.txt (White_Space) · RFC 3629 · PEP 383 (surrogateescape)
 """
 
 from functools import cache
