@@ -1,0 +1,1 @@
+"""Modules, layers, optimizers and the settings of a run."""
