@@ -7,16 +7,44 @@
 #define TINYGRAD_EDU_REAL_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* R(exp) is expf for float and exp for double. A bare exp(x) would compute in double in both
- * builds, and a bare 0.5 would too: constants that are not whole numbers are written (real)0.5. */
+ * builds, and so would a bare 0.5: a constant that is no whole number is written (real)0.5. */
 #ifdef REAL_IS_FLOAT
 typedef float real;
 #define R(function) function##f
 #else
 typedef double real;
 #define R(function) function
+#endif
+
+/* KERNEL in front of a function: compile it three times, for x86-64 of 2003 (SSE2), 2013 (AVX2)
+ * and 2017 (AVX-512), and choose when the library is loaded. A build can then meet any CPU, which
+ * -march=native forbids. Where the compiler cannot do that, the function is compiled once, for the
+ * oldest CPU. With a*b + c in one rounding (2013 on) the last digit may differ between them. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#if __GNUC__ >= 12 && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define KERNEL __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#endif
+
+/* The GNU C library has exp and its kin for a whole vector of numbers at once (libmvec, which -lm
+ * brings along), within 4 units of the last place. It tells compilers only under -ffast-math or
+ * -fopenmp; these lines tell ours without either. Elsewhere a loop calls exp number by number. */
+#define ALSO_FOR_VECTORS __attribute__((simd("notinbranch")))
+real R(exp)(real) ALSO_FOR_VECTORS;
+real R(log)(real) ALSO_FOR_VECTORS;
+real R(sin)(real) ALSO_FOR_VECTORS;
+real R(cos)(real) ALSO_FOR_VECTORS;
+real R(pow)(real, real) ALSO_FOR_VECTORS;
+#if __GLIBC_PREREQ(2, 35)
+real R(tanh)(real) ALSO_FOR_VECTORS;
+#endif
+#endif
+
+#ifndef KERNEL
+#define KERNEL
 #endif
 
 #endif
