@@ -11,22 +11,26 @@ Math      stamp = SHA-256 of (name, bytes) of build.py and every .c and .h      
           from the files that it finds: another value means that the build is stale.
 Shapes    native/*.c + kernels.h -> tinygrad_edu/_native_float32 and tinygrad_edu/_native_float64
 Pitfalls  -ffast-math links code that makes the whole process flush denormals to zero, NumPy
-          included. Three of its parts are safe here, and they are the ones that matter:
-          -fno-math-errno       sqrt may be one instruction, it need not set errno
-          -fno-trapping-math    both sides of ?: may be computed, so it can be vectorised
+          included, and lets the compiler assume that there is no NaN. Three of its parts do
+          neither, and they are those that loops need:
+          -fno-math-errno       sqrt may be one instruction, since it need not set errno
+          -fno-trapping-math    both sides of ?: may be computed, so the loop can be vectorised
           -ffp-contract=fast    a*b + c may be one instruction, rounded once
-          -march=native is not among the flags: the same build can be met by an older CPU (a
-          shared folder, a container, a wheel), and dies there with "illegal instruction".
-Cost      Seconds, once. At run time the border costs less than half a microsecond a call.
-Try       build it    CC=clang pip install -e . : the same library from another compiler
-          break it    add a space to native/pointwise.c, then import: what are you told?
-          measure it  time python native/build.py : what cffi writes, without compiling it
+          -march=native is not among the flags: a build can meet an older CPU (in a container, on
+          a shared disk, in a wheel) and dies there of an illegal instruction. Instead KERNEL in
+          native/real.h has each function compiled for three CPUs, and the loader chooses.
+          A compiler that fails must not fail the install: `optional` below.
+Cost      Seconds, once. Per call: python -m tinygrad_edu.foreign
+Try       build it    CC=clang pip install -e . : the same libraries from another compiler.
+          break it    add a space to native/pointwise.c. What does python -m tinygrad_edu.foreign say?
+          measure it  python native/build.py: how much C does cffi write around ours?
 See       https://cffi.readthedocs.io/en/stable/cdef.html · GCC manual, "Options That Control
-          Optimization" · https://gcc.gnu.org/bugzilla/show_bug.cgi?id=55522 (flushed denormals)
+          Optimization" · GCC bug 55522 (who flushes denormals) · GNU C library manual, libmvec
 """
 
 import hashlib
 import sys
+import tempfile
 from pathlib import Path
 
 # A relative path, because setuptools wants its sources so; `foreign` runs this file by its path.
@@ -92,5 +96,9 @@ def float64():
 
 
 if __name__ == "__main__":
-    for build in (float32, float64):
-        build().emit_c_code(f"{build.__name__}.c")
+    ours = sum(path.read_text(encoding="utf-8").count("\n") for path in sources("*.[ch]"))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "border.c"
+        float32().emit_c_code(str(path))
+        border = path.read_text(encoding="utf-8").count("\n")
+    print(f"our_lines={ours} border_lines={border}")

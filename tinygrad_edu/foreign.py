@@ -1,6 +1,6 @@
 """Lesson 1.5 · The border to C
 
-Needs kernel. Used by every op.
+Needs kernel. Used by pointwise.
 
 Idea      A C function knows nothing of arrays: it gets an address, believes what the caller says
           about type and length, and reads. Whoever is wrong at this border gets no exception but
