@@ -63,6 +63,7 @@ class TokenizerFileError(ValueError):
 def save_tokenizer(tokenizer, path):
     """Write a BPETokenizer or CharacterTokenizer to `path` as tokenizer.json, in one step."""
     names = {index: name for name, index in tokenizer.special.items()}
+    # A special token is written as its name; the bytes of the others have to become text first.
     bpe = isinstance(tokenizer, BPETokenizer)
     spell = visible if bpe else bytes.decode
     texts = [names.get(index) or spell(token) for index, token in enumerate(tokenizer.tokens)]
@@ -202,9 +203,9 @@ def read_bpe(document, model, texts, special):
     if entry(document, "decoder", dict).get("type") != "ByteLevel":
         raise ValueError("its decoder is not ByteLevel, the one known here")
     # A post-processor of this type moves offsets only; the others add tokens to every text.
-    if document.get("post_processor") is not None:
-        if entry(document, "post_processor", dict).get("type") != "ByteLevel":
-            raise ValueError("it has a post-processor that adds tokens, not supported here")
+    after = document.get("post_processor")
+    if after and entry(document, "post_processor", dict).get("type") != "ByteLevel":
+        raise ValueError("it has a post-processor that adds tokens, not supported here")
     for option in CHANGES_IDS:
         if model.get(option):
             raise ValueError(f"its model sets {option}, which is not supported here")
