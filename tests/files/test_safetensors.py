@@ -148,6 +148,7 @@ DAMAGED = {
     "trailing tab": (b"{}\t", "not a JSON object"),
     "not JSON": (b"{w}", "not valid JSON"),
     "not UTF-8": (b'{"\xff": 1}', "not valid JSON"),
+    "half a pair in UTF-8": (b'{"__metadata__":{"a":"\xed\xa0\x80"}}', "not valid JSON"),
     "UTF-16": ("{}".encode("utf-16-le") + b"}", "not valid JSON"),
     "nested": (b'{"a":' * 100_000 + b"}" * 100_000, "not valid JSON"),
     "many digits": (b'{"a":' + b"9" * 10**6 + b"}", "integer of 1000000 digits"),
@@ -172,6 +173,21 @@ def test_a_header_longer_than_the_file_is_refused_without_reserving_memory(tmp_p
             load(path)
         assert tracemalloc.get_traced_memory()[1] < 1e6
         tracemalloc.stop()
+
+
+def test_a_header_above_the_limit_is_refused(tmp_path, monkeypatch):
+    path = write(tmp_path / "a", b"{}" + b" " * 99, b"")
+    assert len(load(path)) == 0
+    monkeypatch.setattr("tinygrad_edu.files.safetensors.MAX_HEADER", 100)
+    with pytest.raises(SafetensorsError, match="has 101 bytes, more than 100"):
+        load(path)
+    with pytest.raises(ValueError, match="more than 100"):
+        save(path, {"w" * 100: np.zeros(1)})
+
+
+def test_an_empty_tensor_may_be_listed_before_the_one_at_whose_end_it_lies(tmp_path):
+    header = {"none": entry("U8", [0], [8, 8]), "w": entry(), "zero": entry("U8", [0], [0, 0])}
+    assert load(write(tmp_path / "a", header))["w"].shape == (2,)
 
 
 def test_every_file_that_was_cut_short_is_refused(tmp_path):

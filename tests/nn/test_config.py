@@ -69,6 +69,11 @@ def test_every_type_of_field_can_be_set_by_its_flag():
     assert given == {field.name for field in dataclasses.fields(Config)}
 
 
+def test_bounds_are_themselves_allowed():
+    assert parse(Config, ["--layers", "1", "--min-lr", "0"])[0].layers == 1
+    assert parse(Config, ["--layers", "96"])[0].layers == 96
+
+
 def test_a_flag_wins_over_a_preset_and_a_preset_over_a_default():
     assert parse(Config, [], presets=SIZES)[0].layers == 2
     config, given = parse(Config, ["--size", "large"], presets=SIZES)

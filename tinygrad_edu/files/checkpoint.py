@@ -1,6 +1,6 @@
 """Lesson 3.8 · Checkpoints: one file from which a run goes on
 
-Needs atomic, safetensors. Used by nothing yet.
+Needs atomic, safetensors. Used by nothing.
 
 Idea      A run that can be killed at any moment must find, when it comes back, all that it was made
           of at one moment: weights, optimizer, counters, random generators. Two files can always

@@ -130,7 +130,7 @@ def read_header(file, size):
     is_object = text.startswith(b"{") and text.rstrip(b" ").endswith(b"}")
     require(is_object, "not a safetensors file: the header is not a JSON object")
     try:
-        text = text.decode("utf-8")  # left to itself, json guesses between UTF-8, 16 and 32
+        text = text.decode("utf-8")  # json itself lets halves of surrogate pairs pass
         header = json.loads(text, object_pairs_hook=unique_keys, parse_int=bounded_integer)
     except SafetensorsError:
         raise

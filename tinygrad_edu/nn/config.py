@@ -1,6 +1,6 @@
 """Lesson 3.5 · A dataclass is its own command line
 
-Needs nothing. Used by nothing yet.
+Needs nothing. Used by nothing.
 
 Idea      The settings of a run are written down once, as the fields of a dataclass: name, type,
           default, one line of help. From that table come the flags, --help, the checks, and the
