@@ -6,7 +6,7 @@ Idea      A C compiler turns native/*.c into a shared library. cffi writes the p
           and Python: an extension module that takes Python objects apart, lets go of Python's
           lock (the GIL), calls the C function, and returns. Each library is built twice from
           one text, for float32 and for float64.
-Math      stamp = SHA-256 of (name, bytes) of build.py and every .c and .h                    (1)
+Math      stamp = SHA-256 of the name, length and bytes of build.py, every .c and every .h      (1)
           The stamp is compiled in. When the library is loaded, `foreign` computes (1) again
           from the files that it finds: another value means that the build is stale.
 Shapes    native/*.c + kernels.h -> tinygrad_edu/_native_float32 and tinygrad_edu/_native_float64
@@ -22,7 +22,7 @@ Pitfalls  -ffast-math links code that makes the whole process flush denormals to
           A compiler that fails must not fail the install: `optional` below.
 Cost      Seconds, once. Per call: python -m tinygrad_edu.foreign
 Try       build it    CC=clang pip install -e . : the same libraries from another compiler.
-          break it    add a space to native/pointwise.c. What does python -m tinygrad_edu.foreign say?
+          break it    add a space to native/pointwise.c, then run python -m tinygrad_edu.foreign
           measure it  python native/build.py: how much C does cffi write around ours?
 See       https://cffi.readthedocs.io/en/stable/cdef.html · GCC manual, "Options That Control
           Optimization" · GCC bug 55522 (who flushes denormals) · GNU C library manual, libmvec
