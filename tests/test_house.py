@@ -40,27 +40,16 @@ def twice(x):
     # A sum and not a product, because sums are taught first.
     y = y + x                                                                                 # (1)
     return y
-
-
-def first():
-    x = twice(1)
-    return 1 + x + x * (x - 1)
-
-
-def second():
-    x = twice(2)
-    return 2 + x + x * (x - 2)
-
-
-def third():
-    x = twice(3)
-    return 3 + x + x * (x - 3)
-
-
-def fourth():
-    x = twice(4)
-    return 4 + x + x * (x - 4)
 '''
+
+MORE = """
+
+def _more{0}():
+    # {0} times {0}, and more.
+    x = twice({0})
+    return x + {0} * x
+"""
+LOW += "".join(MORE.format(i) for i in range(12))  # enough code to be judged
 
 HIGH = (
     LOW.replace("1.0 · Twice", "2.0 · Four times")
@@ -130,11 +119,14 @@ PLANTED = [
     ("one_statement_a_line", LOW_PY, "    y = x\n", "    if x: y = x\n", "more than one"),
     ("functions_are_short", "tests/test_low.py", None, LONG_FUNCTION, "long has 40 lines"),
     ("lessons_are_about", LOW_PY, None, "# so much to say\n" * 300, "lines, a lesson has"),
-    ("lessons_are_about", HIGH_PY, HIGH[HIGH.index("def first") :], "", "lines, a lesson has"),
+    ("lessons_are_about", LOW_PY, LOW[LOW.index("\n\nBACKEND") :], "", "lines, a lesson has"),
     ("code_is_neither", LOW_PY, None, DENSE, "median"),
     ("code_is_neither", LOW_PY, None, "\n\nx = (\n" + "    1,\n" * 60 + ")\n", "mean 3"),
-    ("lessons_explain", LOW_PY, None, "x = 1  # (1)\n" * 60, "prose lines a code line"),
-    ("lessons_explain", LOW_PY, None, "# so much to say\n" * 60, "prose lines a code line"),
+    ("lessons_explain", LOW_PY, None, "x = 1 + 2 + 3\n" * 150, "prose lines a code line"),
+    ("lessons_explain", LOW_PY, None, "# so much to say\n" * 90, "prose lines a code line"),
+    ("public_functions", LOW_PY, '    """2·x, eq. (1)."""\n', "", "twice has no docstring"),
+    ("lessons_import_at_the_top", LOW_PY, "import os\n", "import numba\n", "import numba where"),
+    ("lessons_import", LOW_PY, "import os\n", "if 1:\n    from cffi import FFI\n", "import cffi"),
     ("test_names", "tests/test_low.py", None, "\n\ndef test_twice():\n    pass\n", "already"),
     ("test_file_names", "tests/zoo/test_low.py", None, "x = 1\n", "has the same name"),
     ("test_folders", "tests/ops/__init__.py", None, "x = 1\n", "has no __init__.py"),
@@ -286,14 +278,35 @@ def python(code):
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
-def test_importing_the_library_needs_numpy_alone():
-    python("""
-        import sys
+WITHOUT_EXTRAS = """
+import sys
 
-        for name in ("numba", "cffi", "_cffi_backend", "tqdm", "cupy", "matplotlib", "mpi4py"):
-            sys.modules[name] = None  # importing it raises ImportError
-        import tinygrad_edu
-    """)
+for name in ("numba", "cffi", "_cffi_backend", "tqdm", "cupy", "matplotlib", "mpi4py"):
+    sys.modules[name] = None  # importing it raises ImportError
+"""
+
+
+def test_importing_the_library_needs_numpy_alone():
+    python(WITHOUT_EXTRAS + "import tinygrad_edu\n")
+
+
+def test_every_lesson_can_be_imported_and_its_kernels_run_with_numpy_alone():
+    printed = python(
+        WITHOUT_EXTRAS
+        + """
+sys.path.insert(0, "tests")
+import numpy as np
+from house import House, registered_kernels
+
+registered_kernels(House())
+from tinygrad_edu.ops.norm import layernorm
+from tinygrad_edu.tensor import Tensor
+
+x = Tensor(np.array([[3.0, 7.0]]))
+print(*layernorm(x, Tensor(np.ones(2)), Tensor(np.zeros(2)), eps=0.0).data.ravel())
+"""
+    )
+    assert printed.split() == ["-1.0", "1.0"]
 
 
 def test_importing_the_library_does_not_import_what_is_slow():
