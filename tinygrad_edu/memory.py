@@ -27,6 +27,7 @@ See       mallopt(3) of the Linux manual: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD · 
 """
 
 import ctypes
+import os
 import sys
 import weakref
 
@@ -153,6 +154,15 @@ def peak_resident_bytes():
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_bytes():
+    """The physical memory this process holds now, or None where the system does not tell."""
+    try:
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, AttributeError):
+        return None
 
 
 def _measure(rounds=20, arrays=40, megabytes=4):

@@ -1,0 +1,64 @@
+"""Lesson 4.8 · Run: the folder that a training run leaves behind
+
+Needs checkpoint, config, gpt, module, optim, safetensors, tokenizer_file. Used by scripts/train_gpt.py, scripts/generate.py.
+
+Idea      A run is a folder: what it was told, its tokenizer, its weights, and all that it takes to go on. Whoever wants
+          to use the model needs the folder and nothing else.
+Math      none
+Shapes    tokenizer.json          the tokenizer, in the format of the field
+          checkpoint.safetensors  weights as `model.NAME`, optimizer as `optimizer.NAME`, and in its metadata the
+                                  settings of the run and how many steps it has done
+          model.safetensors       the weights alone, under the names of the published GPT-2
+          metrics.csv, loss.png   what happened
+Pitfalls  Arrays that come from a file are windows on it: they are copied into the model and let go.
+Cost      Writing a checkpoint takes 12 bytes a parameter.
+Try       build it    keep the checkpoint with the lowest held-out loss as well.
+          break it    change a number in the settings of a checkpoint by hand: what says so?
+          measure it  how long does a save take beside a step?
+See       the lessons checkpoint and safetensors
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from tinygrad_edu.files.checkpoint import load_checkpoint, save_checkpoint
+from tinygrad_edu.nn.config import from_dict, to_dict
+from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer
+
+from .gpt import GPT, GPTConfig
+
+
+def save_run(folder, model, optimizer, settings, done):
+    """Write the checkpoint: weights, optimizer, settings (a dict for JSON) and the number of steps done."""
+    arrays = {f"model.{name}": array for name, array in model.state().items()}
+    arrays |= {f"optimizer.{name}": array for name, array in optimizer.state().items()}
+    save_checkpoint(folder, arrays, {"model": to_dict(model.config), "settings": settings, "done": done})
+
+
+def read_run(folder):
+    """(arrays, state) of the newest checkpoint: state has `model`, `settings` and `done`."""
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"there is no run in {folder}: train one with scripts/train_gpt.py --out {folder}")
+    arrays, state = load_checkpoint(folder)
+    if not {"model", "settings", "done"} <= state.keys():
+        raise ValueError(f"{folder}: the checkpoint is not one of train_gpt.py")
+    return arrays, state
+
+
+def part(arrays, prefix):
+    """The arrays whose names begin with `prefix.`, without it."""
+    return {name[len(prefix) + 1:]: arrays[name] for name in arrays if name.startswith(prefix + ".")}
+
+
+def load_model(arrays, state):
+    """The model of a checkpoint, in evaluation mode."""
+    model = GPT(from_dict(GPTConfig, state["model"]), np.random.default_rng(0))
+    model.load_state(part(arrays, "model"))
+    return model.eval()
+
+
+def load_run(folder):
+    """(model, tokenizer) of a run folder. Raises OSError or ValueError in one sentence."""
+    arrays, state = read_run(folder)
+    return load_model(arrays, state), load_tokenizer(Path(folder) / "tokenizer.json")

@@ -1,0 +1,1 @@
+"""Inference: from a model's logits to text."""

@@ -1,0 +1,135 @@
+"""Lesson 5.2 · Loop: training, one step after the other
+
+Needs layers, optim, schedule, tensor. Used by scripts/train_gpt.py.
+
+Idea      Look at a batch, ask the model how wrong it is, push every parameter a little the way that makes it less
+          wrong; a few thousand times. Around that stand the habits that make a run trustworthy: every random
+          draw is a function of (seed, step), so that step 700 is the same whether or not the run stopped at 600;
+          the loss on text never trained on is looked at now and then; nothing is lost when the run is interrupted.
+Math      θ ← step(θ, clip(∇ mean over micro-batches of ℓ(θ; x, y)))                                  (1)
+Shapes    x, y (B, T) integers; y is x one token later. Loss: nats per token.
+Pitfalls  A batch in several parts is the mean over all its targets: the parts' gradients are added, then scaled by
+          1/parts, which is right as long as every part has the same number of targets.
+          Evaluation runs without tape and without dropout, and the mode must be switched back.
+          Ctrl-C in the middle of a step leaves a step half taken: the interrupt is noted and obeyed after the step.
+Cost      Nothing beside the model's.
+Try       build it    an average of the weights over the last tenth of the steps. Is its held-out loss lower?
+          break it    draw the batches from one generator in a row, then interrupt and resume. What differs?
+          measure it  TG_TRACE=1 for three steps: which share of a step is matrix products?
+See       Robbins, Monro 1951 (why it works) · Bottou, Curtis, Nocedal 2018 (when)
+"""
+
+import contextlib
+import signal
+import threading
+import time
+
+import numpy as np
+
+from ..nn.layers import set_dropout_key
+from ..nn.schedule import warmup_cosine
+from ..tensor import no_grad
+
+
+def train_step(model, optimizer, batches, config, step):
+    """One step of (1); returns (loss, gradient norm).
+
+    batches: (x, y) pairs of the step, one per micro-batch. config: lr, min_lr, warmup, steps, clip, seed.
+    Raises FloatingPointError if the loss or the norm is not finite; no parameter has changed then.
+    """
+    total = 0.0
+    for part, (x, y) in enumerate(batches):
+        set_dropout_key(model, config.seed, step * len(batches) + part)
+        loss = model.loss(x, y)
+        loss.backward()
+        total += loss.item()
+    if not np.isfinite(total):
+        raise FloatingPointError(f"the loss is {total} at step {step}")
+    norm = optimizer.step(learning_rate(config, step), config.clip, 1 / len(batches))
+    return total / len(batches), norm
+
+
+def learning_rate(config, step):
+    """The learning rate of this step of the run that config describes."""
+    return warmup_cosine(step, config.steps, config.lr, config.min_lr, config.warmup)
+
+
+def evaluate(model, batches):
+    """Mean loss in nats per counted target over (x, y) batches, and how many targets there were.
+
+    Targets of −1 are not counted.
+    """
+    was_training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    try:
+        with no_grad():
+            for x, y in batches:
+                total += model.loss(x, y, reduction="sum").item()
+                count += int((np.asarray(y) >= 0).sum())
+    finally:
+        model.train(was_training)
+    return total / count, count
+
+
+class Interrupt:
+    """Notes Ctrl-C (and a request to end the process) inside a `with` block; a second one is obeyed at once."""
+
+    def __init__(self):
+        self.seen = False
+
+    def __enter__(self):
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number, frame):
+        if self.seen:
+            raise KeyboardInterrupt
+        self.seen = True
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def train(model, optimizer, batch, config, metrics, start=0, every=(), bar=None):
+    """Steps start … config.steps − 1. Returns how many steps the run has now.
+
+    batch(step): the (x, y) pairs of a step. metrics.add(**row) takes each step's record. every: pairs
+    (interval, action); action(done, row) is called after every interval-th step and may add to the row.
+    bar: a progress bar (tqdm) to move. Ctrl-C ends the run after the step in progress; the caller saves.
+    """
+    seconds = metrics.last("seconds") or 0.0
+    with Interrupt() as interrupt:
+        for step in range(start, config.steps):
+            began = time.perf_counter()
+            batches = batch(step)
+            loss, norm = train_step(model, optimizer, batches, config, step)
+            seconds += time.perf_counter() - began
+            tokens = sum(x.size for x, _ in batches)
+            row = {"step": step, "tokens": (step + 1) * tokens, "seconds": seconds, "loss": loss,
+                   "learning_rate": learning_rate(config, step), "gradient_norm": norm}
+            if bar is not None:
+                bar.set_postfix_str(f"loss {loss:.3f}, {tokens * (step + 1) / seconds:,.0f} tokens/s", refresh=False)
+                bar.update()
+            for interval, action in every:
+                if interval and (step + 1) % interval == 0:
+                    action(step + 1, row)
+            metrics.add(**row)
+            if interrupt.seen:
+                return step + 1
+    return config.steps
+
+
+def time_steps(model, optimizer, batch, config, steps=20):
+    """Seconds a step takes: the median over these steps, the first few left out. Changes the model."""
+    times = []
+    for step in range(steps):
+        began = time.perf_counter()
+        with contextlib.suppress(FloatingPointError):
+            train_step(model, optimizer, batch(step), config, step)
+        times.append(time.perf_counter() - began)
+    return sorted(times[3:])[len(times[3:]) // 2]
