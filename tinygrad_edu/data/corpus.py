@@ -2,21 +2,21 @@
 
 Needs nothing. Used by scripts/train_gpt.py.
 
-Idea      A language model learns from plain bytes, and every Python brings 12 to 15 MB of good ones:
-          its own standard library. What matters more than where the text comes from is the part
-          that training never sees, for only on that part does the loss say what was learnt rather
-          than what was remembered. So the split is made here, once, before anything is counted,
-          and it depends on the text alone: no seed, no order of files on a disk.
-Math      u(path) = sha256(path)₀…₇ / 2⁶⁴ ∈ [0, 1)     held out  ⇔  u(path) < 0.1                  (1)
-          one file of n bytes: train = bytes [0, c), held out = [c, n), c = n − ⌊n/10⌋             (2)
+Idea      A language model learns from plain bytes, and every Python brings some 12 MB of good
+          ones: its own standard library. What matters more than where the text comes from is the
+          part that training never sees: only on that part does the loss say what was learnt rather
+          than what was remembered. So the split is made here, once, before anything is counted, and
+          it depends on the text alone: no seed, no order of files on a disk.
+Math      u(path) = sha256(path)₀…₇ / 2⁶⁴ ∈ [0, 1)     held out  ⇔  u(path) < 0.1               (1)
+          one file of n bytes: train = bytes [0, c), held out = [c, n), c = n − ⌊n/10⌋          (2)
           c steps back (by 3 at most) to where a UTF-8 character begins: 10xxxxxx continues one.
 Shapes    a document is (path, bytes): the path relative to the folder, with "/" on every system
           Corpus.train, Corpus.held_out: lists of documents, sorted by path
 Pitfalls  Copies. A file that lies in both parts makes the held-out loss a test of memory: exact
           copies are taken out of the held-out part. Near copies stay; the standard library has
           some (the tables in encodings/ differ in a few rows), so its loss flatters a little.
-          A tenth of the files is not a tenth of the bytes: of Python 3.11.7's library 14.6 % are held
-          out, two fifths of that one generated file of English, pydoc_data/topics.py.
+          A tenth of the files is not a tenth of the bytes: of Python 3.11.7's library 14.6 % are
+          held out, two fifths of that in one file of English help texts, pydoc_data/topics.py.
           Drawing the split from a generator moves every file as soon as one is added. With a hash
           of the path (1) each file keeps its side; renaming it can change it.
           One file by position: its end may be unlike its beginning (an appendix, an index).
