@@ -127,6 +127,17 @@ def test_denormal_numbers_survive_in_a_process_that_has_loaded_c():
     assert np.all(tiny * np.float32(0.5) > 0)
 
 
+def test_a_native_body_serves_only_calls_that_can_cross():
+    y, x = np.zeros((2, 4, 4), np.float32)
+    assert foreign.fits(y, x, np.arange(4), 0.5, None)
+    assert foreign.fits(y.astype(np.float64), x.astype(np.float64))
+    assert not foreign.fits(y.astype(np.float16), x.astype(np.float16))
+    assert not foreign.fits(y, x.astype(np.float64))
+    assert not foreign.fits(y, x.T)
+    assert not foreign.fits(y[:, 1:], x)
+    assert not foreign.fits(y, np.zeros(65, np.uint8)[1:].view(np.float32).reshape(4, 4))
+
+
 # ---- installs in which C is missing, old or broken -------------------------------------------
 
 PROBE = """

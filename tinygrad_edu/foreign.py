@@ -45,6 +45,7 @@ import numpy as np
 from . import kernel
 
 HERE = Path(__file__).parent
+REALS = (np.dtype("float32"), np.dtype("float64"))
 POINTERS = {
     np.dtype("float32"): "float[]",
     np.dtype("float64"): "double[]",
@@ -92,6 +93,24 @@ def out(array):
     return ptr(array)
 
 
+def fits(*args):
+    """Whether C can serve a kernel call as it is, for @kernel.body("native", when=fits).
+
+    All arrays lie as C reads them, and the floats among them have one type that C is built for.
+    """
+    real = args[0].dtype
+    if real not in REALS:
+        return False
+    for array in args:
+        if isinstance(array, np.ndarray):
+            flags = array.flags
+            if not (flags.c_contiguous and flags.aligned):
+                return False
+            if array.dtype.kind == "f" and array.dtype != real:
+                return False
+    return True
+
+
 def _refusal(array):
     if not array.flags.c_contiguous:
         problem = f"strides {array.strides} leave gaps or run backwards: use memory.contiguous"
@@ -117,7 +136,7 @@ def border():
 def libraries():
     """The two libraries by dtype. Raises OSError, in one sentence, where (2) does not hold."""
     here = sources_stamp()
-    return {np.dtype(name): load(name, here) for name in ("float32", "float64")}
+    return {dtype: load(dtype.name, here) for dtype in REALS}
 
 
 def available():
