@@ -402,7 +402,8 @@ def tokens_of_lines(source):
         is_code = token.type not in (*LAYOUT, tokenize.COMMENT)
         if is_code and row not in source.docstring_lines:
             depth -= token.type == F_END
-            found[row] = found.get(row, 0) + (depth == 0 and token.type != F_END)
+            if depth == 0 and token.type != F_END:
+                found[row] = found.get(row, 0) + 1
             depth += token.type == F_START
     return found
 

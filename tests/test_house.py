@@ -207,10 +207,10 @@ def test_models_are_imported_by_their_installed_name(tmp_path):
 
 
 def test_an_f_string_is_one_token_and_a_docstring_none(tmp_path):
-    text = '"""A\nB."""\n\nx = f"{a + b} and {c:>{d}}" + "e"  # why it is so\n'
+    text = '"""A\nB."""\n\nx = f"{a + b} and {c:>{d}}" + "e"  # why it is so\ny = f"""\n{x}\n"""\n'
     small = build(tmp_path, {"a.py": text})
     source = small.sources["a.py"]
-    assert house.tokens_of_lines(source) == {4: 5}
+    assert house.tokens_of_lines(source) == {4: 5, 5: 3}
     assert house.prose_lines(source) == {1, 2, 4}
 
 
