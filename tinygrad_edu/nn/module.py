@@ -205,7 +205,9 @@ class Flat:
             place[...] = tensor.data
             tensor.data = place
             tensor.storage = self.grad[low:high].reshape(tensor.shape)
-            tensor.grad = None
+            if tensor.grad is not None:
+                tensor.storage[...] = tensor.grad
+                tensor.grad = tensor.storage
 
     def gather(self):
         """The flat gradient; parameters that got none count as zero."""
