@@ -146,6 +146,8 @@ from pathlib import Path
 import numpy as np
 import tinygrad_edu.models
 from tinygrad_edu import foreign
+from tinygrad_edu.ops.norm import layernorm
+from tinygrad_edu.tensor import Tensor
 
 with warnings.catch_warnings(record=True) as told:
     warnings.simplefilter("always")
@@ -156,6 +158,10 @@ for dtype in (np.float32, np.float64) if there else ():
     y = np.ones(3, dtype)
     foreign.C(y).add_forward(foreign.out(y), foreign.ptr(y), foreign.ptr(y), 3)
     assert (y == 2).all()
+x = Tensor(np.arange(12.0).reshape(3, 4), requires_grad=True)
+y = layernorm(x, Tensor(np.ones(4)), Tensor(np.zeros(4)))
+y.backward(np.ones((3, 4)))
+assert np.allclose(y.data.mean(axis=1), 0, atol=1e-6) and np.allclose(x.grad, 0, atol=1e-5)
 print(there, Path(foreign.__file__).parent, *(str(warning.message) for warning in told))
 """
 
