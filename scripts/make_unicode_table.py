@@ -61,7 +61,8 @@ def table_text(categories):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    as_it_is = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
     parser.add_argument("--check", action="store_true", help="compare only, write nothing")
     check = parser.parse_args().check
     categories = categories_of_unicodedata2()
@@ -82,6 +83,9 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except (ImportError, OSError, ValueError) as error:
+    except ImportError as error:
+        print(f"error: {error}; the packages to install are in --help", file=sys.stderr)
+        sys.exit(2)
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

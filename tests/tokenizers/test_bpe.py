@@ -129,6 +129,9 @@ def test_merges_whose_order_matters_are_applied_by_rank_and_not_by_length():
     tokens = [*BYTES, b"bc", b"ab", b"abc"]
     tokenizer = BPETokenizer(tokens, [(98, 99), (97, 98), (257, 99)], {})
     assert tokenizer.encode("abc").tolist() == [97, 256]
+    # The order is that of the merges, not of the numbers that the tokens happen to have.
+    tokenizer = BPETokenizer([*BYTES, b"ab", b"bc"], [(98, 99), (97, 98)], {})
+    assert tokenizer.encode("abc").tolist() == [97, 257]
     # A later merge may make a pair of lower rank: it comes first as soon as it is there.
     tokens = [*BYTES, b"abcd", b"ab", b"cd"]
     tokenizer = BPETokenizer(tokens, [(257, 258), (97, 98), (99, 100)], {})

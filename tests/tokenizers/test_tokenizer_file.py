@@ -151,6 +151,12 @@ def test_a_list_of_words_is_refused_and_so_are_characters_in_another_order(file)
         load_tokenizer(file)
 
 
+def test_a_special_token_that_looks_like_the_visible_form_of_another_is_not_written(file):
+    with pytest.raises(ValueError, match="give it another name"):
+        save_tokenizer(train_bpe(TEXT, 280, special=("Ġ",)), file)
+    assert not file.exists()
+
+
 def test_a_missing_file_is_an_os_error(file):
     with pytest.raises(FileNotFoundError):
         load_tokenizer(file)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from harness import body_cases, check_body
 
+from tinygrad_edu.kernel import settings
 from tinygrad_edu.tokenizers import unicode
 from tinygrad_edu.tokenizers.unicode import CONTINUES, LETTER, NUMBER, OTHER, SPACE, classify
 
@@ -106,6 +107,16 @@ def test_a_character_counts_at_its_first_byte_and_a_bad_byte_is_a_character_of_i
     e, fox = [LETTER, CONTINUES], [LETTER, CONTINUES, CONTINUES]
     bad = [OTHER]
     assert classes == [LETTER, *e, SPACE, *bad, NUMBER, *bad * 2, *bad * 3, *fox]
+
+
+@pytest.mark.parametrize("body", classify.bodies)
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_character_cut_off_by_the_end_is_bad_bytes_whatever_lies_behind_in_memory(body, size):
+    with settings(forced=body):
+        assert unicode.gpt2_classes(as_array("😀".encode())[:size]).tolist() == [OTHER] * size
+        assert unicode.gpt2_classes(as_array("狐".encode())[: size - 1]).tolist() == [OTHER] * (
+            size - 1
+        )
 
 
 def test_the_classes_of_other_patterns_can_be_made_from_the_same_categories():

@@ -12,9 +12,13 @@ Math      JSON holds text, tokens are bytes. GPT-2 gave each byte a visible char
             u(b) = chr(b) for b in 33 … 126, 161 … 172, 174 … 255                               (1)
             u(b) = chr(256 + k) for the k-th of the other bytes, counted from 0                 (2)
           so that the space is Ġ (U+0120) and the line feed Ċ (U+010A).
-Shapes    vocab: token → id, every id from 0 to V − 1 once · merges: "left right" in order of rank
+Shapes    {"added_tokens": [{"id": 4095, "content": "<|endoftext|>", "special": true, …}],
+           "pre_tokenizer": {"type": "ByteLevel", …}, "decoder": {"type": "ByteLevel", …},
+           "model": {"type": "BPE", "vocab": {"Ā": 0, …}, "merges": ["Ġ Ġ", …]}, …}
+          vocab: token → id, every id from 0 to V − 1 once · merges: "left right" in order of rank
           (or ["left", "right"], as newer versions of the package write it) · added_tokens: special
           tokens with their ids, here also part of vocab, as in GPT-2's own file
+          The character tokenizer is a model "WordLevel" behind a pre-tokenizer "Split".
 Pitfalls  (1) is not Latin-1: U+0120 is byte 32, while U+0020 never occurs in a token.
           `add_prefix_space` puts a space in front of every text: then decode(encode(x)) ≠ x.
           The package recognises special tokens in any text it is given; `encode` here only those
@@ -61,7 +65,11 @@ class TokenizerFileError(ValueError):
 
 
 def save_tokenizer(tokenizer, path):
-    """Write a BPETokenizer or CharacterTokenizer to `path` as tokenizer.json, in one step."""
+    """Write a BPETokenizer or CharacterTokenizer to `path` as tokenizer.json, in one step.
+
+    Raises OSError as `open` does; the file at `path` is the old one then. ValueError where a
+    special token is spelt like the visible form of an ordinary one, "Ġ" for example.
+    """
     names = {index: name for name, index in tokenizer.special.items()}
     # A special token is written as its name; the bytes of the others have to become text first.
     bpe = isinstance(tokenizer, BPETokenizer)
@@ -137,7 +145,11 @@ def load_tokenizer(path):
 
 
 def read_document(document):
-    """The tokenizer that the parsed JSON describes; ValueError says why it is none."""
+    """The tokenizer that the parsed JSON describes; ValueError says why it is none.
+
+    Whatever would change ids and is not known here is refused, never skipped. The model of GPT-2's
+    own file has no type: what has merges is BPE.
+    """
     model = entry(document, "model", dict)
     kind = model.get("type", "BPE" if "merges" in model else None)
     if kind not in ("BPE", "WordLevel"):
@@ -160,7 +172,10 @@ def entry(mapping, key, kind):
 
 
 def read_special(added):
-    """dict from name to id of the added tokens, all of which count as special here."""
+    """dict from name to id of the added tokens, all of which count as special here.
+
+    Their other flags say what white space around a name is swallowed: not done here.
+    """
     special = {}
     if not isinstance(added, list):
         raise ValueError("'added_tokens' is damaged: it is not a list")
@@ -187,8 +202,6 @@ def read_vocabulary(vocab, special):
                 f"token {text!r} has the id {index!r}, but the ids of {len(texts)} tokens have "
                 "to be the numbers from 0, each once"
             )
-        if vocab.get(text, index) != index:
-            raise ValueError(f"token {text!r} has two ids, {vocab[text]!r} and {index}")
         texts[index] = text
     return texts
 
