@@ -1,6 +1,6 @@
 """Lesson 4.4 · What a tokenizer is, and the simplest one: characters
 
-Needs memory, unicode. Used by bpe, tokenizer_file.
+Needs memory, unicode. Used by bpe, tokenizer_file, scripts/train_gpt.py.
 
 Idea      A model reads and writes numbers below V. A tokenizer is a numbered list of V strings of
           bytes and a rule that cuts any text into strings of that list. Decoding needs no rule:

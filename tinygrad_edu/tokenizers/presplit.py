@@ -1,6 +1,6 @@
 """Lesson 4.3 · Pre-split: cutting text into pieces that no token may cross
 
-Needs kernel, memory, unicode. Used by bpe.
+Needs kernel, memory, unicode. Used by bpe, tokenizer_file.
 
 Idea      Byte-pair encoding joins whatever is often found side by side. Let loose on raw text it
           learns "dog.", "dog!" and "dog " as three tokens and wastes its vocabulary. So the text is

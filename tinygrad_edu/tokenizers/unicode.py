@@ -1,6 +1,6 @@
 """Lesson 4.2 · Unicode: what kind of character is this?
 
-Needs kernel, memory. Used by presplit.
+Needs kernel, memory. Used by presplit, characters, bpe, tokenizer_file.
 
 Idea      A tokenizer cuts text where the kind of character changes: letters, numbers, white space,
           the rest. For the 128 characters of ASCII that is a matter of four comparisons; for all of
