@@ -1,41 +1,46 @@
 """Lesson 4.7 · GPT-2: the whole model
 
-Needs attention, cross_entropy, config, init, layers, module. Used by scripts/train_gpt.py, scripts/generate.py.
+Needs attention, cross_entropy, config, init, layers, module. Used by scripts/train_gpt.py,
+scripts/generate.py.
 
-Idea      Every position holds a vector, the residual stream. Each block adds two things to it: what the position
-          learns by looking at earlier positions (attention) and what it works out by itself (a small network).
-          After the last block the vector is compared with the embedding of every token of the vocabulary: the
-          better the match, the likelier the token comes next.
-Math      x₀ = W_E[ids] + W_P[0 … T−1]                                                              (1)
-          a = Attn(LN(x))·W_Oᵀ      x ← x + a         looking at positions 0 … t                      (2)
-          m = GELU(LN(x)·W₁ᵀ)·W₂ᵀ   x ← x + m         width C → 4C → C                                (3)
-          logits = LN(x)·W_Eᵀ       the embedding again: the head is tied                             (4)
+Idea      Every position holds a vector, the residual stream. Each block adds two things to it: what
+          the position learns by looking at earlier positions (attention) and what it works out by
+          itself (a small network). After the last block the vector is compared with the embedding
+          of every token of the vocabulary: the better the match, the likelier the token comes next.
+Math      x₀ = W_E[ids] + W_P[0 … T−1]                                                           (1)
+          a = Attn(LN(x))·W_Oᵀ      x ← x + a         looking at positions 0 … t                 (2)
+          m = GELU(LN(x)·W₁ᵀ)·W₂ᵀ   x ← x + m         width C → 4C → C                           (3)
+          logits = LN(x)·W_Eᵀ       the embedding again: the head is tied                        (4)
 Shapes    ids (B, T) integers · x (B, T, C) · qkv (B, T, 3C) · hidden (B, T, 4C) · logits (B, T, V)
-Pitfalls  Each norm follows a residual sum, so a block is handed the branch that has not been added yet and adds it
-          within the norm: seven tape nodes a block instead of about thirty.
-          All logits of a batch at once are V/C times the size of x. The loss takes them in chunks of rows.
-          A position embedding ends at the context length: position T = context does not exist.
-          The published weights of the four inner matrices are (in, out); `from_published` transposes them.
-          GPT-2 also drops attention probabilities during training; here dropout is on x₀, a and m alone.
-Cost      6·(12·L·C² + V·C) + 12·L·T·C/2 floating-point operations a token for forward and backward (attention to
-          half the positions on average), nearly all of them in matrix products.
-Try       build it    a block in which attention and network read the same norm (GPT-J): one sum less.
-          break it    leave out the scaling of the residual layers' first weights (init.residual_std) at 12 layers.
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: the share of matrix products
+Pitfalls  Each norm follows a residual sum, so a block is handed the branch that has not been added
+          yet and adds it within the norm: seven tape nodes a block instead of about thirty.
+          All logits of a batch at once are V/C times the size of x. The loss takes them in chunks
+          of rows. A position embedding ends at the context length: position T = context does not
+          exist. The published weights of the four inner matrices are (in, out); `from_published`
+          transposes them. GPT-2 also drops attention probabilities during training; here dropout is
+          on x₀, a and m alone.
+Cost      6·(12·L·C² + V·C) + 12·L·T·C/2 floating-point operations a token for forward and backward
+          (attention to half the positions on average), nearly all of them in matrix products.
+Try       build it    a block in which attention and network read the same norm (GPT-J): one sum
+                      less.
+          break it    leave out the scaling of the residual layers' first weights
+                      (init.residual_std) at 12 layers.
+          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: the share
+                      of matrix products
 See       Radford et al. 2019 (GPT-2) · Vaswani et al. 2017 · Press, Wolf 2017 (tied head)
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from tinygrad_edu.ops.cross_entropy import linear_cross_entropy
+from tinygrad_edu.ops.matmul import linear
 
 from tinygrad_edu.nn import init
 from tinygrad_edu.nn.config import option
 from tinygrad_edu.nn.layers import Dropout, Embedding, LayerNorm, Linear
 from tinygrad_edu.nn.module import Module
 from tinygrad_edu.ops.attention import attention_qkv
-from tinygrad_edu.ops.cross_entropy import linear_cross_entropy
-from tinygrad_edu.ops.matmul import linear
 
 SIZES = {
     "tiny": {"layers": 4, "heads": 4, "width": 192, "context": 128},
@@ -58,7 +63,8 @@ class GPTConfig:
 
     def __post_init__(self):
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}; choose another --width or --heads")
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}; "
+                             "choose another --width or --heads")
 
     def parameter_count(self):
         """How many parameters a model of this configuration has."""
@@ -78,8 +84,9 @@ class Attention(Module):
     def __init__(self, config, random, dtype):
         C = config.width
         self.heads = config.heads
+        std = init.residual_std(0.02, config.layers)
         self.c_attn = Linear(C, 3 * C, random, std=0.02, dtype=dtype)
-        self.c_proj = Linear(C, C, random, std=init.residual_std(0.02, config.layers), dtype=dtype)
+        self.c_proj = Linear(C, C, random, std=std, dtype=dtype)
 
     def forward(self, x):
         """x (B, T, C) -> (B, T, C)."""
@@ -92,8 +99,9 @@ class MLP(Module):
 
     def __init__(self, config, random, dtype):
         C = config.width
+        std = init.residual_std(0.02, config.layers)
         self.c_fc = Linear(C, 4 * C, random, std=0.02, dtype=dtype)
-        self.c_proj = Linear(4 * C, C, random, std=init.residual_std(0.02, config.layers), dtype=dtype)
+        self.c_proj = Linear(4 * C, C, random, std=std, dtype=dtype)
 
     def forward(self, x):
         """x (B, T, C) -> (B, T, C)."""
@@ -111,19 +119,20 @@ class Block(Module):
         self.drop = [Dropout(config.dropout), Dropout(config.dropout)]
 
     def forward(self, x, branch):
-        """The stream x and the branch that is still to be added to it, (B, T, C) each -> the same, one block on.
+        """The stream x and the branch still to be added to it, (B, T, C) each -> one block on.
 
         branch None: nothing to add (the first block).
         """
         x, y = self.ln_1(x, added=branch) if branch is not None else (x, self.ln_1(x))
-        x, y = self.ln_2(x, added=self.drop[0](self.attn(y)))                                   # (2)
-        return x, self.drop[1](self.mlp(y))                                                     # (3)
+        x, y = self.ln_2(x, added=self.drop[0](self.attn(y)))                                  # (2)
+        return x, self.drop[1](self.mlp(y))                                                    # (3)
 
 
 class GPT(Module):
     """GPT-2. Names of the parameters are those of the published weights.
 
-    random: the numpy generator that draws the first weights. dtype: float32, or float64 to check gradients.
+    random: the numpy generator that draws the first weights. dtype: float32, or float64 to check
+    gradients.
     """
 
     def __init__(self, config, random, dtype=np.float32):
@@ -137,9 +146,10 @@ class GPT(Module):
     def hidden(self, ids):
         """ids (B, T) -> the normed stream after the last block, (B, T, C)."""
         B, T = ids.shape
-        if T > self.config.context:
-            raise ValueError(f"a sequence of {T} tokens does not fit this model's context of {self.config.context}")
-        x, branch = self.drop(self.wte(ids) + self.wpe(np.arange(T))), None                     # (1)
+        if self.config.context < T:
+            raise ValueError(f"a sequence of {T} tokens does not fit this model's context "
+                             f"of {self.config.context}")
+        x, branch = self.drop(self.wte(ids) + self.wpe(np.arange(T))), None                    # (1)
         for block in self.h:
             x, branch = block(x, branch)
         return self.ln_f(x, added=branch)[1]
@@ -153,18 +163,19 @@ class GPT(Module):
         return linear(self.hidden(ids)[:, -1], self.wte.weight)
 
     def loss(self, ids, targets, reduction="mean"):
-        """Cross entropy in nats of targets (B, T), −1 where none counts; reduction "mean" or "sum"."""
+        """Cross entropy in nats of targets (B, T), −1 where none counts: "mean" or "sum"."""
         return linear_cross_entropy(self.hidden(ids), self.wte.weight, targets, reduction=reduction)
 
 
 def from_published(arrays):
-    """Weights of a published GPT-2 checkpoint, name -> array, under the names and in the layout of this file.
+    """Weights of a published GPT-2, name -> array, with the names and the layout of this file.
 
-    Drops the prefix `transformer.`, the stored causal masks and the tied head, and transposes the inner matrices.
+    Drops the prefix `transformer.`, the stored causal masks and the tied head, and transposes the
+    inner matrices.
     """
     state = {}
-    for name, array in arrays.items():
-        name = name.removeprefix("transformer.")
+    for published, array in arrays.items():
+        name = published.removeprefix("transformer.")
         if name.endswith((".attn.bias", ".attn.masked_bias")) or name == "lm_head.weight":
             continue
         inner = name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))

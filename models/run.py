@@ -1,12 +1,14 @@
 """Lesson 4.8 · Run: the folder that a training run leaves behind
 
-Needs checkpoint, config, gpt, module, optim, safetensors, tokenizer_file. Used by scripts/train_gpt.py, scripts/generate.py.
+Needs checkpoint, config, gpt, tokenizer_file. Used by
+scripts/train_gpt.py, scripts/generate.py.
 
-Idea      A run is a folder: what it was told, its tokenizer, its weights, and all that it takes to go on. Whoever wants
-          to use the model needs the folder and nothing else.
+Idea      A run is a folder: what it was told, its tokenizer, its weights, and all that it takes to
+          go on. Whoever wants to use the model needs the folder and nothing else.
 Math      none
 Shapes    tokenizer.json          the tokenizer, in the format of the field
-          checkpoint.safetensors  weights as `model.NAME`, optimizer as `optimizer.NAME`, and in its metadata the
+          checkpoint.safetensors  weights as `model.NAME`, optimizer as `optimizer.NAME`, and in its
+          metadata the
                                   settings of the run and how many steps it has done
           model.safetensors       the weights alone, under the names of the published GPT-2
           metrics.csv, loss.png   what happened
@@ -30,16 +32,18 @@ from .gpt import GPT, GPTConfig
 
 
 def save_run(folder, model, optimizer, settings, done):
-    """Write the checkpoint: weights, optimizer, settings (a dict for JSON) and the number of steps done."""
+    """Write the checkpoint: weights, optimizer, settings (a dict for JSON), steps done."""
     arrays = {f"model.{name}": array for name, array in model.state().items()}
     arrays |= {f"optimizer.{name}": array for name, array in optimizer.state().items()}
-    save_checkpoint(folder, arrays, {"model": to_dict(model.config), "settings": settings, "done": done})
+    state = {"model": to_dict(model.config), "settings": settings, "done": done}
+    save_checkpoint(folder, arrays, state)
 
 
 def read_run(folder):
     """(arrays, state) of the newest checkpoint: state has `model`, `settings` and `done`."""
     if not Path(folder).is_dir():
-        raise FileNotFoundError(f"there is no run in {folder}: train one with scripts/train_gpt.py --out {folder}")
+        raise FileNotFoundError(f"there is no run in {folder}: train one with "
+                                f"scripts/train_gpt.py --out {folder}")
     arrays, state = load_checkpoint(folder)
     if not {"model", "settings", "done"} <= state.keys():
         raise ValueError(f"{folder}: the checkpoint is not one of train_gpt.py")
@@ -48,7 +52,8 @@ def read_run(folder):
 
 def part(arrays, prefix):
     """The arrays whose names begin with `prefix.`, without it."""
-    return {name[len(prefix) + 1:]: arrays[name] for name in arrays if name.startswith(prefix + ".")}
+    mine = (name for name in arrays if name.startswith(prefix + "."))
+    return {name[len(prefix) + 1:]: arrays[name] for name in mine}
 
 
 def load_model(arrays, state):

@@ -1,8 +1,8 @@
-"""What the tests of every op share: finite differences for each body, and each body against the reference.
+"""What the tests of every op share: finite differences for each body, and bodies compared.
 
-A test file of an op declares its kernels' calls once, as CASES, and gets both kinds of test from it:
+A test file declares calls of its kernels once, as CASES, and gets both kinds of test from it:
 
-    CASES = {gelu_forward: [lambda random, real: (random.out(5, 7), random.array(5, 7)), ...], ...}
+    CASES = {gelu_forward: [lambda draw: (draw.out(5, 7), draw.array(5, 7)), ...], ...}
 
     @pytest.mark.parametrize("kernel, case, body, real", body_cases(CASES))
     def test_bodies_agree_with_the_reference(kernel, case, body, real):
@@ -68,7 +68,7 @@ def need(body):
 
 
 def check_body(kernel, case, body, real, digits=None):
-    """One body against the reference on one call; outputs are poisoned, inputs must stay as they are."""
+    """One body against the reference on one call: poisoned outputs, inputs that must stay."""
     need(body)
     args = case(Draw(real))
     chosen = kernel.bodies[body]
@@ -85,7 +85,8 @@ def check_body(kernel, case, body, real, digits=None):
             error = mismatch(got[i], expected[i], digits)
             assert not error, f"{kernel.name}, body {body}, output {name}: {error}"
         elif isinstance(before, np.ndarray):
-            assert np.array_equal(got[i], before, equal_nan=before.dtype.kind == "f"), f"{body} wrote into {name}"
+            same = np.array_equal(got[i], before, equal_nan=before.dtype.kind == "f")
+            assert same, f"{kernel.name}, body {body} wrote into {name}"
 
 
 def check_gradient(f, *inputs, body=None, seed=0, **options):

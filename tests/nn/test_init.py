@@ -17,7 +17,8 @@ def test_the_variance_is_the_one_of_the_equation(draw, variance):
 
 
 def test_the_same_seed_gives_the_same_weights_in_both_types():
-    single, double = (init.xavier(np.random.default_rng(3), (5, 4), real) for real in (np.float32, np.float64))
+    single, double = (init.xavier(np.random.default_rng(3), (5, 4), real)
+                      for real in (np.float32, np.float64))
     assert single.dtype == np.float32
     assert double.dtype == np.float64
     assert np.array_equal(single.data, double.data.astype(np.float32))

@@ -33,7 +33,8 @@ class Chain(Module):
 
 
 def test_names_are_dotted_paths_and_a_tied_parameter_is_listed_once():
-    assert [name for name, _ in Chain().named_parameters()] == ["tied", "rest.0.weight", "rest.1.weight"]
+    names = [name for name, _ in Chain().named_parameters()]
+    assert names == ["tied", "rest.0.weight", "rest.1.weight"]
 
 
 def test_walk_gives_parents_before_children():

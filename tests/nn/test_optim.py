@@ -11,10 +11,13 @@ SIZES = [1, 7, 1013, 300_007]                      # the last one is cut over th
 CASES = {
     optim.sum_of_squares: [lambda d, n=n: (d.out(1), d.array(n)) for n in SIZES],
     optim.sgd_update: [
-        lambda d, n=n, nesterov=nesterov: (d.array(n), d.array(n), d.array(n), 0.1, 0.9, nesterov, 0.01, 0.5)
+        lambda d, n=n, nesterov=nesterov: (
+            d.array(n), d.array(n), d.array(n), 0.1, 0.9, nesterov, 0.01, 0.5)
         for n in SIZES for nesterov in (False, True)],
     optim.adamw_update: [
-        lambda d, n=n, step=step: (d.array(n), d.array(n), d.positive(n), d.array(n), 1e-3, 0.9, 0.95, 1e-8, 0.1, 0.5, step)
+        lambda d, n=n, step=step: (
+            d.array(n), d.array(n), d.positive(n), d.array(n), 1e-3, 0.9, 0.95, 1e-8, 0.1, 0.5,
+            step)
         for n in SIZES for step in (1, 1000)],
 }
 
@@ -26,7 +29,8 @@ def test_bodies_agree_with_the_reference(kernel, case, body, real):
 
 def parameters(*shapes, seed=0):
     random = np.random.default_rng(seed)
-    return [(f"p{i}", Tensor(random.standard_normal(shape), requires_grad=True)) for i, shape in enumerate(shapes)]
+    return [(f"p{i}", Tensor(random.standard_normal(shape), requires_grad=True))
+            for i, shape in enumerate(shapes)]
 
 
 def give_gradients(named, seed):
@@ -55,7 +59,7 @@ def test_ten_adamw_steps_follow_the_published_algorithm():
     for t in range(1, 11):
         give_gradients(named, t)
         grads = [tensor.grad.copy() for _, tensor in named]
-        for i, g in enumerate(grads):              # Loshchilov, Hutter 2019, algorithm 2, line by line
+        for i, g in enumerate(grads):  # Loshchilov, Hutter 2019, algorithm 2, line by line
             m[i] = 0.8 * m[i] + 0.2 * g
             v[i] = 0.9 * v[i] + 0.1 * g**2
             m_hat, v_hat = m[i] / (1 - 0.8**t), v[i] / (1 - 0.9**t)
@@ -86,7 +90,8 @@ def test_clipping_scales_all_gradients_together_and_returns_the_norm_before():
     named[0][1]._collect(np.full((2, 2), 3.0))
     named[1][1]._collect(np.array([6.0, 8.0]))     # norm √(4·9 + 100) = √136
     assert np.isclose(SGD(named).step(lr=1.0, clip=2.0), 136**0.5)
-    moved = np.concatenate([(old - tensor.data).ravel() for (_, tensor), old in zip(named, before, strict=True)])
+    moved = np.concatenate([(old - tensor.data).ravel()
+                            for (_, tensor), old in zip(named, before, strict=True)])
     assert np.isclose(np.linalg.norm(moved), 2.0)
     assert np.allclose(moved, np.array([3, 3, 3, 3, 6, 8]) * 2 / 136**0.5)
 
@@ -120,7 +125,8 @@ def test_a_resumed_optimizer_takes_the_same_steps():
         for t in range(6):
             if t == stop:
                 state = {name: array.copy() for name, array in optimizer.state().items()}
-                values = [(name, Tensor(tensor.data.copy(), requires_grad=True)) for name, tensor in named]
+                values = [(name, Tensor(tensor.data.copy(), requires_grad=True))
+                          for name, tensor in named]
                 named, optimizer = values, AdamW(values)
                 optimizer.load_state(state)
             give_gradients(named, t)

@@ -2,22 +2,24 @@
 
 Needs tensor. Used by layers.
 
-Idea      Before the first step every weight is random, and how large it is decides whether signals grow, vanish or
-          keep their size from layer to layer. The rules here choose the spread so that the variance of what
-          leaves a layer is that of what enters it.
-Math      y = W·x with n inputs, independent wᵢⱼ of variance s²:  var(y) = n·s²·mean(x²)             (1)
-          Xavier   s² = 2/(n_in + n_out)      signal and gradient both keep their size, on average    (2)
-          He       s² = 2/n_in                relu loses half of mean(x²), the 2 gives it back        (3)
-          GPT-2    s = 0.02, and s/√(2L) for the layers that write into the residual stream          (4)
+Idea      Before the first step every weight is random, and how large it is decides whether signals
+          grow, vanish or keep their size from layer to layer. The rules here choose the spread so
+          that the variance of what leaves a layer is that of what enters it.
+Math      y = W·x with n inputs, independent wᵢⱼ of variance s²:  var(y) = n·s²·mean(x²)         (1)
+          Xavier   s² = 2/(n_in + n_out)      signal and gradient both keep their size, on average
+          (2)
+          He       s² = 2/n_in                relu loses half of mean(x²), the 2 gives it back   (3)
+          GPT-2    s = 0.02, and s/√(2L) for the layers that write into the residual stream      (4)
 Shapes    Weights are (out, in), as everywhere here.
-Pitfalls  A sum of 2L independent branches has 2L times the variance of one: without (4) the residual stream of a
-          deep model grows with its depth.
+Pitfalls  A sum of 2L independent branches has 2L times the variance of one: without (4) the
+          residual stream of a deep model grows with its depth.
           A uniform draw on [−a, a] has variance a²/3, not a².
-          Draws come from the generator that is passed in and are made in float64: the same seed gives the same
-          weights in float32 and float64.
+          Draws come from the generator that is passed in and are made in float64: the same seed
+          gives the same weights in float32 and float64.
 Cost      Once per run.
 Try       build it    orthogonal initialisation (QR of a normal matrix): what does it keep exactly?
-          break it    leave out (4) with 24 layers and plot the standard deviation of the residual stream over depth.
+          break it    leave out (4) with 24 layers and plot the standard deviation of the residual
+                      stream over depth.
           measure it  var(y)/var(x) through ten layers of width 512 with relu, for (2) and (3).
 See       Glorot, Bengio 2010, eq. 16 · He et al. 2015, eq. 10 · Radford et al. 2019, section 2.3
 """
@@ -53,7 +55,7 @@ def he(random, shape, dtype=np.float32):
 
 
 def residual_std(std, layers):
-    """The standard deviation (4) for layers that write into a residual stream of 2·layers branches."""
+    """The standard deviation (4) of layers that write into the residual stream."""
     return std / np.sqrt(2 * layers)
 
 

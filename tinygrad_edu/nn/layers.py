@@ -2,21 +2,25 @@
 
 Needs dropout, embedding, init, matmul, module, norm. Used by every model.
 
-Idea      A layer holds parameters and calls an op with them. It also owns its fusions: a model says what it wants
-          (`self.c_fc(x, activation="gelu")`, `self.ln_2(x, added=branch)`), the layer does it in one pass,
-          and whatever replaces the layer (a quantised one, one with LoRA) keeps the same call.
+Idea      A layer holds parameters and calls an op with them. It also owns its fusions: a model says
+          what it wants (`self.c_fc(x, activation="gelu")`, `self.ln_2(x, added=branch)`), the layer
+          does it in one pass, and whatever replaces the layer (a quantised one, one with LoRA)
+          keeps the same call.
 Math      Linear     y = x·Wᵀ + b, then an activation if one is named
           Embedding  y = W[ids]
           LayerNorm  y = w·(x − μ)/√(σ² + ε) + b, of x + branch if a branch is added
-Shapes    Linear: x (…, in), weight (out, in), bias (out,), y (…, out) · Embedding: ids (…), weight (V, C), y (…, C)
-          LayerNorm, RMSNorm: x, y (…, C), weight and bias (C,)
+Shapes    Linear: x (…, in), weight (out, in), bias (out,), y (…, out) · Embedding: ids (…), weight
+          (V, C), y (…, C) LayerNorm, RMSNorm: x, y (…, C), weight and bias (C,)
 Pitfalls  GPT-2's published weights are (in, out): its loader transposes, nothing else does.
-          Dropout needs a key that changes from step to step, else the same units are dropped for ever:
-          set_dropout_key(model, seed, step) before each step of training.
+          Dropout needs a key that changes from step to step, else the same units are dropped for
+          ever: set_dropout_key(model, seed, step) before each step of training.
 Cost      The op's.
-Try       build it    a layer with a weight that is the product of two thin ones (LoRA without the frozen part).
-          break it    give two Dropout layers the same site. What is now the same that should not be?
-          measure it  Linear with activation="gelu" against linear, then gelu: time and, with memory.Meter, bytes.
+Try       build it    a layer with a weight that is the product of two thin ones (LoRA without the
+                      frozen part).
+          break it    give two Dropout layers the same site. What is now the same that should not
+                      be?
+          measure it  Linear with activation="gelu" against linear, then gelu: time and, with
+                      memory.Meter, bytes.
 See       Vaswani et al. 2017 · Radford et al. 2019 · Srivastava et al. 2014 (dropout)
 """
 
@@ -38,11 +42,14 @@ class Linear(Module):
 
     def __init__(self, inputs, outputs, random, bias=True, std=None, dtype=np.float32):
         shape = (outputs, inputs)
-        self.weight = init.xavier(random, shape, dtype) if std is None else init.normal(random, shape, std, dtype)
+        if std is None:
+            self.weight = init.xavier(random, shape, dtype)
+        else:
+            self.weight = init.normal(random, shape, std, dtype)
         self.bias = init.constant((outputs,), 0, dtype) if bias else None
 
     def forward(self, x, activation=None):
-        """x (…, in) -> (…, out); activation: None or "gelu", fused into the pass that adds the bias."""
+        """x (…, in) -> (…, out); activation: None, or "gelu" in the pass that adds the bias."""
         return linear(x, self.weight, self.bias, activation=activation)
 
 
@@ -61,7 +68,8 @@ class LayerNorm(Module):
     """Rows of mean 0 and variance 1, scaled and shifted."""
 
     def __init__(self, width, eps=1e-5, dtype=np.float32):
-        self.weight, self.bias = init.constant((width,), 1, dtype), init.constant((width,), 0, dtype)
+        self.weight = init.constant((width,), 1, dtype)
+        self.bias = init.constant((width,), 0, dtype)
         self.eps = eps
 
     def forward(self, x, added=None):

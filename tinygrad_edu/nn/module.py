@@ -2,23 +2,26 @@
 
 Needs memory, tensor. Used by layers, optim, every model.
 
-Idea      A model is a tree of parts, and the parts own arrays that training changes. No registration is
-          needed: the attributes are the tree. A Tensor is a parameter, an array is a buffer (saved, not
-          trained), a Module or a list of Modules is a child. Everything else that one wants to do to a
-          model — list it, save it, freeze it, put another layer in, look at what flows through — is a
-          walk over that tree.
-Math      name of a parameter = attribute names on the way to it, joined by dots: h.0.attn.c_attn.weight
-Shapes    Flat storage: parameters of sizes n₁ … nₖ as views into one array of Σ nᵢ elements, gradients into
-          another of the same layout: parameter i lies at [Σ_{j<i} nⱼ, Σ_{j≤i} nⱼ).
-Pitfalls  A tied parameter (the embedding that is also the output layer) is one tensor under two names. It must be
-          listed once, or the optimizer steps twice. The first name wins.
-          `replace` changes the tree; references kept elsewhere, an optimizer's among them, still point to the old part.
-          Laying parameters out flat rebinds their arrays: do it before anything keeps views of the old ones.
+Idea      A model is a tree of parts, and the parts own arrays that training changes. No
+          registration is needed: the attributes are the tree. A Tensor is a parameter, an array is
+          a buffer (saved, not trained), a Module or a list of Modules is a child. Everything else
+          that one wants to do to a model — list it, save it, freeze it, put another layer in, look
+          at what flows through — is a walk over that tree.
+Math      name of a parameter = attribute names on the way to it, joined by dots:
+          h.0.attn.c_attn.weight
+Shapes    Flat storage: parameters of sizes n₁ … nₖ as views into one array of Σ nᵢ elements,
+          gradients into another of the same layout: parameter i lies at [Σ_{j<i} nⱼ, Σ_{j≤i} nⱼ).
+Pitfalls  A tied parameter (the embedding that is also the output layer) is one tensor under two
+          names. It must be listed once, or the optimizer steps twice. The first name wins.
+          `replace` changes the tree; references kept elsewhere, an optimizer's among them, still
+          point to the old part. Laying parameters out flat rebinds their arrays: do it before
+          anything keeps views of the old ones.
 Cost      A call of a module costs one Python call more than its forward.
 Try       build it    summary(model): a table of names, shapes and parameter counts, sums per child.
           break it    list a tied parameter twice. Which test of tests/nn/test_module.py notices?
           measure it  one optimizer step over flat storage against one kernel call per parameter.
-See       Rajbhandari et al. 2020 (ZeRO) and PyTorch's DistributedDataParallel for what flat gradients are good for
+See       Rajbhandari et al. 2020 (ZeRO) and PyTorch's DistributedDataParallel for what flat
+          gradients are good for
 """
 
 import contextlib
@@ -41,7 +44,7 @@ class Call(NamedTuple):
 
 
 class Module:
-    """The base of all layers and models: subclasses set attributes in __init__ and define forward."""
+    """The base of layers and models: subclasses set attributes in __init__, define forward."""
 
     training = True                                # False: dropout is off (eval mode)
     _watchers = ()
@@ -69,7 +72,7 @@ class Module:
                         yield f"{name}.{i}", item
 
     def walk(self, prefix=""):
-        """(dotted name, module) of this module, called "" at the root, and all below it, parents first."""
+        """(dotted name, module) of this module, "" at the root, and all below, parents first."""
         yield prefix, self
         for name, child in self.children():
             yield from child.walk(f"{prefix}.{name}" if prefix else name)
@@ -99,14 +102,15 @@ class Module:
         modules = dict(self.walk())
         if name not in modules:
             near = [known for known in modules if known.endswith(name.split(".")[-1])][:3]
-            raise KeyError(f"no module is called {name!r}" + (f"; there is {', '.join(near)}" if near else ""))
+            hint = f"; there is {', '.join(near)}" if near else ""
+            raise KeyError(f"no module is called {name!r}{hint}")
         return modules[name]
 
     def replace(self, name, module):
         """Put another module in the place of the one called `name`; returns the old one."""
         old = self.find(name)
         path, _, last = name.rpartition(".")
-        if last.isdigit():                         # a member of a list: the list's name comes before the number
+        if last.isdigit():  # a member of a list: the list's name comes before the number
             path, _, listed = path.rpartition(".")
             getattr(self.find(path), listed)[int(last)] = module
         else:
@@ -116,7 +120,7 @@ class Module:
     # ---- modes, state ----
 
     def train(self, on=True):
-        """Switch the tree to training mode (or, on=False, to evaluation mode); returns the module."""
+        """Switch the tree to training mode, with on=False to evaluation mode; returns it."""
         for _, module in self.walk():
             module.training = on
         return self
@@ -126,7 +130,7 @@ class Module:
         return self.train(False)
 
     def state(self):
-        """Name -> array of all parameters and buffers: what a checkpoint holds. The arrays are not copies."""
+        """Name -> array of all parameters and buffers, not copied: what a checkpoint holds."""
         arrays = {name: tensor.data for name, tensor in self.named_parameters()}
         return arrays | dict(self._attributes(np.ndarray))
 
@@ -143,8 +147,8 @@ class Module:
                 for word, names in (("missing", missing), ("unknown", unknown)) if names))
         for name, array in mine.items():
             if arrays[name].shape != array.shape:
-                raise ValueError(f"these weights are of another model: {name} has shape {arrays[name].shape}, "
-                                 f"here it is {array.shape}")
+                raise ValueError(f"these weights are of another model: {name} has shape "
+                                 f"{arrays[name].shape}, here it is {array.shape}")
         tensors = dict(self.named_parameters())
         for name, array in mine.items():
             if name in tensors:
@@ -158,8 +162,9 @@ class Module:
             tensor.zero_grad()
 
     def __repr__(self):
-        inside = [f"{name}={value.shape}" for name, value in vars(self).items() if isinstance(value, Tensor)]
-        return f"{type(self).__name__}({', '.join(inside) or f'{self.parameter_count():,} parameters'})"
+        own = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        inside = ", ".join(f"{name}={value.shape}" for name, value in own.items())
+        return f"{type(self).__name__}({inside or f'{self.parameter_count():,} parameters'})"
 
 
 @contextlib.contextmanager
@@ -187,31 +192,36 @@ def recording(model, only=None):
 class Flat:
     """Parameters and their gradients laid out as views of one flat array each.
 
-    tensors: leaves of one type on one device. Their arrays are moved; `.data` (Σ nᵢ,) and `.grad` (Σ nᵢ,)
-    hold them all, and backward() writes each gradient straight into its place.
+    tensors: leaves of one type on one device. Their arrays are moved; `.data` (Σ nᵢ,) and `.grad`
+    (Σ nᵢ,) hold them all, and backward() writes each gradient straight into its place.
     """
 
     def __init__(self, tensors):
         self.tensors = list(tensors)
         types = {tensor.dtype for tensor in self.tensors}
         if len(types) != 1:
-            raise TypeError(f"flat storage holds parameters of one type, not {sorted(map(str, types)) or 'none'}")
+            found = ", ".join(sorted(map(str, types))) or "none"
+            raise TypeError(f"flat storage holds parameters of one type, not {found}")
         sizes = [tensor.size for tensor in self.tensors]
         self.bounds = [0, *itertools.accumulate(sizes)]
         self.data = empty_like(self.tensors[0].data, shape=(sum(sizes),))
         self.grad = empty_like(self.data)
-        for tensor, low, high in zip(self.tensors, self.bounds, self.bounds[1:], strict=False):
-            place = self.data[low:high].reshape(tensor.shape)
-            place[...] = tensor.data
-            tensor.data = place
-            tensor.storage = self.grad[low:high].reshape(tensor.shape)
+        places = zip(self.tensors, self.views(self.data), self.views(self.grad), strict=True)
+        for tensor, data, grad in places:
+            data[...] = tensor.data
+            tensor.data, tensor.storage = data, grad
             if tensor.grad is not None:
-                tensor.storage[...] = tensor.grad
-                tensor.grad = tensor.storage
+                grad[...] = tensor.grad
+                tensor.grad = grad
+
+    def views(self, flat):
+        """One view, in its tensor's shape, of each tensor's part of a flat array of this layout."""
+        bounds = zip(self.tensors, self.bounds, self.bounds[1:], strict=False)
+        return [flat[low:high].reshape(tensor.shape) for tensor, low, high in bounds]
 
     def gather(self):
         """The flat gradient; parameters that got none count as zero."""
-        for tensor, low, high in zip(self.tensors, self.bounds, self.bounds[1:], strict=False):
+        for tensor in self.tensors:
             if tensor.grad is None:
-                self.grad[low:high] = 0
+                tensor.storage[...] = 0
         return self.grad

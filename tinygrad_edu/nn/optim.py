@@ -2,26 +2,30 @@
 
 Needs kernel, memory, module. Used by loop.
 
-Idea      The gradient says where the loss falls; an optimizer decides how far to go. SGD goes along the gradient,
-          with momentum along an average of recent ones. AdamW divides each parameter's average by the size its
-          gradients usually have, so that all parameters move at a similar pace, and shrinks the weights a
-          little at every step. All gradients are first scaled down together if their norm is too large.
-Math      clip     c = min(1, limit/‖g‖), the norm over all parameters together                     (1)
-          SGD      v ← μ·v + (c·g + λ·w)      w ← w − η·v      Nesterov: w ← w − η·(c·g + λ·w + μ·v)    (2)
-          AdamW    m ← β₁·m + (1 − β₁)·c·g      v ← β₂·v + (1 − β₂)·(c·g)²                             (3)
-                   w ← w − η·λ·w − η·m̂/(√v̂ + ε)      m̂ = m/(1 − β₁ᵗ)      v̂ = v/(1 − β₂ᵗ)               (4)
+Idea      The gradient says where the loss falls; an optimizer decides how far to go. SGD goes along
+          the gradient, with momentum along an average of recent ones. AdamW divides each
+          parameter's average by the size its gradients usually have, so that all parameters move at
+          a similar pace, and shrinks the weights a little at every step. All gradients are first
+          scaled down together if their norm is too large.
+Math      clip     c = min(1, limit/‖g‖), the norm over all parameters together                  (1)
+          SGD      v ← μ·v + d    w ← w − η·v    Nesterov: w ← w − η·(d + μ·v)    d = c·g + λ·w  (2)
+          AdamW    m ← β₁·m + (1 − β₁)·c·g      v ← β₂·v + (1 − β₂)·(c·g)²                       (3)
+                   w ← w − η·λ·w − η·m̂/(√v̂ + ε)      m̂ = m/(1 − β₁ᵗ)      v̂ = v/(1 − β₂ᵗ)    (4)
           η learning rate, λ weight decay, t the number of the step from 1
 Shapes    w, g, m, v (n,): all parameters with the same decay lie in one flat array (module.Flat).
-Pitfalls  Decay belongs to matrices; on offsets and norm scales it only hurts. The L2 penalty λ·w added to g, as
-          SGD has it, is not AdamW's decay: inside Adam it would be divided by √v̂ as well.
-          m and v start at 0, so without the hats the first steps are far too small (m) or too large (v).
-          Clip the gradient of the whole batch, after all parts of it have been added up.
-Cost      AdamW reads w, g, m, v and writes w, m, v once: 28 bytes a float32 parameter, bandwidth-bound. Plain NumPy
-          makes about twelve passes. The norm is one more pass over g; clipping itself costs none, c is an argument.
+Pitfalls  Decay belongs to matrices; on offsets and norm scales it only hurts. The L2 penalty λ·w
+          added to g, as SGD has it, is not AdamW's decay: inside Adam it would be divided by √v̂ as
+          well. m and v start at 0, so without the hats the first steps are far too small (m) or too
+          large (v). Clip the gradient of the whole batch, after all parts of it have been added up.
+Cost      AdamW reads w, g, m, v and writes w, m, v once: 28 bytes a float32 parameter,
+          bandwidth-bound. Plain NumPy makes about twelve passes. The norm is one more pass over g;
+          clipping itself costs none, c is an argument.
 Try       build it    Lion: the sign of an average of gradients. Its state is half of Adam's.
           break it    leave out the hats. What happens to the first ten losses?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: the share of adamw_update
-See       Loshchilov, Hutter 2019, alg. 2 · Kingma, Ba 2015 · Sutskever et al. 2013 · Pascanu et al. 2013 (clipping)
+          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: the share
+                      of adamw_update
+See       Loshchilov, Hutter 2019, alg. 2 · Kingma, Ba 2015 · Sutskever et al. 2013 · Pascanu et al.
+          2013 (clipping)
 """
 
 import numpy as np
@@ -47,7 +51,7 @@ def sum_of_squares_numba(total, g):
 @Kernel(inout=("w", "v"))
 def sgd_update(w, v, g, lr, momentum, nesterov, decay, scale):
     d = scale * g + decay * w
-    v[...] = momentum * v + d                                                                   # (2)
+    v[...] = momentum * v + d                                                                  # (2)
     w -= lr * (d + momentum * v if nesterov else v)
 
 
@@ -57,17 +61,17 @@ def sgd_update_numba(w, v, g, lr, momentum, nesterov, decay, scale):
     lr, momentum, decay, scale = real(lr), real(momentum), real(decay), real(scale)
     for i in range(w.size):
         d = scale * g[i] + decay * w[i]
-        v[i] = momentum * v[i] + d                                                              # (2)
+        v[i] = momentum * v[i] + d                                                             # (2)
         w[i] -= lr * (d + momentum * v[i] if nesterov else v[i])
 
 
 @Kernel(inout=("w", "m", "v"))
 def adamw_update(w, m, v, g, lr, beta1, beta2, eps, decay, scale, step):
     g = scale * g
-    m[...] = beta1 * m + (1 - beta1) * g                                                        # (3)
+    m[...] = beta1 * m + (1 - beta1) * g                                                       # (3)
     v[...] = beta2 * v + (1 - beta2) * g * g
     root = np.sqrt(v / (1 - beta2 ** step)) + eps
-    w -= lr * decay * w + lr / (1 - beta1 ** step) * m / root                                   # (4)
+    w -= lr * decay * w + lr / (1 - beta1 ** step) * m / root                                  # (4)
 
 
 @adamw_update.body("numba", rows="w m v g")
@@ -80,27 +84,29 @@ def adamw_update_numba(w, m, v, g, lr, beta1, beta2, eps, decay, scale, step):
     eps, scale = real(eps), real(scale)
     for i in range(w.size):
         d = scale * g[i]
-        m[i] = b1 * m[i] + c1 * d                                                               # (3)
+        m[i] = b1 * m[i] + c1 * d                                                              # (3)
         v[i] = b2 * v[i] + c2 * d * d
-        w[i] -= shrink * w[i] + rate * m[i] / (np.sqrt(v[i] * undo) + eps)                      # (4)
+        w[i] -= shrink * w[i] + rate * m[i] / (np.sqrt(v[i] * undo) + eps)                     # (4)
 
 
 class Optimizer:
-    """What SGD and AdamW share: parameters in two flat groups, with and without decay, and their state.
+    """What SGD and AdamW share: parameters in two flat groups, with decay and without.
 
-    named: (name, tensor) pairs, as model.named_parameters() gives them; those that want no gradient are left out.
-    Their arrays are laid out flat here (module.Flat), so make the optimizer after the model is complete.
+    named: (name, tensor) pairs, as model.named_parameters() gives them; those that want no gradient
+    are left out. Their arrays are laid out flat here (module.Flat), so make the optimizer after the
+    model is complete.
     """
 
-    slots = ()                                     # names of the state arrays, one number a parameter each
+    slots = ()  # names of the state arrays: one number a parameter in each
 
     def __init__(self, named, decay):
         wanted = [(name, tensor) for name, tensor in named if tensor.requires_grad]
         if not wanted:
             raise ValueError("there is nothing to optimize: no parameter has requires_grad=True")
-        groups = [[pair for pair in wanted if (pair[1].ndim >= 2) == is_matrix] for is_matrix in (True, False)]
+        matrices = [(name, tensor) for name, tensor in wanted if tensor.ndim >= 2]
+        vectors = [(name, tensor) for name, tensor in wanted if tensor.ndim < 2]
         self.groups = []
-        for rate, pairs in zip((decay, 0.0), groups, strict=True):
+        for pairs, rate in ((matrices, decay), (vectors, 0.0)):
             if pairs:
                 flat = Flat(tensor for _, tensor in pairs)
                 state = {slot: zeros_like(flat.data) for slot in self.slots}
@@ -112,14 +118,15 @@ class Optimizer:
 
         lr: learning rate. clip: largest allowed norm of all gradients together, None for no limit.
         scale: a factor for all gradients first, 1/parts where a batch came in parts.
-        Returns the norm of the scaled gradients before clipping. Raises FloatingPointError if it is not finite,
-        before anything has changed.
+        Returns the norm of the scaled gradients before clipping. Raises FloatingPointError if it is
+        not finite, before anything has changed.
         """
         norm = scale * self._norm()
         if not np.isfinite(norm):
-            raise FloatingPointError(f"the gradient norm is {norm} at optimizer step {self.steps + 1}")
+            raise FloatingPointError(f"the gradient norm is {norm} at optimizer step "
+                                     f"{self.steps + 1}")
         if clip is not None and norm > clip:
-            scale *= clip / norm                                                                # (1)
+            scale *= clip / norm                                                               # (1)
         self.steps += 1
         for _, flat, state, decay in self.groups:
             self.update(flat.data, flat.grad, state, lr, decay, scale)
@@ -144,14 +151,15 @@ class Optimizer:
         arrays = {"steps": np.array(self.steps)}
         for names, flat, state, _ in self.groups:
             for slot, array in state.items():
-                for i, (name, tensor) in enumerate(zip(names, flat.tensors, strict=True)):
-                    arrays[f"{slot}.{name}"] = array[flat.bounds[i]:flat.bounds[i + 1]].reshape(tensor.shape)
+                views = flat.views(array)
+                arrays |= {f"{slot}.{name}": view for name, view in zip(names, views, strict=True)}
         return arrays
 
     def load_state(self, arrays):
-        """Take the state of an earlier run. Raises ValueError if it belongs to another model or optimizer."""
+        """Take the state of an earlier run; ValueError for that of another model or optimizer."""
         mine = self.state()
-        if mine.keys() != arrays.keys() or any(mine[name].shape != arrays[name].shape for name in mine):
+        shapes, theirs = ({name: a.shape for name, a in s.items()} for s in (mine, arrays))
+        if shapes != theirs:
             raise ValueError("this optimizer state belongs to another model or another optimizer")
         self.steps = int(arrays["steps"])
         for name, array in mine.items():
@@ -174,7 +182,7 @@ class SGD(Optimizer):
 
 
 class AdamW(Optimizer):
-    """(3) and (4). Loshchilov, Hutter 2019, algorithm 2 with the decay multiplied by the learning rate."""
+    """(3) and (4). Loshchilov, Hutter 2019, algorithm 2, with decay times the learning rate."""
 
     slots = ("m", "v")
 
@@ -184,4 +192,5 @@ class AdamW(Optimizer):
 
     def update(self, w, g, state, lr, decay, scale):
         """One step of (3) and (4)."""
-        adamw_update(w, state["m"], state["v"], g, lr, self.beta1, self.beta2, self.eps, decay, scale, self.steps)
+        adamw_update(w, state["m"], state["v"], g, lr, self.beta1, self.beta2, self.eps, decay,
+                     scale, self.steps)

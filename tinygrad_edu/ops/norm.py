@@ -2,27 +2,30 @@
 
 Needs kernel, loops, memory, tensor. Used by layers.
 
-Idea      Deep networks train when the numbers that flow through them keep their size. LayerNorm gives every row
-          mean 0 and variance 1, RMSNorm only divides by the root mean square; a learned scale (and offset)
-          then says what size is wanted. In a transformer each norm follows a residual sum, so one pass over
-          memory does both: add_layernorm returns the sum, which is the new residual, and its norm.
+Idea      Deep networks train when the numbers that flow through them keep their size. LayerNorm
+          gives every row mean 0 and variance 1, RMSNorm only divides by the root mean square; a
+          learned scale (and offset) then says what size is wanted. In a transformer each norm
+          follows a residual sum, so one pass over memory does both: add_layernorm returns the sum,
+          which is the new residual, and its norm.
 Math      s = x + r                                                   (0, in the fused forms)
-          μ = mean(s)   σ² = mean((s − μ)²)   ρ = 1/√(σ² + ε)   x̂ = (s − μ)·ρ   y = w·x̂ + b          (1)
-          g = w·dy      ds = ρ·(g − mean(g) − x̂·mean(g·x̂))   dw = Σ dy·x̂   db = Σ dy                 (2)
-          RMS:  ρ = 1/√(mean(s²) + ε)   x̂ = s·ρ   y = w·x̂                                           (3)
-                ds = ρ·(g − x̂·mean(g·x̂))   dw = Σ dy·x̂                                              (4)
+          μ = mean(s)   σ² = mean((s − μ)²)   ρ = 1/√(σ² + ε)   x̂ = (s − μ)·ρ   y = w·x̂ + b    (1)
+          g = w·dy      ds = ρ·(g − mean(g) − x̂·mean(g·x̂))   dw = Σ dy·x̂   db = Σ dy          (2)
+          RMS:  ρ = 1/√(mean(s²) + ε)   x̂ = s·ρ   y = w·x̂                                      (3)
+                ds = ρ·(g − x̂·mean(g·x̂))   dw = Σ dy·x̂                                        (4)
           means run over a row, the sums Σ over all rows
 Shapes    x, r, s, y (N, C) · w, b (C,) · saved: mean, rstd (N,), called μ and ρ above
-Pitfalls  mean(x²) − mean(x)² cancels when |μ| ≫ σ: at μ = 10⁴, σ = 1 float32 keeps no digit. Two passes over a
-          row that is in the cache anyway cost nothing.
-          ε belongs under the root, inside the variance: outside it changes every published model's output.
-          dw and db are sums over rows, so threads need an array each, added up at the end.
-Cost      Reads s once from memory (a row stays in the cache for the second pass), writes y: bandwidth-bound. The
-          reference makes six passes. Fused with the residual it saves writing and reading the sum again.
+Pitfalls  mean(x²) − mean(x)² cancels when |μ| ≫ σ: at μ = 10⁴, σ = 1 float32 keeps no digit. Two
+          passes over a row that is in the cache anyway cost nothing.
+          ε belongs under the root, inside the variance: outside it changes every published model's
+          output. dw and db are sums over rows, so threads need an array each, added up at the end.
+Cost      Reads s once from memory (a row stays in the cache for the second pass), writes y:
+          bandwidth-bound. The reference makes six passes. Fused with the residual it saves writing
+          and reading the sum again.
 Try       build it    write the body yourself: @layernorm_forward.body("mine"), then
                       TG_BACKEND=mine pytest tests/ops/test_norm.py
           break it    use mean(x²) − mean(x)². Which test notices, and at what offset?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: its GB/s, beside the others'
+          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: its GB/s,
+                      beside the others'
 See       Ba, Kiros, Hinton 2016, eq. 3-4 · Zhang, Sennrich 2019, eq. 4
 """
 
@@ -38,13 +41,13 @@ def _rows(v):
     return v[:, None]
 
 
-# ---- LayerNorm ---------------------------------------------------------------------------------------
+# ---- LayerNorm -----------------------------------------------------------------------------
 
 @Kernel(outputs=3)
 def layernorm_forward(y, mean, rstd, x, w, b, eps):
     mean[...] = x.mean(axis=1)
     rstd[...] = 1 / np.sqrt(((x - _rows(mean)) ** 2).mean(axis=1) + eps)
-    y[...] = w * (x - _rows(mean)) * _rows(rstd) + b                                            # (1)
+    y[...] = w * (x - _rows(mean)) * _rows(rstd) + b                                           # (1)
 
 
 @helper
@@ -60,7 +63,7 @@ def normalise_row(y, s, w, b, eps):
         total += (s[c] - mu) * (s[c] - mu)
     rho = real(1) / np.sqrt(total / real(C) + real(eps))
     for c in range(C):
-        y[c] = w[c] * ((s[c] - mu) * rho) + b[c]                                                # (1)
+        y[c] = w[c] * ((s[c] - mu) * rho) + b[c]                                               # (1)
     return mu, rho
 
 
@@ -74,7 +77,8 @@ def layernorm_forward_numba(y, mean, rstd, x, w, b, eps):
 def layernorm_backward(dx, dw, db, dy, x, w, mean, rstd):
     norm = (x - _rows(mean)) * _rows(rstd)
     g = w * dy
-    dx[...] = _rows(rstd) * (g - _rows(g.mean(axis=1)) - norm * _rows((g * norm).mean(axis=1)))  # (2)
+    pull = g - _rows(g.mean(axis=1)) - norm * _rows((g * norm).mean(axis=1))
+    dx[...] = _rows(rstd) * pull                                                               # (2)
     dw[...] = (dy * norm).sum(axis=0)
     db[...] = dy.sum(axis=0)
 
@@ -93,7 +97,7 @@ def pull_row(dx, dw, db, dy, s, w, mu, rho):
     sum_gx /= real(C)
     for c in range(C):
         norm = (s[c] - mu) * rho
-        dx[c] = rho * (w[c] * dy[c] - sum_g - norm * sum_gx)                                    # (2)
+        dx[c] = rho * (w[c] * dy[c] - sum_g - norm * sum_gx)                                   # (2)
         dw[c] += dy[c] * norm
         db[c] += dy[c]
 
@@ -108,7 +112,7 @@ def layernorm_backward_numba(dx, dw, db, dy, x, w, mean, rstd):
 
 @Kernel(outputs=4)
 def add_layernorm_forward(s, y, mean, rstd, x, r, w, b, eps):
-    s[...] = x + r                                                                              # (0)
+    s[...] = x + r                                                                             # (0)
     layernorm_forward.__wrapped__(y, mean, rstd, s, w, b, eps)
 
 
@@ -117,7 +121,7 @@ def add_layernorm_forward_numba(s, y, mean, rstd, x, r, w, b, eps):
     N, C = x.shape
     for n in range(N):
         for c in range(C):
-            s[n, c] = x[n, c] + r[n, c]                                                         # (0)
+            s[n, c] = x[n, c] + r[n, c]                                                        # (0)
         mean[n], rstd[n] = normalise_row(y[n], s[n], w, b, eps)
 
 
@@ -140,7 +144,9 @@ def add_layernorm_backward_numba(dx, dw, db, dy, ds, s, w, mean, rstd):
 
 @method
 def layernorm(x, w, b, eps=1e-5):
-    """Normalise the last axis to mean 0 and variance 1, then scale and shift. Ba et al. 2016, eq. 3-4.
+    """Normalise the last axis to mean 0 and variance 1, then scale and shift.
+
+    Ba et al. 2016, eq. 3-4.
 
     x (…, C), w and b (C,) -> (…, C).
     """
@@ -157,7 +163,7 @@ def layernorm(x, w, b, eps=1e-5):
 
 def add_layernorm(x, r, w, b, eps=1e-5):
     """x + r, and its layernorm, in one pass. x, r (…, C), w and b (C,) -> two tensors (…, C)."""
-    rows, others = (contiguous(t.data).reshape(-1, x.shape[-1]) for t in (x, r))                # (N, C)
+    rows, others = (contiguous(t.data).reshape(-1, x.shape[-1]) for t in (x, r))  # (N, C)
     s, y, mean, rstd = empty_like(rows), empty_like(rows), *_statistics(rows, 2)
     add_layernorm_forward(s, y, mean, rstd, rows, others, w.data, b.data, eps)
 
@@ -172,7 +178,7 @@ def add_layernorm(x, r, w, b, eps=1e-5):
             ds = contiguous(ds).reshape(s.shape)
             add_layernorm_backward(dx, dw, db, dy, ds, s, w.data, mean, rstd)
         dx = dx.reshape(x.shape)
-        return dx, dx, dw, db                      # borrowed twice: the engine does not write into it
+        return dx, dx, dw, db  # borrowed twice: the engine does not write into it
     return record_all((s.reshape(x.shape), y.reshape(x.shape)), (x, r, w, b), vjp)
 
 
@@ -180,12 +186,12 @@ def _statistics(rows, count):
     return [empty_like(rows, shape=rows.shape[:1]) for _ in range(count)]
 
 
-# ---- RMSNorm -----------------------------------------------------------------------------------------
+# ---- RMSNorm -------------------------------------------------------------------------------
 
 @Kernel(outputs=2)
 def rmsnorm_forward(y, rstd, x, w, eps):
     rstd[...] = 1 / np.sqrt((x ** 2).mean(axis=1) + eps)
-    y[...] = w * x * _rows(rstd)                                                                # (3)
+    y[...] = w * x * _rows(rstd)                                                               # (3)
 
 
 @rmsnorm_forward.body("numba", rows="y rstd x")
@@ -198,7 +204,7 @@ def rmsnorm_forward_numba(y, rstd, x, w, eps):
             total += x[n, c] * x[n, c]
         rho = real(1) / np.sqrt(total / real(C) + real(eps))
         for c in range(C):
-            y[n, c] = w[c] * (x[n, c] * rho)                                                    # (3)
+            y[n, c] = w[c] * (x[n, c] * rho)                                                   # (3)
         rstd[n] = rho
 
 
@@ -206,7 +212,7 @@ def rmsnorm_forward_numba(y, rstd, x, w, eps):
 def rmsnorm_backward(dx, dw, dy, x, w, rstd):
     norm = x * _rows(rstd)
     g = w * dy
-    dx[...] = _rows(rstd) * (g - norm * _rows((g * norm).mean(axis=1)))                         # (4)
+    dx[...] = _rows(rstd) * (g - norm * _rows((g * norm).mean(axis=1)))                        # (4)
     dw[...] = (dy * norm).sum(axis=0)
 
 
@@ -223,7 +229,7 @@ def rmsnorm_backward_numba(dx, dw, dy, x, w, rstd):
         sum_gx *= rho / real(C)
         for c in range(C):
             norm = x[n, c] * rho
-            dx[n, c] = rho * (w[c] * dy[n, c] - norm * sum_gx)                                  # (4)
+            dx[n, c] = rho * (w[c] * dy[n, c] - norm * sum_gx)                                 # (4)
             dw[c] += dy[n, c] * norm
 
 

@@ -2,37 +2,41 @@
 
 Needs memory. Used by scripts/train_gpt.py.
 
-Idea      A run that dies after an hour for want of memory was knowable beforehand. Training holds four numbers for
-          every parameter (weight, gradient, two averages of AdamW) and, between the forward and the backward
-          pass, what every closure on the tape has kept: that part grows with batch × context.
-Math      parameters   16·P bytes in float32                                                        (1)
-          a block keeps, per token: two sums C each, two norms C each, qkv 3C, attention C, hidden 4C before GELU
-          and 4C after = 16·C numbers, and its statistics                                           (2)
-          outside: the first sum C, the last sum and norm 2C, the head's gradient C                 (3)
-          backward holds on top of that the gradients in flight, 8·C a token at the widest place    (4)
+Idea      A run that dies after an hour for want of memory was knowable beforehand. Training holds
+          four numbers for every parameter (weight, gradient, two averages of AdamW) and, between
+          the forward and the backward pass, what every closure on the tape has kept: that part
+          grows with batch × context.
+Math      parameters   16·P bytes in float32                                                     (1)
+          a block keeps, per token: two sums C each, two norms C each, qkv 3C, attention C, hidden
+          4C before GELU
+          and 4C after = 16·C numbers, and its statistics                                        (2)
+          outside: the first sum C, the last sum and norm 2C, the head's gradient C              (3)
+          backward holds on top of that the gradients in flight, 8·C a token at the widest place (4)
 Shapes    tokens N = batch · context of one pass; P parameters; L blocks of width C
-Pitfalls  Peak memory is not the sum of all that was ever allocated: a closure is dropped when it has run, so the
-          backward pass frees block by block what the forward pass kept.
-          The interpreter, NumPy, the compiled loops and the text itself are there too: they are measured, not counted.
-          A gradient that two tensors share (a tied embedding) is still one array.
+Pitfalls  Peak memory is not the sum of all that was ever allocated: a closure is dropped when it
+          has run, so the backward pass frees block by block what the forward pass kept.
+          The interpreter, NumPy, the compiled loops and the text itself are there too: they are
+          measured, not counted. A gradient that two tensors share (a tied embedding) is still one
+          array.
 Cost      Arithmetic only.
 Try       build it    the largest batch that fits a given number of gigabytes.
           break it    forget (4) and compare with the measured peak at width 768.
-          measure it  the line `memory` that train_gpt.py prints at the start, and the one at the end.
+          measure it  the line `memory` that train_gpt.py prints at the start, and the one at the
+                      end.
 See       Rajbhandari et al. 2020, section 3 (where memory goes)
 """
 
 from ..memory import peak_resident_bytes, resident_bytes
 
-COMPILER = 60 << 20                                # bytes that compiling or loading the loops adds, roughly
+COMPILER = 60 << 20  # bytes that compiling or loading the loops adds, roughly
 
 
 def training_bytes(config, tokens, itemsize=4):
-    """Bytes that training adds at its peak to a process that has its data, for `tokens` per pass: (1)-(4)."""
+    """Bytes that training adds at its peak to a process that has its data, for `tokens` a pass."""
     C, L, V = config.width, config.layers, config.vocabulary
-    parameters = 4 * config.parameter_count()                                                   # (1)
-    kept = tokens * (16 * C * L + 4 * C + 6 * L)                                                # (2), (3)
-    in_flight = tokens * 8 * C + V * C                                                          # (4)
+    parameters = 4 * config.parameter_count()                                                  # (1)
+    kept = tokens * (16 * C * L + 4 * C + 6 * L)                                          # (2), (3)
+    in_flight = tokens * 8 * C + V * C                                                         # (4)
     return itemsize * (parameters + kept + in_flight)
 
 

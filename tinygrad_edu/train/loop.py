@@ -2,19 +2,23 @@
 
 Needs layers, optim, schedule, tensor. Used by scripts/train_gpt.py.
 
-Idea      Look at a batch, ask the model how wrong it is, push every parameter a little the way that makes it less
-          wrong; a few thousand times. Around that stand the habits that make a run trustworthy: every random
-          draw is a function of (seed, step), so that step 700 is the same whether or not the run stopped at 600;
-          the loss on text never trained on is looked at now and then; nothing is lost when the run is interrupted.
-Math      θ ← step(θ, clip(∇ mean over micro-batches of ℓ(θ; x, y)))                                  (1)
+Idea      Look at a batch, ask the model how wrong it is, push every parameter a little the way that
+          makes it less wrong; a few thousand times. Around that stand the habits that make a run
+          trustworthy: every random draw is a function of (seed, step), so that step 700 is the same
+          whether or not the run stopped at 600; the loss on text never trained on is looked at now
+          and then; nothing is lost when the run is interrupted.
+Math      θ ← step(θ, clip(∇ mean over micro-batches of ℓ(θ; x, y)))                             (1)
 Shapes    x, y (B, T) integers; y is x one token later. Loss: nats per token.
-Pitfalls  A batch in several parts is the mean over all its targets: the parts' gradients are added, then scaled by
-          1/parts, which is right as long as every part has the same number of targets.
-          Evaluation runs without tape and without dropout, and the mode must be switched back.
-          Ctrl-C in the middle of a step leaves a step half taken: the interrupt is noted and obeyed after the step.
+Pitfalls  A batch in several parts is the mean over all its targets: the parts' gradients are added,
+          then scaled by 1/parts, which is right as long as every part has the same number of
+          targets. Evaluation runs without tape and without dropout, and the mode must be switched
+          back. Ctrl-C in the middle of a step leaves a step half taken: the interrupt is noted and
+          obeyed after the step.
 Cost      Nothing beside the model's.
-Try       build it    an average of the weights over the last tenth of the steps. Is its held-out loss lower?
-          break it    draw the batches from one generator in a row, then interrupt and resume. What differs?
+Try       build it    an average of the weights over the last tenth of the steps. Is its held-out
+                      loss lower?
+          break it    draw the batches from one generator in a row, then interrupt and resume. What
+                      differs?
           measure it  TG_TRACE=1 for three steps: which share of a step is matrix products?
 See       Robbins, Monro 1951 (why it works) · Bottou, Curtis, Nocedal 2018 (when)
 """
@@ -34,8 +38,9 @@ from ..tensor import no_grad
 def train_step(model, optimizer, batches, config, step):
     """One step of (1); returns (loss, gradient norm).
 
-    batches: (x, y) pairs of the step, one per micro-batch. config: lr, min_lr, warmup, steps, clip, seed.
-    Raises FloatingPointError if the loss or the norm is not finite; no parameter has changed then.
+    batches: (x, y) pairs of the step, one per micro-batch. config: lr, min_lr, warmup, steps, clip,
+    seed. Raises FloatingPointError if the loss or the norm is not finite; no parameter has changed
+    then.
     """
     total = 0.0
     for part, (x, y) in enumerate(batches):
@@ -73,7 +78,7 @@ def evaluate(model, batches):
 
 
 class Interrupt:
-    """Notes Ctrl-C (and a request to end the process) inside a `with` block; a second one is obeyed at once."""
+    """Notes Ctrl-C (and SIGTERM) inside a `with` block; a second one is obeyed at once."""
 
     def __init__(self):
         self.seen = False
@@ -98,9 +103,10 @@ class Interrupt:
 def train(model, optimizer, batch, config, metrics, start=0, every=(), bar=None):
     """Steps start … config.steps − 1. Returns how many steps the run has now.
 
-    batch(step): the (x, y) pairs of a step. metrics.add(**row) takes each step's record. every: pairs
-    (interval, action); action(done, row) is called after every interval-th step and may add to the row.
-    bar: a progress bar (tqdm) to move. Ctrl-C ends the run after the step in progress; the caller saves.
+    batch(step): the (x, y) pairs of a step. metrics.add(**row) takes each step's record. every:
+    pairs (interval, action); action(done, row) is called after every interval-th step and may add
+    to the row. bar: a progress bar (tqdm) to move. Ctrl-C ends the run after the step in progress;
+    the caller saves.
     """
     seconds = metrics.last("seconds") or 0.0
     with Interrupt() as interrupt:
@@ -113,7 +119,8 @@ def train(model, optimizer, batch, config, metrics, start=0, every=(), bar=None)
             row = {"step": step, "tokens": (step + 1) * tokens, "seconds": seconds, "loss": loss,
                    "learning_rate": learning_rate(config, step), "gradient_norm": norm}
             if bar is not None:
-                bar.set_postfix_str(f"loss {loss:.3f}, {tokens * (step + 1) / seconds:,.0f} tokens/s", refresh=False)
+                speed = row["tokens"] / seconds
+                bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
                 bar.update()
             for interval, action in every:
                 if interval and (step + 1) % interval == 0:
@@ -125,7 +132,7 @@ def train(model, optimizer, batch, config, metrics, start=0, every=(), bar=None)
 
 
 def time_steps(model, optimizer, batch, config, steps=20):
-    """Seconds a step takes: the median over these steps, the first few left out. Changes the model."""
+    """Seconds a step takes: the median, without the first three. Changes the model."""
     times = []
     for step in range(steps):
         began = time.perf_counter()

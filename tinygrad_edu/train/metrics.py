@@ -2,19 +2,24 @@
 
 Needs nothing. Used by loop, scripts/train_gpt.py.
 
-Idea      A run that has ended is only as good as its records. One row a step goes into a CSV file as soon as it is
-          known, so that a crash loses nothing and any program can plot it. The picture at the end shows at a
-          glance what a column of numbers hides: whether the loss still falls, and whether the held-out loss
-          falls with it.
-Math      smoothed loss: e₀ = ℓ₀,  eₜ = α·eₜ₋₁ + (1 − α)·ℓₜ, drawn with α = 0.95 over the raw losses    (1)
-Shapes    A row: step, tokens (seen so far), seconds (in training), learning_rate, loss (nats per token),
-          gradient_norm, val_loss (nats per token; empty where none was measured at this step)
-Pitfalls  Rows written after the last checkpoint belong to steps that a resumed run takes again: they are dropped first.
-          A smoothed curve lags behind; at the end of a short run it shows a loss that is too high.
+Idea      A run that has ended is only as good as its records. One row a step goes into a CSV file
+          as soon as it is known, so that a crash loses nothing and any program can plot it. The
+          picture at the end shows at a glance what a column of numbers hides: whether the loss
+          still falls, and whether the held-out loss falls with it.
+Math      smoothed loss: e₀ = ℓ₀,  eₜ = α·eₜ₋₁ + (1 − α)·ℓₜ, drawn with α = 0.95 over the raw losses
+          (1)
+Shapes    A row: step, tokens (seen so far), seconds (in training), learning_rate, loss (nats per
+          token), gradient_norm, val_loss (nats per token; empty where none was measured at this
+          step)
+Pitfalls  Rows written after the last checkpoint belong to steps that a resumed run takes again:
+          they are dropped first. A smoothed curve lags behind; at the end of a short run it shows a
+          loss that is too high.
 Cost      One short line a step.
 Try       build it    a second panel with the gradient norm on a logarithmic axis.
-          break it    keep the later rows on --resume: what does the curve look like where they overlap?
-          measure it  how many of the last 100 steps' losses lie within ± one standard deviation of the smoothed curve?
+          break it    keep the later rows on --resume: what does the curve look like where they
+                      overlap?
+          measure it  how many of the last 100 steps' losses lie within ± one standard deviation of
+                      the smoothed curve?
 See       RFC 4180 (CSV)
 """
 
@@ -27,7 +32,8 @@ COLUMNS = ("step", "tokens", "seconds", "learning_rate", "loss", "gradient_norm"
 class Metrics:
     """The rows of a run: kept in memory, and appended to a CSV file line by line.
 
-    path: the file. steps: rows of step < steps are kept from an earlier part of the run, later ones dropped.
+    path: the file. steps: rows of step < steps are kept from an earlier part of the run, later ones
+    dropped.
     """
 
     def __init__(self, path, steps=0):
@@ -55,7 +61,7 @@ def _texts(row):
 
 
 def read_metrics(path):
-    """The rows of a metrics file as dicts of numbers, None for empty fields; [] if there is no file.
+    """The rows of a metrics file as dicts of numbers, None for empty fields; [] without a file.
 
     Raises ValueError that names the line where the file was damaged.
     """
@@ -64,14 +70,16 @@ def read_metrics(path):
     with open(path, newline="") as file:
         reader = csv.DictReader(file)
         if reader.fieldnames is None or tuple(reader.fieldnames) != COLUMNS:
-            raise ValueError(f"{path} is no metrics file of this program: its first line is not {','.join(COLUMNS)}")
+            raise ValueError(f"{path} is no metrics file of this program: its first line is not "
+                             f"{','.join(COLUMNS)}")
         rows = []
         for row in reader:
             try:
                 numbers = {name: float(text) if text else None for name, text in row.items()}
                 rows.append(numbers | {"step": int(numbers["step"])})
             except (TypeError, ValueError, AttributeError):
-                raise ValueError(f"{path}, line {reader.line_num}: a field is not a number; mend or remove that line") from None
+                raise ValueError(f"{path}, line {reader.line_num}: a field is not a number; "
+                                 "mend or remove that line") from None
     return rows
 
 
@@ -84,19 +92,21 @@ def smoothed(values, alpha=0.95):
 
 
 def draw_losses(rows, path, title):
-    """Write a PNG of training and held-out loss over the tokens seen. Raises ImportError without matplotlib."""
+    """Write a PNG of both losses over the tokens seen. Raises ImportError without matplotlib."""
     try:
         import matplotlib
     except ImportError:
-        raise ImportError("no picture of the losses: it needs matplotlib; pip install 'tinygrad-edu[pictures]'") from None
+        raise ImportError("no picture of the losses, it needs matplotlib: "
+                          "pip install -e '.[pictures]'") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     tokens = [row["tokens"] / 1e6 for row in rows]
     losses = [row["loss"] for row in rows]
-    held_out = [(row["tokens"] / 1e6, row["val_loss"]) for row in rows if row["val_loss"] is not None]
+    looked = [row for row in rows if row["val_loss"] is not None]
+    held_out = [(row["tokens"] / 1e6, row["val_loss"]) for row in looked]
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    axes.plot(tokens, losses, color="tab:blue", alpha=0.25, linewidth=0.8, label="training, each step")
+    axes.plot(tokens, losses, color="tab:blue", alpha=0.25, lw=0.8, label="training, each step")
     axes.plot(tokens, smoothed(losses), color="tab:blue", label="training, smoothed")
     if held_out:
         axes.plot(*zip(*held_out, strict=True), "o-", color="tab:orange", label="held out")
