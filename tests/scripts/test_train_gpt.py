@@ -1,0 +1,239 @@
+"""train_gpt.py and generate.py as a user runs them: processes of their own, on a small text."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygrad_edu.files.checkpoint import load_checkpoint
+from tinygrad_edu.train.metrics import read_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = "".join(f"line {i} of the text says {i * i % 97}\n" for i in range(600))
+SMALL = ["--tokenizer", "char", "--layers", "1", "--heads", "2", "--width", "16", "--context", "12",
+         "--batch", "4", "--lr", "1e-2"]
+
+
+def start(script, *flags, cwd, **options):
+    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, flags)]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, encoding="utf-8", **options)
+
+
+def call(script, *flags, cwd):
+    process = start(script, *flags, cwd=cwd)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def train(folder, *flags):
+    code, out, err = call("train_gpt.py", "--data", "text.txt", *SMALL, *flags, cwd=folder)
+    assert code == 0, err
+    return out
+
+
+def losses(folder):
+    return [row["loss"] for row in read_metrics(folder / "metrics.csv")]
+
+
+def weights(folder):
+    arrays, _ = load_checkpoint(folder)
+    return {name: np.array(arrays[name]) for name in arrays}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a run of 30 steps in runs/text, and what it printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "text.txt").write_text(TEXT)
+    return folder, train(folder, "--steps", 30, "--evaluate-every", 10, "--save-every", 10)
+
+
+def last_line(out):
+    return dict(pair.split("=") for pair in out.splitlines()[-1].split())
+
+
+def test_a_run_ends_with_its_figures_and_leaves_a_folder(trained):
+    folder, out = trained
+    values = last_line(out)
+    assert values.keys() == {"val_loss", "bits_per_byte", "tokens_per_s", "params", "steps", "out"}
+    assert values["steps"] == "30"
+    assert 0.5 < float(values["val_loss"]) < 3.3  # below ln V = 3.4: it has learnt something
+    assert "estimated" in out or "about" in out
+    run = folder / "runs" / "text"
+    files = {"tokenizer.json", "checkpoint.safetensors", "model.safetensors", "metrics.csv"}
+    assert files <= {path.name for path in run.iterdir()}
+    assert len(losses(run)) == 30
+    assert sum(row["val_loss"] is not None for row in read_metrics(run / "metrics.csv")) == 3
+
+
+def test_the_bits_per_byte_are_the_loss_in_other_units(trained):
+    values = last_line(trained[1])
+    held_out = len(TEXT) - (len(TEXT) - len(TEXT) // 10)  # one character is one byte is one token
+    expected = float(values["val_loss"]) * held_out / held_out / np.log(2)
+    assert abs(float(values["bits_per_byte"]) - expected) < 1e-3
+
+
+def test_the_same_seed_gives_the_same_losses_bit_for_bit_and_another_seed_others(trained):
+    folder, _ = trained
+    train(folder, "--steps", 30, "--out", "again")
+    train(folder, "--steps", 30, "--out", "other", "--seed", 2)
+    assert losses(folder / "again") == losses(folder / "runs" / "text")
+    assert losses(folder / "other") != losses(folder / "again")
+    first, second = weights(folder / "again"), weights(folder / "runs" / "text")
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(trained, folder):
+    flags = ["--data", "text.txt", *SMALL, "--steps", 400, "--save-every", 7, "--out", "killed"]
+    process = start("train_gpt.py", *flags, cwd=folder)
+    deadline = time.time() + 60
+    while len(read_rows(folder / "killed" / "metrics.csv")) < 20 and time.time() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    assert 20 <= len(read_rows(folder / "killed" / "metrics.csv")) < 400
+    code, out, err = call("train_gpt.py", "--out", "killed", "--resume", cwd=folder)
+    assert code == 0, err
+    train(folder, "--steps", 400, "--save-every", 7, "--out", "whole")
+    assert losses(folder / "killed") == losses(folder / "whole")
+    first, second = weights(folder / "killed"), weights(folder / "whole")
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def read_rows(path):
+    return path.read_text().splitlines()[1:] if path.exists() else []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to another process there")
+def test_ctrl_c_saves_and_says_how_to_go_on(folder):
+    flags = ["--data", "text.txt", *SMALL, "--steps", 100000, "--out", "stopped"]
+    process = start("train_gpt.py", *flags, cwd=folder)
+    deadline = time.time() + 60
+    while len(read_rows(folder / "stopped" / "metrics.csv")) < 5 and time.time() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--out stopped --resume" in out
+    assert "Traceback" not in err
+    _, state = load_checkpoint(folder / "stopped")
+    assert state["done"] == len(losses(folder / "stopped"))
+
+
+def test_minutes_fix_a_number_of_steps_that_is_stored(folder):
+    out = train(folder, "--minutes", 0.25)
+    steps = int(re.search(r"ms a step: ([\d,]+) steps", out)[1].replace(",", ""))
+    assert last_line(out)["steps"] == str(steps)
+    _, state = load_checkpoint(folder / "runs" / "text")
+    assert state["settings"]["steps"] == steps == state["done"]
+
+
+def test_accumulated_passes_are_one_large_batch(folder):
+    train(folder, "--steps", 5, "--out", "one", "--dropout", 0)
+    train(folder, "--steps", 5, "--out", "two", "--batch", 2, "--accumulate", 2)
+    assert np.allclose(losses(folder / "one"), losses(folder / "two"), rtol=1e-5)
+
+
+def test_byte_pairs_work_as_well_as_characters(folder):
+    code, out, err = call("train_gpt.py", "--data", "text.txt", "--steps", 3, "--vocab", 300,
+                          *SMALL[2:], cwd=folder)
+    assert code == 0, err
+    values = last_line(out)
+    assert float(values["bits_per_byte"]) > 0
+    path = folder / "runs" / "text" / "tokenizer.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    assert tokenizer["model"]["type"] == "BPE"
+
+
+def test_generate_continues_a_prompt_and_repeats_itself_by_seed(trained):
+    def write(*flags):
+        code, out, err = call("generate.py", "runs/text", *flags, cwd=trained[0])
+        assert code == 0, err
+        return out
+
+    out = write("--prompt", "line 1", "--max-new", 20)
+    assert out.startswith("line 1")
+    assert last_line(out)["tokens"] == "20"
+    text = out.rsplit("\n", 2)[0]
+    assert write("--prompt", "line 1", "--max-new", 20).rsplit("\n", 2)[0] == text
+    greedy = write("--prompt", "li", "--greedy", "--max-new", 3)
+    assert greedy.startswith("line")  # what every line of the text begins with
+
+
+MISTAKES = [
+    (["--stepps", "3"], "unknown flag --stepps; did you mean --steps?"),
+    (["--steps", "many"], "--steps takes a whole number, not 'many'"),
+    (["--steps", "3", "--minutes", "1"], "exclude each other"),
+    (["--data", "missing.txt", "--steps", "3"], "there is no file or folder 'missing.txt'"),
+    (["--data", "empty.txt", "--steps", "3"], "too few to hold a tenth"),
+    (["--data", "latin1.txt", "--tokenizer", "char", "--steps", "3"], "UTF-8"),
+    (["--context", "20000", "--steps", "3"], "give a longer text or a shorter context"),
+    (["--tokenizer", "bpe", "--vocab", "50000", "--steps", "3"], "more than this text can give"),
+    (["--width", "15", "--steps", "3"], "not a multiple of heads"),
+    (["--device", "cuda", "--steps", "3"], "--device cuda"),
+    (["--out", "nowhere", "--resume"], "there is no run in nowhere"),
+    (["--lr", "nan", "--steps", "3"], "finite"),
+]
+
+
+@pytest.mark.parametrize("flags, sentence", MISTAKES, ids=[" ".join(one) for one, _ in MISTAKES])
+def test_a_mistake_gets_one_sentence_and_leaves_nothing_behind(folder, flags, sentence):
+    (folder / "empty.txt").write_text("")
+    (folder / "latin1.txt").write_bytes(b"caf\xe9 " * 1000)
+    before = {path.name for path in folder.iterdir()}
+    data = [] if "--data" in flags else ["--data", "text.txt"]
+    defaults = [] if "--tokenizer" in flags else SMALL[:2]
+    code, out, err = call("train_gpt.py", *data, *defaults, *SMALL[2:], *flags, cwd=folder)
+    assert code == 2
+    *_, line = [text for text in err.replace("\r", "\n").splitlines() if text.strip()]
+    assert line.startswith("error: ")
+    assert sentence in line
+    assert "Traceback" not in err
+    assert {path.name for path in folder.iterdir()} - {"runs"} == before
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten_unless_asked(trained):
+    folder, _ = trained
+    before = weights(folder / "runs" / "text")
+    code, _, err = call("train_gpt.py", "--data", "text.txt", *SMALL, "--steps", 3, cwd=folder)
+    assert code == 2
+    assert "holds a run already" in err
+    after = weights(folder / "runs" / "text")
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_resuming_with_other_settings_is_refused_by_flag_and_values(trained):
+    flags = ["--out", "runs/text", "--resume", "--lr", "0.5"]
+    code, _, err = call("train_gpt.py", *flags, cwd=trained[0])
+    assert code == 2
+    assert "--lr 0.01, not 0.5" in err
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "changed"])
+def test_a_damaged_or_foreign_checkpoint_is_refused(trained, tmp_path, damage):
+    run = tmp_path / "run"
+    run.mkdir()
+    whole = (trained[0] / "runs" / "text" / "checkpoint.safetensors").read_bytes()
+    changed = bytearray(whole)
+    changed[-100] ^= 1
+    content = {"cut": whole[:5000], "foreign": b"not a checkpoint", "changed": bytes(changed)}
+    (run / "checkpoint.safetensors").write_bytes(content[damage])
+    for script, flags in (("generate.py", [run]), ("train_gpt.py", ["--out", run, "--resume"])):
+        code, _, err = call(script, *flags, cwd=tmp_path)
+        assert code == 2
+        assert err.startswith("error: ")
+        assert len(err.splitlines()) == 1

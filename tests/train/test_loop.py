@@ -1,0 +1,130 @@
+import os
+import signal
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from tinygrad_edu.nn import init
+from tinygrad_edu.nn.module import Module
+from tinygrad_edu.nn.optim import SGD
+from tinygrad_edu.tensor import record
+from tinygrad_edu.train.loop import evaluate, learning_rate, train, train_step
+
+
+@dataclass
+class Config:
+    steps: int = 10
+    lr: float = 0.1
+    min_lr: float = 0.1
+    warmup: int = 0
+    clip: float = 1e9
+    seed: int = 0
+
+
+class Line(Module):
+    """Predicts w·x for the targets y; its loss is the mean of (w·x − y)² over the batch."""
+
+    def __init__(self):
+        self.w = init.constant((1, 1), 0.0, np.float64)
+
+    def loss(self, x, y, reduction="mean"):
+        w = self.w
+        count = y.size if reduction == "mean" else 1
+
+        def vjp(dy):
+            return np.sum(dy * 2 * (w.data * x - y) * x / count).reshape(1, 1),
+        return record(np.sum((w.data * x - y) ** 2) / count + np.zeros(()), (w,), vjp)
+
+
+class Rows(list):
+    def add(self, **row):
+        self.append(row)
+
+    def last(self, name):
+        return self[-1][name] if self else None
+
+
+def batch(step):
+    x = np.random.default_rng([7, step]).standard_normal((2, 4))
+    return [(x, 3 * x)]
+
+
+def fit(**changes):
+    model, rows = Line(), Rows()
+    done = train(model, SGD(model.named_parameters()), batch, Config(**changes), rows)
+    return model, rows, done
+
+
+def test_the_loop_finds_the_slope():
+    model, rows, done = fit(steps=40)
+    assert done == 40
+    assert np.isclose(model.w.data[0, 0], 3, atol=1e-3)
+    assert [row["step"] for row in rows] == list(range(40))
+    assert rows[-1]["tokens"] == 40 * 8
+    assert rows[-1]["loss"] < 1e-4 < rows[0]["loss"]
+
+
+def test_a_batch_in_two_parts_takes_the_same_step_as_one():
+    (x, y), = batch(0)
+    weights = []
+    for parts in ([(x, y)], [(x[:1], y[:1]), (x[1:], y[1:])]):
+        model = Line()
+        loss, norm = train_step(model, SGD(model.named_parameters()), parts, Config(), 0)
+        weights.append((model.w.data[0, 0], loss, norm))
+    assert np.allclose(*weights, rtol=1e-12)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step():
+    model = Line()
+    with pytest.raises(FloatingPointError, match="the loss is inf at step 5"):
+        train_step(model, SGD(model.named_parameters()), [(np.ones((1, 1)), np.array([[np.inf]]))],
+                   Config(), 5)
+    assert model.w.data[0, 0] == 0
+
+
+def test_actions_come_at_their_interval_and_may_add_to_the_row():
+    seen, rows = [], Rows()
+    model = Line()
+
+    def action(done, row):
+        seen.append(done)
+        row["val_loss"] = 1.0
+    every = ((3, action), (None, action))
+    train(model, SGD(model.named_parameters()), batch, Config(), rows, every=every)
+    assert seen == [3, 6, 9]
+    assert [row.get("val_loss") for row in rows] == [None, None, 1.0] * 3 + [None]
+
+
+def test_an_interrupt_ends_the_run_after_the_step_in_progress():
+    model, rows = Line(), Rows()
+
+    def press(done, row):
+        os.kill(os.getpid(), signal.SIGINT)
+    done = train(model, SGD(model.named_parameters()), batch, Config(), rows, every=((4, press),))
+    assert done == 4
+    assert len(rows) == 4
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_run_in_two_parts_is_the_run_in_one():
+    whole, rows, _ = fit(steps=10)
+    model, parts = Line(), Rows()
+    optimizer = SGD(model.named_parameters())
+    config = Config(steps=10)
+    first = Config(steps=6)
+    assert learning_rate(first, 3) == learning_rate(config, 3)  # the schedule here is constant
+    train(model, optimizer, batch, first, parts)
+    train(model, optimizer, batch, config, parts, start=6)
+    assert model.w.data[0, 0] == whole.w.data[0, 0]
+    assert [row["loss"] for row in parts] == [row["loss"] for row in rows]
+
+
+def test_evaluation_weighs_every_target_alike_and_leaves_no_tape():
+    model = Line().train()
+    batches = [(np.ones((2, 1)), np.full((2, 1), 2.0)), (np.ones((1, 1)), np.full((1, 1), 5.0))]
+    mean, count = evaluate(model, batches)
+    assert count == 3
+    assert np.isclose(mean, (4 + 4 + 25) / 3)
+    assert model.training
+    assert model.w.grad is None

@@ -1,0 +1,66 @@
+import csv
+
+import numpy as np
+import pytest
+
+from tinygrad_edu.train.metrics import COLUMNS, Metrics, draw_losses, read_metrics, smoothed
+
+
+def row(step, **more):
+    return {"step": step, "tokens": 10 * (step + 1), "seconds": 0.5, "learning_rate": 1e-3,
+            "loss": 4.0 - step, "gradient_norm": 1.25} | more
+
+
+def test_every_row_is_in_the_file_as_soon_as_it_is_added(tmp_path):
+    metrics = Metrics(tmp_path / "metrics.csv")
+    metrics.add(**row(0))
+    metrics.add(**row(1, val_loss=3.5))
+    with open(tmp_path / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert rows[0]["val_loss"] == ""
+    assert rows[1]["val_loss"] == "3.5"
+    assert read_metrics(tmp_path / "metrics.csv") == metrics.rows
+
+
+def test_rows_written_after_the_checkpoint_are_dropped_on_resume(tmp_path):
+    metrics = Metrics(tmp_path / "metrics.csv")
+    for step in range(5):
+        metrics.add(**row(step))
+    resumed = Metrics(tmp_path / "metrics.csv", steps=3)
+    resumed.add(**row(3))
+    assert [r["step"] for r in read_metrics(tmp_path / "metrics.csv")] == [0, 1, 2, 3]
+
+
+def test_the_newest_value_of_a_column_skips_empty_fields(tmp_path):
+    metrics = Metrics(tmp_path / "metrics.csv")
+    assert metrics.last("loss") is None
+    metrics.add(**row(0, val_loss=3.5))
+    metrics.add(**row(1))
+    assert metrics.last("val_loss") == 3.5
+    assert metrics.last("loss") == 3.0
+
+
+@pytest.mark.parametrize("text, sentence", [
+    ("a,b\n1,2\n", "is no metrics file"),
+    (",".join(COLUMNS) + "\n0,1,2,3,x,5,\n", "line 2: a field is not a number"),
+    (",".join(COLUMNS) + "\n0,1\n,,,,,,\n", "line 3"),
+])
+def test_a_damaged_file_is_refused_by_line(tmp_path, text, sentence):
+    (tmp_path / "metrics.csv").write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        read_metrics(tmp_path / "metrics.csv")
+
+
+def test_the_smoothed_curve_starts_at_the_first_value_and_follows():
+    assert smoothed([2.0, 4.0], alpha=0.5) == [2.0, 3.0]
+
+
+def test_the_picture_shows_both_losses(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [row(i, val_loss=5.0 if i == 2 else None) for i in range(4)]
+    draw_losses(rows, tmp_path / "loss.png", "a title")
+    image = (tmp_path / "loss.png").read_bytes()
+    assert image[:4] == b"\x89PNG"
+    from matplotlib import image as images
+    assert len(np.unique(images.imread(tmp_path / "loss.png").reshape(-1, 4), axis=0)) > 10
