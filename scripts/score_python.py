@@ -1,0 +1,86 @@
+"""Does what a model writes parse as Python? A GPT beside an n-gram model of the same text.
+
+    python scripts/score_python.py runs/pystdlib --blocks 100
+
+Both models are asked for functions, with the same tokenizer, prompt, temperature and limit of tokens;
+Python's own parser is the judge. --show prints the first blocks of each.
+"""
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tinygrad_edu.models.run import load_run, read_run
+from tqdm import tqdm
+
+from tinygrad_edu.data.corpus import read_corpus
+from tinygrad_edu.data.loader import token_stream
+from tinygrad_edu.eval.ngram import NGram
+from tinygrad_edu.eval.python_blocks import PROMPT, finished, score_blocks
+from tinygrad_edu.inference.sampling import generate
+from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
+from tinygrad_edu.tokenizers.characters import END_OF_TEXT
+
+
+@dataclass
+class Settings:
+    """What to sample, and how much."""
+
+    run: Path = option(help="run folder", positional=True)
+    blocks: int = option(100, "blocks to sample from each model", low=1)
+    order: int = option(5, "n of the n-gram model", low=1, high=9)
+    max_new: int = option(200, "tokens a block may take", low=1)
+    temperature: float = option(0.8, "of both models", low=0.01)
+    seed: int = option(0, "of the draws", low=0)
+    show: int = option(0, "blocks of each model to print", low=0)
+
+
+def main():
+    """Score both models and print their shares."""
+    settings, _ = parse(Settings, description=__doc__.splitlines()[0])
+    with errors_in_one_sentence():
+        model, tokenizer = load_run(settings.run)
+        corpus = read_corpus(read_run(settings.run)[1]["settings"]["data"])
+        end = tokenizer.special[END_OF_TEXT]
+        stream = token_stream(corpus.train, tokenizer.encode, end)
+        rival = NGram(stream, settings.order, tokenizer.vocab_size)
+
+    def by_gpt(prompt, random):
+        return generate(model, prompt, settings.max_new, random, temperature=settings.temperature)
+
+    def by_ngram(prompt, random):
+        return rival.sample(prompt, settings.max_new, random, settings.temperature)
+
+    shares = {}
+    for name, write in (("gpt", by_gpt), (f"{settings.order}gram", by_ngram)):
+        sample = partial(written, write, tokenizer)
+        bar = partial(tqdm, desc=name, unit="block", leave=False)
+        score = score_blocks(sample, settings.blocks, settings.seed, bar)
+        low, high = score.interval()
+        print(f"{name}: {score.accepted} of {len(score.blocks)} blocks parse "
+              f"(95 % interval {low:.0%} to {high:.0%})")
+        for block in score.blocks[:settings.show]:
+            print(f"----- {block.reason or 'accepted'}\n{block.text}")
+        shares[name] = score.share
+    first, second = shares.values()
+    ratio = f"{first / second:.2f}" if second else "inf"
+    print(" ".join(f"{name}_share={share:.2f}" for name, share in shares.items()),
+          f"ratio={ratio} blocks={settings.blocks} python={sys.version_info[0]}.{sys.version_info[1]}")
+
+
+def written(write, tokenizer, random):
+    """PROMPT and what a model wrote after it, up to the end of the first block or the limit."""
+    prompt = [tokenizer.special[END_OF_TEXT], *tokenizer.encode(PROMPT)]
+    ids = []
+    for token in write(np.array(prompt), random):
+        ids.append(token)
+        text = PROMPT + tokenizer.decode(ids)
+        if finished(text):
+            break
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
