@@ -2,10 +2,11 @@
 
     python scripts/score_python.py runs/pystdlib --blocks 100
 
-Both models are asked for functions, with the same tokenizer, prompt, temperature and limit of tokens;
-Python's own parser is the judge. --show prints the first blocks of each.
+Both models are asked for functions, with the same tokenizer, prompt, temperature and limit of
+tokens; Python's own parser is the judge. --show prints the first blocks of each.
 """
 
+import platform
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -67,7 +68,7 @@ def main():
     first, second = shares.values()
     ratio = f"{first / second:.2f}" if second else "inf"
     print(" ".join(f"{name}_share={share:.2f}" for name, share in shares.items()),
-          f"ratio={ratio} blocks={settings.blocks} python={sys.version_info[0]}.{sys.version_info[1]}")
+          f"ratio={ratio} blocks={settings.blocks} python={platform.python_version()}")
 
 
 def written(write, tokenizer, random):
