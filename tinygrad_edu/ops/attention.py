@@ -20,26 +20,118 @@ See       Vaswani et al. 2017, eq. 1
 
 import numpy as np
 
+from .. import threads
 from ..kernel import Kernel
+from ..loops import exp, helper
 from ..memory import contiguous, empty_like
 from ..tensor import Tensor, method, record
 
 
 def _grouped(a, G):
-    """(B, H, T, D) as (B, G, H/G, T, D), a view."""
-    B, H, T, D = a.shape
-    return a.reshape(B, G, H // G, T, D)
+    """(…, H, T, D) as (…, G, H/G, T, D), a view: the heads that share keys stand together."""
+    *rest, H, T, D = a.shape
+    return a.reshape(*rest, G, H // G, T, D)
 
 
-def _scores(q, k, seen, query_segments, key_segments, mask, scale):
-    s = scale * (_grouped(q, k.shape[1]) @ k[:, :, None].swapaxes(-1, -2))      # (B, G, H/G, T, S)
-    s = s.reshape(*q.shape[:3], k.shape[2])                                     # (B, H, T, S)
-    if mask is not None:
-        s = s + mask
-    visible = np.arange(k.shape[2], like=seen) < seen[:, None, :, None]                         # (5)
+def _flip(a):
+    return a.swapaxes(-1, -2)
+
+
+# ---- the middle: from scores to weights ---------------------------------------------------------
+
+def _visible(shape, seen, query_segments, key_segments):
+    seen = seen[..., None, :, None]
+    visible = np.arange(shape[-1], like=seen) < seen                                            # (5)
     if query_segments is not None:
-        visible = visible & (query_segments[:, None, :, None] == key_segments[:, None, None, :])
-    return np.where(visible, s, s.dtype.type(-np.inf))
+        visible = visible & (query_segments[..., None, :, None] == key_segments[..., None, None, :])
+    return visible
+
+
+def _masked(s, seen, query_segments, key_segments, mask, scale):
+    """Scaled scores, −∞ where a query does not see a key."""
+    z = s * scale if mask is None else s * scale + mask
+    visible = _visible(s.shape, seen, query_segments, key_segments)
+    return np.where(visible, z, s.dtype.type(-np.inf))
+
+
+@Kernel(outputs=2)
+def attention_weights_forward(p, lse, s, seen, query_segments, key_segments, mask, scale):
+    z = _masked(s, seen, query_segments, key_segments, mask, scale)
+    top = np.maximum(z.max(axis=-1, keepdims=True), np.finfo(z.dtype).min)      # −∞ − −∞ is NaN
+    p[...] = np.exp(z - top)
+    total = p.sum(axis=-1, keepdims=True)                       # ≥ 1, or 0 where nothing is visible
+    p /= np.maximum(total, 1)                                                                   # (1)
+    with np.errstate(divide="ignore"):
+        lse[...] = (top + np.log(total))[..., 0]                                                # (2)
+
+
+@attention_weights_forward.body("numba")
+def attention_weights_forward_numba(p, lse, s, seen, query_segments, key_segments, mask, scale):
+    real = s.dtype.type
+    H, T, S = s.shape
+    factor = real(scale)
+    for h in range(H):
+        for t in range(T):
+            row = p[h, t]
+            for j in range(S):
+                row[j] = s[h, t, j] * factor
+            if mask is not None:
+                for j in range(S):
+                    row[j] += mask[h, t, j]
+            if query_segments is not None:
+                for j in range(S):
+                    if query_segments[t] != key_segments[j]:
+                        row[j] = real(-np.inf)
+            for j in range(seen[t], S):
+                row[j] = real(-np.inf)                                                          # (5)
+            top = real(-1e30)
+            for j in range(S):
+                top = max(top, row[j])
+            total = real(0)
+            for j in range(S):
+                e = exp(row[j] - top)
+                row[j] = e
+                total += e
+            over = real(1) / max(total, real(1))
+            for j in range(S):
+                row[j] *= over                                                                  # (1)
+            lse[h, t] = top + np.log(total)                                                     # (2)
+
+
+@Kernel(outputs=2)
+def attention_weights_backward(p, ds, s, dp, lse, seen, query_segments, key_segments, mask, scale):
+    z = _masked(s, seen, query_segments, key_segments, mask, scale)
+    p[...] = np.exp(z - np.maximum(lse, np.finfo(z.dtype).min)[..., None])                      # (2)
+    ds[...] = scale * p * (dp - (p * dp).sum(axis=-1, keepdims=True))                           # (3)
+
+
+@attention_weights_backward.body("numba")
+def attention_weights_backward_numba(p, ds, s, dp, lse, seen, query_segments, key_segments, mask, scale):
+    real = s.dtype.type
+    H, T, S = s.shape
+    factor = real(scale)
+    for h in range(H):
+        for t in range(T):
+            row = p[h, t]
+            for j in range(S):
+                row[j] = s[h, t, j] * factor
+            if mask is not None:
+                for j in range(S):
+                    row[j] += mask[h, t, j]
+            if query_segments is not None:
+                for j in range(S):
+                    if query_segments[t] != key_segments[j]:
+                        row[j] = real(-np.inf)
+            for j in range(seen[t], S):
+                row[j] = real(-np.inf)                                                          # (5)
+            shift = max(lse[h, t], real(-1e30))
+            total = real(0)
+            for j in range(S):
+                e = exp(row[j] - shift)
+                row[j] = e
+                total += e * dp[h, t, j]
+            for j in range(S):
+                ds[h, t, j] = factor * row[j] * (dp[h, t, j] - total)
 
 
 def _valid(a, seen):
@@ -50,28 +142,104 @@ def _valid(a, seen):
 
 @Kernel(outputs=2)
 def attention_forward(y, lse, q, k, v, seen, query_segments, key_segments, mask, scale):
-    s = _scores(q, k, seen, query_segments, key_segments, mask, scale)
-    top = np.maximum(s.max(axis=-1, keepdims=True), np.finfo(s.dtype).min)      # −inf − −inf is NaN
-    p = np.exp(s - top)
-    total = p.sum(axis=-1, keepdims=True)                       # ≥ 1, or 0 where nothing is visible
-    with np.errstate(divide="ignore"):
-        lse[...] = (top + np.log(total))[..., 0]                                                # (2)
-    p /= np.maximum(total, 1)
-    _grouped(y, k.shape[1])[...] = _grouped(p, k.shape[1]) @ _valid(v, seen)[:, :, None]        # (1)
+    (B, H, T, D), (_, G, S, _) = q.shape, k.shape
+    p = empty_like(q, (B, H, T, S))
+    s = (_grouped(q, G) @ _flip(k)[:, :, None]).reshape(p.shape)
+    attention_weights_forward.__wrapped__(p, lse, s, seen, query_segments, key_segments, mask, scale)
+    _grouped(y, G)[...] = _grouped(p, G) @ _valid(v, seen)[:, :, None]        # (1)
+
+
+@attention_forward.body("blas")
+def attention_forward_blas(y, lse, q, k, v, seen, query_segments, key_segments, mask, scale):
+    rest = (y, lse, q, k, v, seen, query_segments, key_segments, mask, scale)
+    threads.split_product(_forward_heads, (_portions(q, k), *rest), (0,), grain=0)
+
+
+BLOCK = 64
+CACHE = 1 << 19
+
+
+def _portions(q, k):
+    """Rows (b, g, g'): heads whose scores of a block fit the cache."""
+    (B, H, T, D), (_, G, S, _) = q.shape, k.shape
+    fit = CACHE // (H // G * min(T, BLOCK) * S * q.itemsize)
+    count = max(1, min(G, fit, B * G // threads.count()))
+    return np.array([(b, g, min(g + count, G)) for b in range(B) for g in range(0, G, count)])
+
+
+def _blocks(portions, q, k, seen, query_segments, key_segments, mask):
+    """For every portion and block of queries: b, heads, groups, rows, keys"""
+    group = q.shape[1] // k.shape[1]
+    T = q.shape[2]
+    for b, low, high in portions.tolist():
+        heads = slice(low * group, high * group)
+        for start in reversed(range(0, T, BLOCK)):
+            rows = slice(start, min(start + BLOCK, T))
+            n = int(seen[b, rows].max())
+            yield b, slice(low, high), heads, rows, n, (
+                seen[b, rows], query_segments[b, rows] if query_segments is not None else None,
+                key_segments[b, :n] if query_segments is not None else None,
+                mask[b, heads, rows, :n] if mask is not None else None)
+
+
+def _forward_heads(portions, y, lse, q, k, v, seen, query_segments, key_segments, mask, scale):
+    for b, groups, heads, rows, n, masks in _blocks(portions, q, k, seen, query_segments, key_segments, mask):
+        if n == 0:
+            y[b, heads, rows] = 0
+            lse[b, heads, rows] = -np.inf
+            continue
+        G = groups.stop - groups.start
+        s = _grouped(q[b, heads, rows], G) @ _flip(k[b, groups, None, :n])      # (G, H/G, T, S)
+        s = s.reshape(-1, *s.shape[2:])
+        p, l = empty_like(s), empty_like(s, s.shape[:2])
+        attention_weights_forward(p, l, s, *masks, scale)
+        lse[b, heads, rows] = l
+        np.matmul(_grouped(p, G), v[b, groups, None, :n], out=_grouped(y[b, heads, rows], G))
 
 
 @Kernel(outputs=3)
 def attention_backward(dq, dk, dv, dy, y, q, k, v, lse, seen, query_segments, key_segments, mask, scale):
-    G = k.shape[1]
+    (B, H, T, D), (_, G, S, _) = q.shape, k.shape
     k, v = _valid(k, seen), _valid(v, seen)
-    s = _scores(q, k, seen, query_segments, key_segments, mask, scale)
-    p = np.exp(s - np.maximum(lse, np.finfo(s.dtype).min)[..., None])                           # (2)
-    dp = (_grouped(dy, G) @ v[:, :, None].swapaxes(-1, -2)).reshape(p.shape)
-    ds = scale * p * (dp - (dy * y).sum(axis=-1, keepdims=True))                                # (3)
+    p, ds = empty_like(q, (B, H, T, S)), empty_like(q, (B, H, T, S))
+    s = (_grouped(q, G) @ _flip(k)[:, :, None]).reshape(p.shape)
+    dp = (_grouped(dy, G) @ _flip(v)[:, :, None]).reshape(p.shape)
+    attention_weights_backward.__wrapped__(p, ds, s, dp, lse, seen, query_segments, key_segments, mask, scale)
     p, ds = _grouped(p, G), _grouped(ds, G)
-    dv[...] = (p.swapaxes(-1, -2) @ _grouped(dy, G)).sum(axis=2)
+    dv[...] = (_flip(p) @ _grouped(dy, G)).sum(axis=2)
     dq[...] = (ds @ k[:, :, None]).reshape(q.shape)                                             # (4)
-    dk[...] = (ds.swapaxes(-1, -2) @ _grouped(q, G)).sum(axis=2)
+    dk[...] = (_flip(ds) @ _grouped(q, G)).sum(axis=2)
+
+
+@attention_backward.body("blas")
+def attention_backward_blas(dq, dk, dv, dy, y, q, k, v, lse, seen, query_segments, key_segments, mask, scale):
+    rest = (dq, dk, dv, dy, y, q, k, v, lse, seen, query_segments, key_segments, mask, scale)
+    threads.split_product(_backward_heads, (_portions(q, k), *rest), (0,), grain=0)
+
+
+def _backward_heads(portions, dq, dk, dv, dy, y, q, k, v, lse, seen, query_segments, key_segments, mask, scale):
+    for b, low, high in portions.tolist():
+        dk[b, low:high] = 0
+        dv[b, low:high] = 0
+    for b, groups, heads, rows, n, masks in _blocks(portions, q, k, seen, query_segments, key_segments, mask):
+        if n == 0:
+            dq[b, heads, rows] = 0
+            continue
+        G = groups.stop - groups.start
+        qs, dys = _grouped(q[b, heads, rows], G), _grouped(dy[b, heads, rows], G)
+        ks, vs = k[b, groups, None, :n], v[b, groups, None, :n]
+        s = qs @ _flip(ks)
+        dp = dys @ _flip(vs)
+        shape = (s.shape[0]*s.shape[1], s.shape[2], n)
+        s, dp = s.reshape(shape), dp.reshape(shape)
+        p, ds, l = empty_like(s), empty_like(s), empty_like(s, s.shape[:2])
+        l[...] = lse[b, heads, rows]
+        attention_weights_backward(p, ds, s, dp, l, *masks, scale)
+        ds, p = _grouped(ds, G), _grouped(p, G)
+        np.matmul(ds, ks, out=_grouped(dq[b, heads, rows], G))
+        for r in range(ds.shape[1]):
+            dk[b, groups, :n] += _flip(ds[:, r]) @ qs[:, r]
+            dv[b, groups, :n] += _flip(p[:, r]) @ dys[:, r]
 
 
 def _seen(q, S, causal, start, length):
