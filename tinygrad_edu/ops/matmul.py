@@ -1,0 +1,275 @@
+"""Lesson 2.4 · Matrix products, and the linear layer
+
+Needs activation, kernel, memory, tensor. Used by layers.
+
+Idea      Nearly all arithmetic of a language model is matrix products, and nobody writes a product
+          as fast as the BLAS library that comes with NumPy. So BLAS does them, one thread of it per
+          block of rows, and this lesson is about what surrounds it: the two products of the
+          backward pass, the bias, the activation after it, and axes that broadcast. The three loops
+          that a product is stand here too, to be read.
+Math      Y = A·B          Yᵢⱼ = Σₖ Aᵢₖ·Bₖⱼ                                                    (1)
+          dA = dY·Bᵀ       dB = Aᵀ·dY                                                         (2)
+          linear: Y = X·Wᵀ + b                                                                (3)
+          dX = dY·W        dW = dYᵀ·X        db = Σ dY over rows                              (4)
+          with GELU: Z = X·Wᵀ, Y = gelu(Z + b); then (4) with dZ in place of dY               (5)
+          (2) in one line: dℓ = Σ dYᵢⱼ·dAᵢₖ·Bₖⱼ, and what multiplies dAᵢₖ is Σⱼ dYᵢⱼ·Bₖⱼ = (dY·Bᵀ)ᵢₖ
+Shapes    matmul: A (…, n, k), B (…, k, m), Y (…, n, m), the axes … broadcast; vectors as in NumPy
+          linear: X (…, C), W (F, C), b (F,), Y (…, F); N rows, the product of the axes …
+          the batched kernels: (P, n, k), (P, k, m), (P, n, m), P the product of the axes …
+Pitfalls  W is (out, in): a row holds the weights of one output. GPT-2's are published (in, out).
+          Every one of the three shapes fits only one product of (2) unless the matrices are square:
+          test with three different sizes.
+          The gradient of a broadcast A is a sum over the copies. Where B has no axes … of its own,
+          those of A are rows like any others: one flat product replaces a batch of small ones, and
+          the sum over the batch happens inside it.
+          Transposed views go to BLAS as they are, without a copy: the kernels here take them.
+          Blocks of rows small enough for a cache, with GELU joined to each, were slower than one
+          product and one pass over it: BLAS packs W anew for every block.
+Cost      2·n·k·m operations forward and twice that backward, on n·k + k·m + n·m numbers: the larger
+          the matrices, the less memory matters. dX is skipped where nobody wants it. The bias is
+          added by the thread that made the rows; db and the slope of the GELU are one pass over dY.
+          The Numba loops are far behind BLAS and are there to be read: they run only when forced.
+Try       build it    the loops of (1) in blocks of 64 × 64: how near to BLAS do they get?
+          break it    give dW the product Xᵀ·dY. Which tests notice? Which does a square W fool?
+          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace, the share
+                      of matmul_forward; then with TG_BACKEND=numba
+See       Goto, van de Geijn 2008 (how BLAS multiplies) · Giles 2008, 2.2.2 (their derivatives)
+"""
+
+import numpy as np
+
+from ..kernel import Kernel
+from ..memory import contiguous, empty_like, zeros_like
+from ..tensor import as_tensor, method, record
+from .activation import bias_gelu_backward, bias_gelu_forward
+
+# ---- kernels ------------------------------------------------------------------------------------
+#
+# Under "blas" stands the reference again, but cut: each thread of ours hands a block of rows of
+# the result to BLAS, which is limited to the thread that calls it. dW = dYᵀ·X is cut along the rows
+# of dW, so no two threads add to the same number.
+
+@Kernel
+def matmul_forward(y, a, b):
+    np.matmul(a, b, out=y)                                                                     # (1)
+
+
+@matmul_forward.body("blas", rows="y a")
+def matmul_forward_blas(y, a, b):
+    np.matmul(a, b, out=y)
+
+
+@matmul_forward.body("numba", rows="y a")
+def matmul_forward_numba(y, a, b):
+    N, K = a.shape
+    y[:, :] = y.dtype.type(0)
+    for i in range(N):
+        for k in range(K):
+            for j in range(b.shape[1]):
+                y[i, j] += a[i, k] * b[k, j]                                                   # (1)
+
+
+@Kernel
+def batched_matmul_forward(y, a, b):
+    np.matmul(a, b, out=y)                                                                     # (1)
+
+
+@batched_matmul_forward.body("blas", rows="y a b")
+def batched_matmul_forward_blas(y, a, b):
+    np.matmul(a, b, out=y)
+
+
+@batched_matmul_forward.body("numba", rows="y a b")
+def batched_matmul_forward_numba(y, a, b):
+    P, N, K = a.shape
+    y[:, :, :] = y.dtype.type(0)
+    for p in range(P):
+        for i in range(N):
+            for k in range(K):
+                for j in range(b.shape[2]):
+                    y[p, i, j] += a[p, i, k] * b[p, k, j]                                      # (1)
+
+
+@Kernel
+def linear_forward(y, x, w, b):
+    np.matmul(x, w.T, out=y)                                                                   # (3)
+    y += b
+
+
+@linear_forward.body("blas", rows="y x")
+def linear_forward_blas(y, x, w, b):
+    np.matmul(x, w.T, out=y)
+    y += b                                         # of the block that this thread has just made
+
+
+@linear_forward.body("numba", rows="y x")
+def linear_forward_numba(y, x, w, b):
+    N, C = x.shape
+    for n in range(N):
+        for f in range(len(w)):
+            total = b[f]
+            for c in range(C):
+                total += x[n, c] * w[f, c]
+            y[n, f] = total                                                                    # (3)
+
+
+@Kernel
+def sum_rows(db, dy):
+    db[...] = dy.sum(axis=0)                                                                   # (4)
+
+
+@sum_rows.body("numba", rows="dy", sums="db")
+def sum_rows_numba(db, dy):
+    N, F = dy.shape
+    db[:] = dy.dtype.type(0)
+    for n in range(N):
+        for f in range(F):
+            db[f] += dy[n, f]
+
+
+# ---- matmul -------------------------------------------------------------------------------------
+
+@method("matmul", "__matmul__")
+def matmul(a, b):
+    """The product of matrices, with the shapes of NumPy's: (…, n, k) and (…, k, m) -> (…, n, m).
+
+    The axes … broadcast. A vector is a row on the left, a column on the right, and that axis is
+    left out of the result.
+    ValueError where the shapes do not fit, TypeError where the types differ.
+    """
+    b = as_tensor(b, like=a)
+    left, right, batch = _matrices(a, b)
+    n, m = left.shape[-2], right.shape[-1]
+    shape = batch + ((n,) if a.ndim > 1 else ()) + ((m,) if b.ndim > 1 else ())
+    if right.ndim == 2:                            # one flat product, whatever the axes … of a
+        kernel = matmul_forward
+        left = left if left.ndim == 2 else contiguous(left).reshape(-1, left.shape[-1])
+    else:
+        kernel = batched_matmul_forward
+        left, right = _stack(left, batch), _stack(right, batch)
+    y = empty_like(left, shape=left.shape[:-1] + (m,))
+    kernel(y, left, right)
+    return record(y.reshape(shape), (a, b), _pull(kernel, left, right, batch, a, b))
+
+
+def _matrices(a, b):
+    """Both operands as arrays with two axes or more, and the axes … of the result."""
+    if not a.ndim or not b.ndim:
+        raise ValueError("matmul needs vectors or matrices; multiply by a number with *")
+    left = a.data if a.ndim > 1 else a.data[None, :]
+    right = b.data if b.ndim > 1 else b.data[:, None]
+    try:
+        batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    except ValueError:
+        batch = None
+    if batch is None or left.shape[-1] != right.shape[-2]:
+        raise ValueError(f"matmul cannot multiply the shapes {a.shape} and {b.shape}")
+    return left, right, batch
+
+
+def _stack(x, batch):
+    """(…, n, k) -> (P, n, k), P the product of the axes `batch`; a copy only where they repeat."""
+    matrix = x.shape[-2:]
+    return contiguous(np.broadcast_to(x, batch + matrix)).reshape((-1,) + matrix)
+
+
+def _pull(kernel, left, right, batch, a, b):
+    """The closure with the two products of (2).
+
+    It keeps the arrays that went into the product, not the tensors, and skips what nobody wants.
+    """
+    wanted = a.requires_grad, b.requires_grad
+    shapes = a.shape, b.shape
+    flat = right.ndim == 2
+
+    def matmul(dy):
+        da = db = None
+        dy = contiguous(dy).reshape(left.shape[:-1] + right.shape[-1:])
+        if wanted[0]:
+            da = empty_like(left)
+            kernel(da, dy, right.swapaxes(-1, -2))                                             # (2)
+            da = da.reshape(shapes[0]) if flat else _unstack(da, batch, shapes[0])
+        if wanted[1]:
+            db = empty_like(right)
+            kernel(db, left.swapaxes(-1, -2), dy)                                              # (2)
+            db = db.reshape(shapes[1]) if flat else _unstack(db, batch, shapes[1])
+        return da, db
+    return matmul
+
+
+def _unstack(grad, batch, shape):
+    """(P, n, k) -> the shape of an operand: the sum over the axes along which it was repeated."""
+    own = (1,) * (len(batch) - len(shape[:-2])) + shape[:-2]
+    repeated = tuple(i for i, size in enumerate(own) if size != batch[i])
+    if repeated:
+        grad = grad.reshape(batch + grad.shape[1:]).sum(axis=repeated)
+    return grad.reshape(shape)
+
+
+@method("__rmatmul__")                             # a NumPy array @ a tensor: the tensor's business
+def _rmatmul(b, a):
+    return matmul(as_tensor(a, like=b), b)
+
+
+# ---- linear -------------------------------------------------------------------------------------
+
+def linear(x, w, b=None, activation=None):
+    """x·wᵀ + b, and then gelu if activation="gelu": one node of the tape.
+
+    x (…, C), w (F, C), b (F,) or None -> (…, F).
+    ValueError for shapes that do not fit, TypeError where the types differ.
+    """
+    _check_linear(x, w, b, activation)
+    rows, weight = contiguous(x.data).reshape(-1, x.shape[-1]), contiguous(w.data)
+    y = empty_like(rows, shape=(len(rows), len(weight)))
+    z = bias = None
+    if activation:
+        bias = zeros_like(weight, shape=len(weight)) if b is None else b.data
+        z = empty_like(y)
+        matmul_forward(z, rows, weight.T)
+        bias_gelu_forward(y, z, bias)                                                          # (5)
+    elif b is None:
+        matmul_forward(y, rows, weight.T)
+    else:
+        linear_forward(y, rows, weight, b.data)
+    parents = (x, w) if b is None else (x, w, b)
+    shape, wanted = x.shape, [t.requires_grad for t in parents] + [False]
+
+    def linear(dy):
+        dy = contiguous(dy).reshape(len(rows), len(weight))
+        db = empty_like(weight, shape=len(weight)) if wanted[2] or activation else None
+        if activation:
+            dz = empty_like(z)
+            bias_gelu_backward(dz, db, dy, z, bias)                                            # (5)
+            dy = dz
+        elif wanted[2]:
+            sum_rows(db, dy)
+        dx, dw = linear_backward(dy, rows, weight, *wanted[:2])
+        return (None if dx is None else dx.reshape(shape), dw, db)[:len(wanted) - 1]
+    return record(y.reshape(*shape[:-1], len(weight)), parents, linear)
+
+
+def linear_backward(dy, x, w, wants_dx=True, wants_dw=True):
+    """dx (N, C) and dw (F, C) of y = x·wᵀ from dy (N, F): (4).
+
+    Plain arrays. None takes the place of a gradient that is not wanted: each costs a product.
+    """
+    dx = dw = None
+    if wants_dx:
+        dx = empty_like(x)
+        matmul_forward(dx, dy, w)
+    if wants_dw:
+        dw = empty_like(w)
+        matmul_forward(dw, dy.T, x)
+    return dx, dw
+
+
+def _check_linear(x, w, b, activation):
+    if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[1]:
+        raise ValueError(f"linear needs x (…, in) and w (out, in), not {x.shape} and {w.shape}")
+    if b is not None and b.shape != w.shape[:1]:
+        raise ValueError(f"linear needs one bias an output, {w.shape[:1]}, not {b.shape}")
+    if activation not in (None, "gelu"):
+        raise ValueError(f"linear can be fused with 'gelu', not with {activation!r}")
+    for other in (w,) if b is None else (w, b):
+        as_tensor(other, like=x)
