@@ -23,8 +23,8 @@ Pitfalls  A small text has no k-grams with some count, or (4) leaves [0, i]: the
           Comparing it with a model that saw other tokens: give both the same tokenizer, the same
           text and the same held-out part, and let both look across document borders or neither.
           k-grams that occur only at the very beginning of the text have no past: c = 0 in (3).
-Cost      One sort of N numbers per order. 4 to 6 numbers of 8 bytes per different k-gram; with
-          n = 5 nearly every second 5-gram of a text is new, so memory grows with the text.
+Cost      One sort of N numbers per order. A key, a share and a rest stay per different k-gram: a
+          long k-gram is often new, so memory grows with the text. A drawn token costs 2n searches.
 Try       build it    write simple linear interpolation with fixed weights. What loss does it lose?
           break it    use occurrences in (3) at every order. Which test of tests/eval/test_ngram.py
                       notices?
@@ -187,5 +187,6 @@ if __name__ == "__main__":
         for part in (corpus.train, corpus.held_out)
     )
     for n in range(1, 7):
-        loss = NGram(train, n, 256).loss(held_out)
-        print(f"n={n} bits_per_byte={loss / math.log(2):.3f}")
+        model = NGram(train, n, 256)
+        bits = model.loss(held_out) / math.log(2)
+        print(f"n={n} bits_per_byte={bits:.3f} different={len(model.levels[-1].keys)}")
