@@ -1,28 +1,35 @@
 """Lesson 1.1 · Memory: where arrays come from
 
-Needs nothing. Used by kernel, tensor, every op.
+Needs nothing. Used by threads, kernel, tensor, every op.
 
 Idea      Every array of this library is made here, so that counting bytes, choosing the device and
           noticing overwritten data have one place. Two things about memory decide how fast and how
-          safe a training step is. First, a page of memory that the operating system has just handed
-          out costs a page fault when it is first touched, and the C library likes to hand large
-          blocks back and ask for them again, every step. Second, an array that a later backward pass
-          still needs must not be overwritten in between: each piece of storage has a version number,
-          and whoever writes in place raises it.
-Math      version(a) = how often wrote(b) was called for any array b on the storage of a           (1)
-          live bytes = Σ bytes of the arrays made and not yet freed     peak = max over time       (2)
-Shapes    Any. `like` is an array of the device where the new one is to live (NumPy, or CuPy by NEP 35).
+          safe a training step is. First, a page of memory that the operating system has just
+          handed out costs a page fault when it is first touched, and the C library likes to hand
+          large blocks back and ask for them again, every step. Second, an array that a later
+          backward pass still needs must not be overwritten in between: each piece of storage has
+          a version number, and whoever writes in place raises it.
+Math      version(a) = how often wrote(b) was called for any array b on the storage of a       (1)
+          live bytes = Σ bytes of the arrays made and not yet freed     peak = max over time   (2)
+Shapes    Any. `like` is an array of the device where the new one is to live (NumPy, or CuPy
+          by NEP 35).
 Pitfalls  A pool of reusable buffers looks tempting and is a trap: NumPy collapses chains of views
-          (the base of a view of a view is the owner), so a pool cannot tell when the last view is gone
-          and hands out memory that is still in use.
-          Only writes that go through the library raise a version. A raw `t.data[0] = 1` does not; it is
-          noticed under TG_CHECK, which compares checksums instead.
-Cost      np.empty of a large array is nearly free, its first touch is not: one fault per 4 KiB page.
-          With the two thresholds below, freed blocks stay with the process. The effect on your machine:
-          python -m tinygrad_edu.memory
-Try       build it    write a `live_bytes()` that lists the ten largest live arrays and where they were made.
-          break it    return 0 from `version`. Which test of tests/test_tensor.py notices?
-          measure it  python -m tinygrad_edu.memory, then again with the call of keep_freed_memory removed.
+          (the base of a view of a view is the owner), so a pool cannot tell when the last view is
+          gone and hands out memory that is still in use.
+          Only writes that go through the library raise a version. A raw `t.data[0] = 1` does not;
+          it is noticed under TG_CHECK, which compares checksums instead.
+          A version belongs to the whole storage: where many arrays are views of one (parameters
+          laid out flat), a write into one of them counts as a write into each.
+          Two arrays made over one foreign buffer (np.frombuffer twice) have two owners in NumPy's
+          eyes: a write into one is not seen in the other.
+Cost      np.empty of a large array is nearly free, its first touch is not: one fault per page,
+          commonly 4 KiB. With the two thresholds below, freed blocks stay with the process. The
+          effect on your machine: python -m tinygrad_edu.memory
+Try       build it    write a `live_bytes()` that lists the ten largest live arrays and where they
+                      were made.
+          break it    return 0 from `version`. Which tests of tests/test_tensor.py notice?
+          measure it  python -m tinygrad_edu.memory, then again with the call of
+                      keep_freed_memory removed.
 See       mallopt(3) of the Linux manual: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD · NumPy NEP 35 (like=)
 """
 
@@ -33,21 +40,24 @@ import weakref
 
 import numpy as np
 
-M_TRIM_THRESHOLD = -1                              # names and values from glibc's malloc.h
+M_TRIM_THRESHOLD = -1  # names and values from glibc's malloc.h
 M_MMAP_THRESHOLD = -3
 ONE_GIBIBYTE = 1 << 30
+LARGEST_OF_OLD_GLIBC = 32 << 20  # it refuses a larger mmap threshold; new ones take any
 
 
 def keep_freed_memory():
-    """Ask glibc to keep freed blocks for the next step; elsewhere do nothing. Returns whether it took."""
+    """Ask glibc to keep freed blocks for the next step. Returns whether it agreed."""
     if not sys.platform.startswith("linux"):
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)          # musl has none
-    return bool(mallopt and mallopt(M_MMAP_THRESHOLD, ONE_GIBIBYTE)
-                and mallopt(M_TRIM_THRESHOLD, ONE_GIBIBYTE))
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is None or not mallopt(M_TRIM_THRESHOLD, ONE_GIBIBYTE):
+        return False
+    sizes = ONE_GIBIBYTE, LARGEST_OF_OLD_GLIBC
+    return any(mallopt(M_MMAP_THRESHOLD, size) for size in sizes)
 
 
-# ---- making arrays ---------------------------------------------------------------------------------
+# ---- making arrays ------------------------------------------------------------------------------
 
 def empty(shape, dtype, like=None):
     """An array of undefined content on the device of `like` (default: the CPU)."""
@@ -60,13 +70,16 @@ def zeros(shape, dtype, like=None):
 
 
 def empty_like(array, shape=None, dtype=None):
-    """An array of undefined content, contiguous, on the device of `array`; its shape and type by default."""
-    return empty(array.shape if shape is None else shape, dtype or array.dtype, _device(array))
+    """An array of undefined content, in row order, on the device of `array`.
+
+    It has the shape and the type of `array` where no others are given.
+    """
+    return empty(*_shape_and_type(array, shape, dtype), _device(array))
 
 
 def zeros_like(array, shape=None, dtype=None):
-    """An array of zeros, contiguous, on the device of `array`; its shape and type by default."""
-    return zeros(array.shape if shape is None else shape, dtype or array.dtype, _device(array))
+    """`empty_like`, filled with zeros."""
+    return zeros(*_shape_and_type(array, shape, dtype), _device(array))
 
 
 def contiguous(array):
@@ -78,23 +91,29 @@ def contiguous(array):
     return copy
 
 
+def _shape_and_type(array, shape, dtype):
+    return array.shape if shape is None else shape, array.dtype if dtype is None else dtype
+
+
 def _device(array):
-    return None if type(array) is np.ndarray else array
+    """What to pass on as `like`: nothing for NumPy's own arrays and scalars."""
+    return None if isinstance(array, (np.ndarray, np.generic)) else array
 
 
-# ---- versions: has somebody written into it since? --------------------------------------------------
+# ---- versions: has somebody written into it since? ----------------------------------------------
 
-_versions = {}                                     # id of the owning array -> [weak reference, count]
+_versions = {}  # id of the owning array -> [weak reference, count]
 
 
 def _owner(array):
+    """The array whose storage this one is a view of, or itself."""
     while getattr(array, "base", None) is not None and hasattr(array.base, "dtype"):
         array = array.base
     return array
 
 
 def version(array):
-    """How often the storage under this array (a view shares it) was written in place by the library: (1)."""
+    """How often the library has written in place into the storage of this array, (1)."""
     if not _versions:
         return 0
     entry = _versions.get(id(_owner(array)))
@@ -105,12 +124,12 @@ def wrote(array):
     """Say that the storage under this array was written in place."""
     owner = _owner(array)
     key = id(owner)
-    if key not in _versions:                       # the entry leaves with the array: an id is used again
+    if key not in _versions:  # the entry leaves with the array, whose id another one may get
         _versions[key] = [weakref.ref(owner, lambda _: _versions.pop(key, None)), 0]
     _versions[key][1] += 1
 
 
-# ---- counting ---------------------------------------------------------------------------------------
+# ---- counting -----------------------------------------------------------------------------------
 
 class Meter:
     """Counts live and peak bytes of the arrays made here while the `with` block runs: (2)."""
@@ -137,7 +156,7 @@ class Meter:
         self.live -= size
 
 
-_meters = []                                       # empty in normal use: then counting costs nothing
+_meters = []  # empty in normal use: then counting costs nothing
 
 
 def _counted(array):
@@ -147,17 +166,17 @@ def _counted(array):
 
 
 def peak_resident_bytes():
-    """The most physical memory this process has held so far, or None where the system does not tell."""
+    """The most physical memory the process has held so far, None where no one tells."""
     try:
-        import resource                            # not on Windows
+        import resource  # not on Windows
     except ImportError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak if sys.platform == "darwin" else peak * 1024  # others count in KiB
 
 
 def resident_bytes():
-    """The physical memory this process holds now, or None where the system does not tell."""
+    """The physical memory the process holds now, None where the system does not tell."""
     try:
         with open("/proc/self/statm") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

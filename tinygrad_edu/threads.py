@@ -1,26 +1,35 @@
 """Lesson 1.2 · Threads: one owner of the cores
 
-Needs nothing. Used by kernel, every op.
+Needs memory. Used by kernel, every op.
 
-Idea      Two libraries that each keep a pool of threads fight over the cores: after a matrix product the
-          threads of BLAS go on spinning for a while, in case another product follows, and the loops in
-          between find every core busy. So one party owns the cores: this file. Every loop of the library
-          is serial; an operation on many rows is cut into one piece of rows per thread here, and so is a
-          matrix product, whose pieces call BLAS limited to one thread.
-Math      rows of piece i of p:  ⌊i·N/p⌋ … ⌊(i+1)·N/p⌋                                              (1)
+Idea      Two libraries that each keep a pool of threads fight over the cores: after a matrix
+          product the threads of BLAS (the library that multiplies NumPy's matrices) go on spinning
+          for a while, in case another product follows, and the loops in between find every core
+          busy. So one party owns the cores: this file. Every loop of the library is serial; an
+          operation on many rows is cut into one piece of rows per thread here, and so is a matrix
+          product, whose pieces call BLAS limited to one thread.
+          Python runs one thread at a time, but compiled loops and NumPy's products let go of the
+          lock that says so (the GIL) while they work: that is when the pieces run side by side.
+Math      rows of piece i of p:  ⌊i·N/p⌋ … ⌊(i+1)·N/p⌋                                         (1)
+          a sum over rows:  Σ over pieces, in order, of (sum over the rows of the piece)       (2)
 Shapes    `split(f, args, cut)` cuts the arguments at the positions in `cut` along their first axis.
-Pitfalls  Pieces must not share an output row. A sum over rows (a weight gradient) needs a part per piece
-          and a last addition (`sums` below); floating-point addition is not associative, so the result
-          depends on the number of threads, never on which thread was faster.
-          A forked child has no threads but would wait for them: the pool is made anew after a fork.
-          A process that has no other work wins nothing from two pools and loses when they alternate.
-Cost      Handing a piece over and waiting for it costs tens of µs (two locks), so small arrays stay on
-          the calling thread. Product, then GELU, alternating; our pool against BLAS' own pool:
+Pitfalls  Pieces must not share an output row. A sum over rows (a weight gradient) needs a part per
+          piece and a last addition (`sums` below). Floating-point addition is not associative, so
+          by (2) the result depends on the number of threads, never on which one was faster.
+          A forked child has the memory of its parent but none of its threads, and would wait for
+          them forever: the pool is made anew after a fork.
+          Ctrl-C can strike while the caller waits and workers still write. Then those workers are
+          left to finish by themselves, and the next call gets new ones.
+Cost      Handing a piece over and waiting for it costs two locks and two switches of threads, more
+          than a small array is worth: below GRAIN bytes everything stays on the calling thread.
+          Product, then tanh, alternating; our pool against BLAS' own:
           python -m tinygrad_edu.threads
-Try       build it    let the caller take small pieces from a queue until none is left. When does it win?
-          break it    cut a sum over rows without parts. Which test of tests/test_threads.py notices?
+Try       build it    let the caller take small pieces from a queue until none is left. When does
+                      it win?
+          break it    cut a sum over rows without parts. Which test of tests/test_threads.py
+                      notices?
           measure it  python -m tinygrad_edu.threads
-See       OpenBLAS issue 3187 and scikit-learn issue 28883 (alternating pools) · threadpoolctl (same setters)
+See       OpenBLAS issue 3187, scikit-learn issue 28883 (alternating pools) · threadpoolctl
 """
 
 import contextlib
@@ -32,7 +41,9 @@ import threading
 
 import numpy as np
 
-GRAIN = 1 << 19                                    # bytes of cut arguments below which one thread does all
+from . import memory
+
+GRAIN = 1 << 19  # bytes of cut arguments below which one thread does all
 
 
 class Worker(threading.Thread):
@@ -40,6 +51,7 @@ class Worker(threading.Thread):
 
     def __init__(self):
         super().__init__(daemon=True)
+        # A lock that is held at the start is a door: the other side opens it by releasing.
         self.ready, self.done = threading.Lock(), threading.Lock()
         self.ready.acquire()
         self.done.acquire()
@@ -51,20 +63,21 @@ class Worker(threading.Thread):
         self.ready.release()
 
     def wait(self):
-        """Wait until the work is done; an exception of the work is raised here."""
+        """Wait until the work is done; returns its exception, or None."""
         self.done.acquire()
-        if self.error:
-            raise self.error
+        error, self.error = self.error, None
+        return error
 
     def run(self):
+        """What the thread does, until the process ends."""
         while True:
             self.ready.acquire()
             function, args = self.work
             try:
                 function(*args)
-            except BaseException as error:         # whatever it was, it belongs to the caller
+            except BaseException as error:  # whatever it was, it belongs to the caller
                 self.error = error
-            self.work = function = args = None     # an idle thread keeps no array alive
+            self.work = function = args = None  # an idle thread keeps no array alive
             self.done.release()
 
 
@@ -77,41 +90,43 @@ class Pool:
         self.busy = threading.Lock()
 
     def run(self, function, pieces):
-        """Call function(*args) for each args of pieces (at most `count` of them), all at once."""
+        """Call function(*args) for each args of pieces, all at once.
+
+        The first exception of a piece is raised here, after every piece has ended.
+        """
         if len(pieces) == 1 or not self.busy.acquire(blocking=False):
             for args in pieces:
                 function(*args)
             return
         try:
-            while len(self.workers) < self.count - 1:
-                self.workers.append(Worker())
-            given = list(zip(self.workers, pieces[1:], strict=False))
-            for worker, args in given:
-                worker.give(function, args)
-            try:
-                function(*pieces[0])
-            finally:
-                errors = [error for error in map(_finish, given) if error]
-            if errors:
-                raise errors[0]
+            self._run(function, pieces)
         finally:
             self.busy.release()
 
-
-def _finish(given):
-    try:
-        given[0].wait()
-    except BaseException as error:
-        return error
-    return None
+    def _run(self, function, pieces):
+        while len(self.workers) < len(pieces) - 1:
+            self.workers.append(Worker())
+        workers, self.workers = self.workers, []  # back when all have answered, and only then
+        given = list(zip(workers, pieces[1:], strict=False))
+        for worker, args in given:
+            worker.give(function, args)
+        try:
+            function(*pieces[0])
+        finally:
+            errors = [worker.wait() for worker, _ in given]
+            self.workers = workers
+        for error in filter(None, errors):
+            raise error
 
 
 def default_count():
-    """OMP_NUM_THREADS where it is set, as elsewhere in numerical computing, else the usable cores."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    """OMP_NUM_THREADS where it is set, as elsewhere in numerical computing, else the cores."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if wanted.isdigit() and int(wanted) > 0:
         return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))  # those this process may use
+    return os.cpu_count() or 1
 
 
 pool = Pool(default_count())
@@ -126,55 +141,67 @@ def count():
 
 @contextlib.contextmanager
 def limit(threads):
-    """Use this many threads inside the `with` block."""
-    global pool
-    before, pool = pool, Pool(threads)
+    """Use this many threads inside the `with` block, whichever thread of the program calls."""
+    before, pool.count = pool.count, threads
     try:
         yield
     finally:
-        pool = before
+        pool.count = before
 
 
 def split(function, args, cut, sums=(), grain=GRAIN):
     """Call function on pieces of rows, one piece a thread.
 
     cut: positions of the arguments that are cut along axis 0, all of the same length N: (1).
-    sums: positions of outputs that are sums over the rows: each piece fills an array of its own, and
-    those are added up in order at the end. grain: bytes below which the call is not cut.
+    sums: positions of outputs that are sums over the rows: each piece fills an array of its own,
+    and those are added up in order at the end, (2). grain: bytes below which the call is not cut.
+    Raises ValueError where the arguments to be cut differ in length.
     """
-    rows = args[cut[0]].shape[0]
+    rows = len(args[cut[0]])
     pieces = min(pool.count, rows)
     if pieces < 2 or sum(args[i].nbytes for i in cut) < grain:
         function(*args)
         return
-    bounds = [i * rows // pieces for i in range(pieces + 1)]
+    if any(len(args[i]) != rows for i in cut):
+        raise ValueError(f"arguments to be cut by rows have {[len(args[i]) for i in cut]} of them")
+    bounds = [i * rows // pieces for i in range(pieces + 1)]                                  # (1)
     calls = []
     for low, high in zip(bounds, bounds[1:], strict=False):
         call = list(args)
         for i in cut:
             call[i] = args[i][low:high]
         for i in sums:
-            call[i] = args[i] if low == 0 else np.empty_like(args[i])
+            call[i] = args[i] if low == 0 else memory.empty_like(args[i])
         calls.append(call)
     pool.run(function, calls)
     for call in calls[1:]:
         for i in sums:
-            args[i][...] += call[i]
+            args[i][...] += call[i]                                                           # (2)
 
 
-# ---- BLAS, limited to the calling thread -------------------------------------------------------------
+# ---- BLAS, limited to the calling thread --------------------------------------------------------
+
+
+def _blas_files():
+    """Paths of what may be the OpenBLAS that NumPy has loaded: bundled with it, or mapped by it."""
+    folder = os.path.dirname(np.__file__)
+    yield from glob.glob(os.path.join(folder, os.pardir, "numpy.libs", "*openblas*"))
+    yield from glob.glob(os.path.join(folder, ".dylibs", "*openblas*"))
+    if os.path.exists("/proc/self/maps"):
+        with open("/proc/self/maps", encoding="utf-8") as maps:
+            lines = [line.rstrip("\n").split(maxsplit=5) for line in maps]
+        yield from sorted({line[5] for line in lines if len(line) == 6 and "openblas" in line[5]})
+
 
 @functools.cache
 def _blas_setters():
-    """(get, set) of the number of BLAS threads in the library NumPy has loaded, or None if unknown."""
-    folder = os.path.dirname(np.__file__)
-    found = glob.glob(os.path.join(folder, os.pardir, "numpy.libs", "*openblas*"))
-    found += glob.glob(os.path.join(folder, ".dylibs", "*openblas*"))
-    if os.path.exists("/proc/self/maps"):
-        with open("/proc/self/maps") as maps:
-            found += sorted({line.split()[-1] for line in maps if "openblas" in line})
-    for path in found:
-        library = ctypes.CDLL(path)
+    """(get, set) of the number of BLAS threads in the library NumPy has loaded, None if unknown."""
+    for path in _blas_files():
+        try:
+            library = ctypes.CDLL(path)  # loaded already: this finds it, and reads nothing
+        except OSError:
+            continue
+        # Names differ by who built it (the wheels of NumPy add scipy_) and by the size of integers.
         for name in ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_",
                      "scipy_openblas_{}_num_threads", "openblas_{}_num_threads"):
             if hasattr(library, name.format("set")):
@@ -184,7 +211,7 @@ def _blas_setters():
 
 @contextlib.contextmanager
 def one_blas_thread():
-    """Limit BLAS to the calling thread inside the block; yields False where this BLAS cannot be told."""
+    """Limit BLAS to the calling thread inside the block; yields False where none can be told."""
     setters = _blas_setters()
     if setters is None:
         yield False
@@ -205,9 +232,6 @@ def split_product(product, args, cut, grain=GRAIN):
 
     Where the number of BLAS threads cannot be set, BLAS gets the whole product and its own pool.
     """
-    if pool.count == 1:
-        product(*args)
-        return
     with one_blas_thread() as alone:
         if alone:
             split(product, args, cut, grain=grain)
@@ -230,7 +254,7 @@ def _measure(blocks=5, rounds=40):
         np.tanh(y, out=z)
 
     times = {"ours": [], "two_pools": []}
-    for name in [*times] * blocks:                 # in blocks: the threads of BLAS spin on into what follows
+    for name in [*times] * blocks:  # in blocks: the threads of BLAS spin on into what follows
         sleep(0.2)
         for _ in range(rounds):
             start = perf_counter()
