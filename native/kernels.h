@@ -32,11 +32,7 @@ void relu_backward(real *dx, const real *dy, const real *x, const real *y, int64
 void abs_forward(real *y, const real *x, int64_t n);
 void abs_backward(real *dx, const real *dy, const real *x, const real *y, int64_t n);
 void add_forward(real *y, const real *a, const real *b, int64_t n);
-void add_backward(real *da, real *db, const real *dy, const real *a, const real *b,
-                  const real *y, int64_t n);
 void sub_forward(real *y, const real *a, const real *b, int64_t n);
-void sub_backward(real *da, real *db, const real *dy, const real *a, const real *b,
-                  const real *y, int64_t n);
 void mul_forward(real *y, const real *a, const real *b, int64_t n);
 void mul_backward(real *da, real *db, const real *dy, const real *a, const real *b,
                   const real *y, int64_t n);

@@ -34,18 +34,21 @@ UNARY(sin,        R(sin)(x),                      R(cos)(x))
 UNARY(cos,        R(cos)(x),                      -R(sin)(x))
 UNARY(tanh,       R(tanh)(x),                     1 - y * y)
 UNARY(sigmoid,    1 / (1 + R(exp)(-x)),           y * (1 - y))
-UNARY(relu,       x < 0 ? 0 : x,                  x > 0)
+UNARY(relu,       x < 0 ? 0 : x,                  y > 0)
 UNARY(abs,        R(fabs)(x),                     (x > 0) - (x < 0))
 
 /* ---- of two arrays of the same shape ----------------------------------------------------- */
 
-#define BINARY(name, value, slope_a, slope_b)                                                    \
+#define FORWARD(name, value)                                                                     \
     static inline real name##_value(real a, real b) { return value; }                            \
-    static inline real name##_slope_a(real a, real b, real y) { return slope_a; }                \
-    static inline real name##_slope_b(real a, real b, real y) { return slope_b; }                \
     KERNEL void name##_forward(real *y, const real *a, const real *b, int64_t n) {               \
         for (int64_t i = 0; i < n; i++) y[i] = name##_value(a[i], b[i]);                         \
-    }                                                                                            \
+    }
+
+#define BINARY(name, value, slope_a, slope_b)                                                    \
+    FORWARD(name, value)                                                                         \
+    static inline real name##_slope_a(real a, real b, real y) { return slope_a; }                \
+    static inline real name##_slope_b(real a, real b, real y) { return slope_b; }                \
     KERNEL void name##_backward(real *da, real *db, const real *dy, const real *a,               \
                                 const real *b, const real *y, int64_t n) {                       \
         for (int64_t i = 0; i < n; i++) {                                                        \
@@ -57,9 +60,11 @@ UNARY(abs,        R(fabs)(x),                     (x > 0) - (x < 0))
     }
 
 /*     name      y                                   dy/da         dy/db                         */
-BINARY(add,      a + b,                              1,            1)
-BINARY(sub,      a - b,                              1,            -1)
 BINARY(mul,      a * b,                              b,            a)
 BINARY(div,      a / b,                              1 / b,        -y / b)
 BINARY(maximum,  a >= b || isnan(a) ? a : b,         a >= b,       a < b)
 BINARY(minimum,  a <= b || isnan(a) ? a : b,         a <= b,       a > b)
+
+/* The slopes of these are 1 and -1: backward needs no kernel. */
+FORWARD(add,     a + b)
+FORWARD(sub,     a - b)
