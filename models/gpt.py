@@ -1,6 +1,6 @@
 """Lesson 4.7 · GPT-2: the whole model
 
-Needs attention, cross_entropy, config, init, layers, module. Used by scripts/train_gpt.py,
+Needs attention, cross_entropy, config, init, layers, matmul, module. Used by scripts/train_gpt.py,
 scripts/generate.py.
 
 Idea      Every position holds a vector, the residual stream. Each block adds two things to it: what

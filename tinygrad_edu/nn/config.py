@@ -6,7 +6,7 @@ Idea      The settings of a run are written down once, as the fields of a datacl
           default, one line of help. From that table come the flags, --help, the checks, and the
           JSON that a checkpoint keeps, so they cannot disagree. A mistake gets one sentence.
 Math      A setting is decided by the first of these that speaks of it:
-              flag on the command line  >  preset that a setting chooses  >  default of the field  (1)
+              flag on the command line  >  preset that a setting chooses  >  default of field  (1)
 Shapes    layers: int → --layers 4 · min_lr: float → --min-lr 1e-4 · bool → --flag / --no-flag ·
           X | None → takes the word none too · Literal["a", "b"] or choices → one of the words ·
           Path → a path · positional=True → no dashes · JSON {"layers": 4, "min_lr": 0.0001, …}

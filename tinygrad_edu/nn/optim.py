@@ -1,6 +1,6 @@
 """Lesson 3.3 · Optim: from gradients to a step
 
-Needs kernel, memory, module. Used by loop.
+Needs kernel, memory, module. Used by scripts/train_gpt.py.
 
 Idea      The gradient says where the loss falls; an optimizer decides how far to go. SGD goes along
           the gradient, with momentum along an average of recent ones. AdamW divides each

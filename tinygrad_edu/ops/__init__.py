@@ -1,1 +1,1 @@
-"""Operations on tensors: kernels with their bodies, and the calculus above them. One lesson an op family."""
+"""Operations on tensors: kernels with their bodies, and the calculus above them."""

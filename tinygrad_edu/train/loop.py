@@ -1,6 +1,6 @@
 """Lesson 5.2 · Loop: training, one step after the other
 
-Needs layers, optim, schedule, tensor. Used by scripts/train_gpt.py.
+Needs layers, schedule, tensor. Used by scripts/train_gpt.py.
 
 Idea      Look at a batch, ask the model how wrong it is, push every parameter a little the way that
           makes it less wrong; a few thousand times. Around that stand the habits that make a run

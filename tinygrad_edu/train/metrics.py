@@ -1,6 +1,6 @@
 """Lesson 5.0 · Metrics: what a run writes down, and the picture of it
 
-Needs nothing. Used by loop, scripts/train_gpt.py.
+Needs nothing. Used by scripts/train_gpt.py.
 
 Idea      A run that has ended is only as good as its records. One row a step goes into a CSV file
           as soon as it is known, so that a crash loses nothing and any program can plot it. The
