@@ -1,0 +1,155 @@
+"""Lesson 2.6 · Embedding: a row of a table for every integer
+
+Needs kernel, memory, tensor. Used by layers.
+
+Idea      A network computes with vectors, a text is a list of integers. The embedding is a table
+          with one learned vector a token: looking up is copying rows. On the way back every position
+          sends its gradient to the row it was copied from, and a token that occurs often gets the
+          sum of many. GPT-2 adds a second table, indexed by the position; both look-ups and the sum
+          are one pass here.
+Math      yₙ = W[idₙ]                    = one-hot(idₙ)·W, without the product                 (1)
+          yₙ = W[idₙ] + P[t]             t = n mod T, the position within its row of T          (2)
+          dW[v] = Σ dyₙ over n with idₙ = v          dP[t] = Σ dyₙ over n with n mod T = t      (3)
+Shapes    ids (…, T) integers in [0, V) · W (V, C) · P (T, C) · y (…, T, C)
+          backward: `order` (N,) lists the positions sorted by id; those of id v are
+          order[first[v]:last[v]]; first, last (V,)
+Pitfalls  Python and NumPy take −1 for the last row: an id out of range is refused, not wrapped.
+          dW[ids] += dy forgets repeated ids: NumPy reads all rows first, then writes each once.
+          Two threads that add to one row of dW lose additions. Here the threads share out the rows
+          of dW, not the positions, so the result does not depend on their number.
+          A sort that is not stable would add equal ids in another order, and round differently.
+Cost      Forward: reads and writes N·C numbers. Backward: reads N·C, writes V·C, zeros included: the
+          gradient of the table is dense, which a tied head needs anyway.
+Try       build it    the backward pass cut by columns instead of by ids: no sort needed. Faster?
+          break it    use dw[ids] += dy in the reference. Which tests notice?
+          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace, at two
+                      vocabularies: what does embedding_backward grow with?
+See       Bengio et al. 2003 (a learned vector a word) · Vaswani et al. 2017 (sum with positions)
+"""
+
+import numpy as np
+
+from ..kernel import Kernel
+from ..memory import contiguous, empty_like
+from ..tensor import Tensor, record
+
+
+@Kernel
+def embedding_forward(y, ids, w):
+    y[...] = w[ids]                                                                            # (1)
+
+
+@embedding_forward.body("numba", rows="y ids")
+def embedding_forward_numba(y, ids, w):
+    N, C = y.shape
+    for n in range(N):
+        v = ids[n]
+        for c in range(C):
+            y[n, c] = w[v, c]                                                                  # (1)
+
+
+@Kernel
+def embedding_add_forward(y, ids, w, p):
+    y[...] = w[ids] + p                                                                        # (2)
+
+
+@embedding_add_forward.body("numba", rows="y ids")
+def embedding_add_forward_numba(y, ids, w, p):
+    B, T, C = y.shape
+    for b in range(B):
+        for t in range(T):
+            v = ids[b, t]
+            for c in range(C):
+                y[b, t, c] = w[v, c] + p[t, c]                                                 # (2)
+
+
+@Kernel
+def embedding_backward(dw, dy, order, first, last):
+    ids = np.repeat(np.arange(len(dw)), last - first)
+    dw[...] = 0
+    np.add.at(dw, ids, dy[order])                                                              # (3)
+
+
+@embedding_backward.body("numba", rows="dw first last")
+def embedding_backward_numba(dw, dy, order, first, last):
+    V, C = dw.shape
+    for v in range(V):
+        for c in range(C):
+            dw[v, c] = dw.dtype.type(0)
+        for i in range(first[v], last[v]):
+            n = order[i]
+            for c in range(C):
+                dw[v, c] += dy[n, c]                                                           # (3)
+
+
+@Kernel
+def sum_batch(dp, dy):
+    dp[...] = dy.sum(axis=0)                                                                   # (3)
+
+
+@sum_batch.body("numba", rows="dy", sums="dp")
+def sum_batch_numba(dp, dy):
+    B, T, C = dy.shape
+    dp[:, :] = dp.dtype.type(0)
+    for b in range(B):
+        for t in range(T):
+            for c in range(C):
+                dp[t, c] += dy[b, t, c]
+
+
+def embedding(ids, w, positions=None):
+    """The rows of w that ids name, plus a row of positions for each place if that table is given.
+
+    ids (…, T): integers, an array or Tensor. w (V, C). positions (T, C) -> (…, T, C). For a text
+    that does not begin at position 0, slice the table of positions first.
+    IndexError for an id outside the table, TypeError for ids that are no integers, ValueError for
+    tables that do not fit.
+    """
+    ids = _checked(ids, w, positions)
+    flat = contiguous(ids).reshape(-1)                          # (N,)
+    table = contiguous(w.data)
+    (T,), C = ids.shape[-1:] or (1,), w.shape[1]
+    y = empty_like(table, shape=(flat.size, C))
+    if positions is None:
+        embedding_forward(y, flat, table)
+    else:
+        embedding_add_forward(y.reshape(-1, T, C), flat.reshape(-1, T), table,
+                              contiguous(positions.data))
+    parents = (w,) if positions is None else (w, positions)
+    wanted, shape = [parent.requires_grad for parent in parents], w.shape
+
+    def embedding(dy):
+        dw = dp = None
+        rows = contiguous(dy).reshape(-1, C)                    # (N, C)
+        if wanted[0]:
+            dw = empty_like(rows, shape=shape)
+            embedding_backward(dw, rows, *sort_by_id(flat, shape[0]))
+        if wanted[1:] == [True]:
+            dp = empty_like(rows, shape=(T, C))
+            sum_batch(dp, rows.reshape(-1, T, C))
+        return (dw, dp)[:len(wanted)]
+    return record(y.reshape(ids.shape + (C,)), parents, embedding)
+
+
+def sort_by_id(ids, V):
+    """(order, first, last): order[first[v]:last[v]] are the positions of id v, in rising order."""
+    counts = np.bincount(ids, minlength=V)
+    last = np.cumsum(counts)
+    return np.argsort(ids, kind="stable"), last - counts, last
+
+
+def _checked(ids, w, positions):
+    """ids as an array of 64-bit integers, each of them a row of w."""
+    ids = ids.data if isinstance(ids, Tensor) else np.asarray(ids) if isinstance(ids, list) else ids
+    if getattr(ids, "dtype", np.dtype(float)).kind not in "iu":
+        raise TypeError(f"an embedding is indexed by integers, not by {getattr(ids, 'dtype', ids)}")
+    if w.ndim != 2:
+        raise ValueError(f"an embedding needs a table (rows, width), not the shape {w.shape}")
+    low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
+    if ids.size and (low < 0 or high >= len(w)):
+        raise IndexError(f"token {low if low < 0 else high} is outside the vocabulary of {len(w)}")
+    expected = (*(ids.shape[-1:] or (1,)), w.shape[1])
+    if positions is not None and positions.shape != expected:
+        raise ValueError(f"ids {ids.shape} and a table {w.shape} need positions of shape "
+                         f"{expected}, not {positions.shape}")
+    return ids if ids.dtype == np.int64 else ids.astype(np.int64)
