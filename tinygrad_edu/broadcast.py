@@ -1,4 +1,4 @@
-"""Lesson 1.9 · Broadcasting: what two operands agree on
+"""Lesson 1.10 · Broadcasting: what two operands agree on
 
 Needs memory, tensor. Used by operators, pointwise.
 

@@ -1,4 +1,4 @@
-"""Lesson 1.5 · The border to C
+"""Lesson 1.6 · The border to C
 
 Needs kernel. Used by pointwise.
 

@@ -1,6 +1,6 @@
 """Lesson 1.7 · Tensor: arrays that remember where they came from
 
-Needs kernel, memory. Used by gradcheck, every op, every layer.
+Needs memory, watch. Used by gradcheck, every op, every layer.
 
 Idea      A Tensor is an array plus, if a gradient is wanted, a node of the tape: who its parents are and a
           function that turns the gradient of the result into the gradients of the parents. Operations
@@ -34,7 +34,7 @@ import zlib
 
 import numpy as np
 
-from . import kernel, memory
+from . import memory, watch
 
 
 class Node:
@@ -49,7 +49,7 @@ class Node:
         self.parents, self.vjp, self.leaf = parents, vjp, leaf
         self.slot = slot                           # which of several results of its one parent this is
         self.op = vjp.__qualname__.split(".")[0] if vjp else "leaf"
-        self.where = kernel.caller() if vjp else None
+        self.where = watch.caller() if vjp else None
         self.kept = [(a, memory.version(a), _checksum(a)) for a in _arrays_of(vjp)] if vjp else None
 
     def pull(self, grad):
@@ -87,7 +87,7 @@ def _arrays_of(vjp):
 
 
 def _checksum(array):
-    return zlib.crc32(np.ascontiguousarray(array)) if kernel.checking() else None
+    return zlib.crc32(np.ascontiguousarray(array)) if watch.checking() else None
 
 
 class Tensor:
