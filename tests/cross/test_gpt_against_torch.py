@@ -24,7 +24,15 @@ CONFIG = GPTConfig(vocabulary=65, context=32, layers=3, heads=4, width=64)
 RUN = SimpleNamespace(lr=2e-3, min_lr=2e-4, warmup=10, steps=50, clip=1.0, seed=1)
 BATCH = 4
 BETAS, EPS, DECAY = (0.9, 0.95), 1e-8, 0.1
-REALS = [np.float64, np.float32]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """PyTorch's threads wait by spinning, which leaves ours no core; it gets one thread here."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class TorchAttention(nn.Module):
@@ -140,7 +148,10 @@ def torch_training(model):
         optimizer.zero_grad()
         loss = model.loss(x, y)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), RUN.clip)
+        # clip_grad_norm_ with a limit divides by norm + 1e-6, which is no longer the same to 1e-8.
+        norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf)
+        for p in model.parameters():
+            p.grad *= min(1.0, RUN.clip / norm.item())
         optimizer.step()
         schedule.step()
         return loss.item(), norm.item()
@@ -165,7 +176,7 @@ def train_both(real, parts=1):
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize("real, limit", zip(REALS, (1e-8, 1e-4), strict=True))
+@pytest.mark.parametrize("real, limit", [(np.float64, 1e-8), (np.float32, 1e-4)])
 def test_fifty_steps_of_training_have_the_losses_of_pytorch(real, limit, parts):
     ours, theirs, rows = train_both(real, parts)
     loss, norm, torch_loss, torch_norm = rows.T
@@ -179,7 +190,7 @@ def test_fifty_steps_of_training_have_the_losses_of_pytorch(real, limit, parts):
         assert all(apart(state[name], p) <= limit for name, p in theirs.named_parameters())
 
 
-@pytest.mark.parametrize("real, limit", zip(REALS, (1e-12, 1e-5), strict=True))
+@pytest.mark.parametrize("real, limit", [(np.float64, 1e-12), (np.float32, 1e-5)])
 def test_logits_and_the_gradient_of_every_parameter_are_those_of_pytorch(real, limit):
     ours, theirs = pair(real)
     x, y = draw_batch(text(), BATCH, CONFIG.context, seed=3, step=0)
