@@ -23,8 +23,8 @@ Pitfalls  A view such as x[:, 1:] or x.T has gaps or another order: use memory.c
           A library cut short by a full disk may load, and die at the first touch of a page that is
           missing: its length is compared with what its own header announces, before it is loaded.
           A stale library may have other parameters in the same places: it is not loaded either.
-Cost      About a microsecond for a call with three arrays, 0.3 of it for each pointer; NumPy's own
-          x.ctypes.data alone takes as long as that call: python -m tinygrad_edu.foreign
+Cost      A bit over a microsecond for a call with three arrays, 0.3 of it for each pointer; the
+          address alone by NumPy's x.ctypes.data takes 0.9: python -m tinygrad_edu.foreign
 Try       build it    write strided_ptr(x), which also takes rows with gaps between them and returns
                       the pointer and the gap. Which kernels could then do without a copy?
           break it    let `out` return ptr(array). Which test in tests/test_foreign.py fails?
