@@ -154,5 +154,5 @@ def test_wrong_arguments_are_refused():
         x.clip(2, 1)
     with pytest.raises(TypeError, match="booleans"):
         where(np.ones(3), x, x)
-    with pytest.raises(TypeError, match="float32 meets float64"):
+    with pytest.raises(TypeError, match="meets"):
         x.data.astype(np.float32) * x

@@ -17,7 +17,11 @@ Pitfalls  A comparison is a tensor of booleans without a gradient: it is constan
           At the ends of clip the gradient passes, so a parameter on the border can come back.
           x⁰ is 1 everywhere, also at 0, and its gradient 0: without a special case (4) is 0·∞.
           A negative x to a power that is no integer is NaN.
+          2 ** x needs log 2, computed once; x ** 2 is the square of the table, not (4).
+          where computes both sides before it chooses: lesson pointwise tells what NaN does then.
           x / 3 is a division, not a product with ⅓, which would differ in the last digit.
+          Integers stay integers: x * 3 is one, x * 0.5 is refused, since it would have to round.
+          A mask beside numbers counts as 0 and 1, so that (x > 0) * x is relu without its name.
 Cost      Bandwidth, but for powers. A number needs no array, and no sum on the way back.
 Try       build it    x % number, with the gradient of x − number·⌊x/number⌋ where that exists.
           break it    drop the special case of x⁰. Which test notices?
