@@ -1,24 +1,31 @@
-"""Lesson 1.8 · Gradcheck: finite differences judge every gradient
+"""Lesson 1.9 · Gradcheck: finite differences judge every gradient
 
-Needs tensor. Used by every test of an op.
+Needs tensor. Used by every test.
 
-Idea      A derivative is a limit of difference quotients, so a small difference quotient must come close to
-          it. That check knows nothing of the code it judges, which is why everything here is trusted: no
-          gradient in this library is believed before it has passed.
+Idea      A derivative is a limit of difference quotients, so a small difference quotient must come
+          close to it. That check knows nothing of the code it judges, which is why everything here
+          is trusted: no gradient in this library is believed before it has passed.
 Math      For a random direction v and a random weighting u of the outputs, with φ(x) = uᵀ·f(x):
-          ∇φ(x)ᵀ·v ≈ (φ(x + hv) − φ(x − hv)) / 2h            error: O(h²) + O(ε/h)                   (1)
-          extrapolated from steps h and h/2:  (4·D(h/2) − D(h)) / 3      error: O(h⁴) + O(ε/h)      (2)
-          v = eᵢ for every i where there are few elements: each partial derivative by itself         (3)
+          ∇φ(x)ᵀ·v ≈ D(h) = (φ(x + hv) − φ(x − hv)) / 2h         error: O(h²) + O(ε/h)         (1)
+          extrapolated:  (4·D(h/2) − D(h)) / 3                   error: O(h⁴) + O(ε/h)         (2)
+          v = eᵢ for every i where there are few elements: each partial derivative by itself   (3)
+          error = |exact − quotient| / max(|exact|, |quotient|, floor)                         (4)
 Shapes    f takes tensors and returns one tensor of any shape; arrays are float64.
-Pitfalls  float32 has no digits left for (1): at h = 10⁻³ the quotient is good to about 10⁻⁴. Checks run in float64,
-          and so do the C and CUDA kernels, which are built for both types.
-          At a kink (relu at 0, two equal maxima) the quotient is not the derivative: keep inputs away from it.
-          One random direction finds an error anywhere with probability 1 but does not say where; (3) does.
-Cost      Two calls of f per number of (1), four with (2); all elements of small inputs.
+Pitfalls  float32 has no digits left for (1): at h = 10⁻³ the rounding error ε/h alone is 10⁻⁴.
+          Checks run in float64, and so do the C and CUDA kernels, which are built for both types.
+          At a kink (relu at 0, two equal maxima) the quotient is not the derivative: keep inputs
+          away from it, by more than h.
+          One random direction finds an error anywhere with probability 1 but does not say where;
+          (3) does.
+          A gradient that is 0 by nature has no relative error. The floor in (4) makes it an
+          absolute one: at least 10⁻³, and so much that rounding, ε·|φ|/h, passes ten times over.
+Cost      Two calls of f for each number of (1), four with (2); all elements of small inputs.
 Try       build it    a report of the three worst elements instead of the first.
           break it    leave the factor 2 out of any backward kernel and run the tests of that op.
-          measure it  the relative error over h = 10⁻¹ … 10⁻¹²: where is the valley, and what are its two sides?
-See       Press et al., Numerical Recipes, 5.7 (differences, extrapolation) · HIPS autograd, check_vjp (projection)
+          measure it  the relative error over h = 10⁻¹ … 10⁻¹²: where is the valley, and what are
+                      its two sides?
+See       Press et al., Numerical Recipes, 5.7 (differences, extrapolation) · HIPS autograd,
+          check_vjp (projection)
 """
 
 import numpy as np
@@ -31,7 +38,7 @@ EVERY_ELEMENT = 64                                 # check single elements of in
 def gradcheck(f, *arrays, tolerance=1e-6, step=1e-3, seed=0):
     """Compare the gradients of f with finite differences; returns the largest relative error.
 
-    f: takes one Tensor per array and returns a Tensor. arrays: float64; every one is differentiated.
+    f: takes one Tensor per array and returns a Tensor. arrays: float64, all are differentiated.
     tolerance: relative error allowed. step: h of (1), in units of the inputs.
     Raises AssertionError that names the input, the element and both values.
     """
@@ -46,11 +53,12 @@ def gradcheck(f, *arrays, tolerance=1e-6, step=1e-3, seed=0):
         grad = np.zeros_like(arrays[k]) if tensor.grad is None else tensor.grad
         for name, direction in _directions(arrays[k], random):
             exact = float(np.sum(grad * direction))
-            quotient, size = _difference(f, arrays, k, direction, weights, step)
-            error = abs(exact - quotient) / max(abs(exact), abs(quotient), size)
-            if not error <= tolerance:
-                raise AssertionError(f"input {k}, {name}: the gradient says {exact:.9g}, finite differences "
-                                     f"{quotient:.9g} (relative error {error:.1e}, allowed {tolerance:.0e})")
+            quotient, floor = _difference(f, arrays, k, direction, weights, step)
+            error = abs(exact - quotient) / max(abs(exact), abs(quotient), floor)             # (4)
+            if not error <= tolerance:  # so that NaN fails as well
+                raise AssertionError(f"input {k}, {name}: the gradient says {exact:.9g}, finite "
+                                     f"differences {quotient:.9g} (relative error {error:.1e}, "
+                                     f"allowed {tolerance:.0e})")
             worst = max(worst, error)
     return worst
 
@@ -68,14 +76,14 @@ def _directions(array, random):
 
 
 def _difference(f, arrays, k, direction, weights, h):
-    """The extrapolated difference quotient (2), and a scale below which it means nothing."""
+    """The extrapolated difference quotient (2), and the floor of (4)."""
     def phi(offset):
         moved = [Tensor(a + offset * direction if i == k else a) for i, a in enumerate(arrays)]
         return float(np.sum(f(*moved).data * weights))
 
     def slope(h):
-        return (phi(h) - phi(-h)) / (2 * h)                                                     # (1)
+        return (phi(h) - phi(-h)) / (2 * h)                                                   # (1)
 
-    quotient = (4 * slope(h / 2) - slope(h)) / 3                                                # (2)
+    quotient = (4 * slope(h / 2) - slope(h)) / 3                                              # (2)
     rounding = np.abs(phi(0.0)) * 1e-16 / h
-    return quotient, max(1e-3, 1e7 * rounding)
+    return quotient, max(1e-3, 1e7 * rounding)  # 1e7: ten times over at a tolerance of 1e-6

@@ -1,6 +1,6 @@
 """Lesson 1.4 · Watch: force, trace and check what runs
 
-Needs nothing. Used by kernel, tensor.
+Needs nothing. Used by kernel, tape.
 
 Idea      Every piece of array arithmetic of this library runs as a kernel, and all kernels are
           called in one place (lesson kernel). So three wishes need no line in any kernel. Which
@@ -24,8 +24,8 @@ Try       build it    a TG_TRACE that adds up by line of your code and not by ke
           break it    leave out `poison`. Which test of tests/test_watch.py notices?
           measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: which
                       kernel takes the most time?
-See       McKeeman 1998, Differential Testing for Software (two programs judge each other) · gfortran
-          -finit-real=snan (memory filled with NaN, so that reading it shows)
+See       McKeeman 1998, Differential Testing for Software (two programs judge each other) ·
+          gfortran -finit-real=snan (memory filled with NaN, so that reading it shows)
 """
 
 import atexit
