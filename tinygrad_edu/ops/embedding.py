@@ -3,7 +3,7 @@
 Needs kernel, memory, tensor. Used by layers.
 
 Idea      A network computes with vectors, a text is a list of integers. The embedding is a table
-          with one learned vector a token: looking up is copying rows. On the way back every position
+          with one learned vector a token: looking up is copying rows. On the way back every place
           sends its gradient to the row it was copied from, and a token that occurs often gets the
           sum of many. GPT-2 adds a second table, indexed by the position; both look-ups and the sum
           are one pass here.
@@ -13,12 +13,12 @@ Math      yₙ = W[idₙ]                    = one-hot(idₙ)·W, without the pr
 Shapes    ids (…, T) integers in [0, V) · W (V, C) · P (T, C) · y (…, T, C)
           backward: `order` (N,) lists the positions sorted by id; those of id v are
           order[first[v]:last[v]]; first, last (V,)
-Pitfalls  Python and NumPy take −1 for the last row: an id out of range is refused, not wrapped.
+Pitfalls  Python and NumPy take −1 for the last row: an id out of range is refused instead.
           dW[ids] += dy forgets repeated ids: NumPy reads all rows first, then writes each once.
           Two threads that add to one row of dW lose additions. Here the threads share out the rows
           of dW, not the positions, so the result does not depend on their number.
-          A sort that is not stable would add equal ids in another order, and round differently.
-Cost      Forward: reads and writes N·C numbers. Backward: reads N·C, writes V·C, zeros included: the
+          An unstable sort would add equal ids in another order, and round differently.
+Cost      Forward: reads and writes N·C numbers. Backward: reads N·C, writes V·C, zeros too: the
           gradient of the table is dense, which a tied head needs anyway.
 Try       build it    the backward pass cut by columns instead of by ids: no sort needed. Faster?
           break it    use dw[ids] += dy in the reference. Which tests notice?
