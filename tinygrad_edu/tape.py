@@ -36,6 +36,7 @@ import os
 import types
 import weakref
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class Node:
         self.leaf = weakref.ref(leaf) if leaf is not None else None
         self.op = vjp.__qualname__.split(".")[0] if vjp else "leaf"
         self.where = watch.caller() if vjp else None
-        self.kept = [_Kept(*pair) for pair in _arrays_of(vjp)] if vjp else None
+        self.kept = [_keep(*pair) for pair in _arrays_of(vjp)] if vjp else None
 
     def pull(self, grad):
         """Turn the gradient of the result into those of the parents, (1); forget the closure."""
@@ -98,14 +99,13 @@ class Node:
 # ---- what a closure keeps, and whether it has been overwritten ----------------------------------
 
 
-class _Kept:
+class Kept(NamedTuple):
     """An array that a closure keeps, as it was when the closure was recorded."""
 
-    __slots__ = ("holder", "array", "version", "checksum")
-
-    def __init__(self, holder, array):
-        self.holder, self.array, self.version = holder, array, memory.version(array)
-        self.checksum = _checksum(array) if watch.checking() else None
+    array: np.ndarray
+    holder: object  # the tensor through which the closure reaches it, or the array itself
+    version: int
+    checksum: int | None  # None: TG_CHECK was off
 
     def has_changed(self):
         """Has it been written into, or has the tensor that held it got another array?"""
@@ -116,8 +116,13 @@ class _Kept:
         return self.checksum is not None and _checksum(self.array) != self.checksum
 
 
+def _keep(array, holder):
+    checksum = _checksum(array) if watch.checking() else None
+    return Kept(array, holder, memory.version(array), checksum)
+
+
 def _arrays_of(vjp):
-    """(holder, array) for what a closure keeps, also inside tensors, lists and functions."""
+    """(array, holder) for what a closure keeps, also inside tensors, lists and functions."""
     todo, seen = [vjp], set()
     while todo:
         item = todo.pop()
@@ -130,7 +135,7 @@ def _arrays_of(vjp):
                 seen.add(id(item))
                 todo.extend(_inside(item))
         elif hasattr(item, "node"):  # a tensor
-            yield item, item.data
+            yield item.data, item
 
 
 def _inside(function):
