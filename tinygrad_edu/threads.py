@@ -115,8 +115,12 @@ class Pool:
         finally:
             errors = [worker.wait() for worker, _ in given]
             self.workers = workers
-        for error in filter(None, errors):
-            raise error
+        error = next(filter(None, errors), None)
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error, errors  # the traceback holds this frame: no circle, no arrays in it
 
 
 def default_count():
