@@ -116,7 +116,7 @@ def attention_forward_blas(y, lse, q, k, v, seen, query_segments, key_segments, 
     def work(portions):
         for b, low, high in portions.tolist():
             _answer(y, lse, q, k, v, b, slice(low, high), masks, scale)
-    
+
     _share_out(work, q, k)
 
 
@@ -152,7 +152,7 @@ def attention_backward_blas(
     def work(portions):
         for b, low, high in portions.tolist():
             _pull(dq, dk, dv, dy, q, k, v, lse, b, slice(low, high), masks, scale)
-    
+
     _share_out(work, q, k)
 
 
@@ -263,7 +263,7 @@ def attention_qkv(qkv, heads, causal=True, groups=None, **options):
     H, G = heads, heads if groups is None else groups
     if qkv.ndim != 3 or qkv.shape[2] % (H + 2 * G) or H % G:
         raise ValueError(
-            f"attention_qkv takes (B, T, ({H} + 2·{G})·D) with {H} a multiple of {G}, not {qkv.shape}"
+            f"attention_qkv takes (B, T, ({H} + 2·{G})·D), {H} a multiple of {G}, not {qkv.shape}"
         )
     packed = contiguous(qkv.data)
     q, k, v = split_heads(packed, H, G, G)

@@ -61,9 +61,9 @@ def _per_row(q, name, value):
     value = value.data if isinstance(value, Tensor) else value
     value = value if hasattr(value, "dtype") else np.asarray(value)
     if value.dtype.kind not in "iu":
-        raise TypeError(f"{name} counts positions: it takes integers, not {value.dtype}")
+        raise TypeError(f"{name} takes integers, not {value.dtype}")
     if value.shape not in ((), q.shape[:1]):
-        raise ValueError(f"{name} is one number or one for each of {len(q)} rows, not {value.shape}")
+        raise ValueError(f"{name} takes one number or one a row, ({len(q)},), not {value.shape}")
     return value[..., None]
 
 

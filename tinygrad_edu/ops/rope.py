@@ -1,0 +1,151 @@
+"""Lesson 2.9 · Rotary position embedding
+
+Needs kernel, memory, tensor. Used by every test.
+
+Idea      Attention by itself does not know where a token stands. RoPE turns every query and key by
+          an angle that grows with its position, pair of numbers by pair of numbers, like the hands
+          of a clock: some pairs turn fast, others slowly. The dot product of two hands depends on
+          the angle between them alone, so a score depends on how far apart two tokens are.
+Math      frequency ωᵢ = base^(−2i/R)     angle θ = position·ωᵢ     i = 0 … R/2 − 1             (1)
+          y_a = x_a·cos θ − x_b·sin θ     y_b = x_a·sin θ + x_b·cos θ                           (2)
+          (a, b) = (2i, 2i + 1) in the layout "neighbours", (i, i + R/2) in "halves"            (3)
+          A rotation is undone, and its adjoint is, by the one with −θ:  dx is (2) of dy with −sin  (4)
+          rotated(q, m)·rotated(k, n) is a function of q, k and m − n                           (5)
+Shapes    x, y (B, H, T, D) · cos, sin (S, R/2), a row for each position · positions (B, T)
+          R ≤ D is the rotary width; numbers R … D − 1 of each head stay as they are.
+Pitfalls  The two layouts differ by an order of the numbers in a head, and published weights expect
+          one of them. The wrong one raises no error; the model just talks nonsense.
+          Angles belong in float64: at position 10⁵ a float32 angle is off in its third decimal.
+          With a cache the new token is not at position 0: every row of a batch has its own start.
+          Queries and keys are rotated, values are not.
+Cost      Reads x, writes y, and a little table that stays in the cache: bandwidth-bound.
+          Backward keeps nothing but the positions and the table.
+Try       build it    slow all frequencies down by 4 (positions interpolated): what do the scores do?
+          break it    use +sin in backward. Which test notices?
+          measure it  TG_TRACE=1 pytest -s tests/ops/test_rope.py: the GB/s of the largest call
+See       Su et al. 2021 (RoFormer), eq. 15 and 34 · Chen et al. 2023 (position interpolation)
+"""
+
+import numpy as np
+
+from ..kernel import Kernel
+from ..memory import contiguous, empty, empty_like
+from ..tensor import Tensor, method, record
+
+LAYOUTS = ("neighbours", "halves")
+
+
+def rope_frequencies(width, base=10000.0):
+    """Radians per position of each pair, (width/2,) in float64: (1). Su et al. 2021, eq. 15."""
+    if width < 2 or width % 2:
+        raise ValueError(f"a rotary width is a positive even number, not {width}")
+    return base ** (-np.arange(0, width, 2) / width)
+
+
+def rope_tables(length, frequencies, dtype=np.float32):
+    """cos and sin of every position below `length`, (length, R/2) each, computed in float64.
+
+    frequencies: those of `rope_frequencies`, or any variant of them that stretches the context.
+    """
+    angles = np.arange(length)[:, None] * frequencies                                         # (1)
+    cos, sin = empty(angles.shape, dtype), empty(angles.shape, dtype)
+    cos[...] = np.cos(angles)
+    sin[...] = np.sin(angles)
+    return cos, sin
+
+
+def _pairs(a, R, halves):
+    """Views of the first and the second numbers of all pairs, (B, H, T, R/2): (3)."""
+    if halves:
+        return a[..., : R // 2], a[..., R // 2 : R]
+    return a[..., 0:R:2], a[..., 1:R:2]
+
+
+@Kernel
+def rope_rotate(y, x, positions, cos, sin, halves, direction):
+    """Turn by +θ (direction 1) or by −θ (direction −1)."""
+    R = 2 * cos.shape[1]
+    c, s = cos[positions][:, None], sin[positions][:, None] * direction  # (B, 1, T, R/2)
+    (x_a, x_b), (y_a, y_b) = _pairs(x, R, halves), _pairs(y, R, halves)
+    y_a[...] = x_a * c - x_b * s                                                              # (2)
+    y_b[...] = x_a * s + x_b * c                                                              # (2)
+    y[..., R:] = x[..., R:]
+
+
+@rope_rotate.body("numba", rows="y x positions")
+def rope_rotate_numba(y, x, positions, cos, sin, halves, direction):
+    B, H, T, D = x.shape
+    W = cos.shape[1]
+    turn = x.dtype.type(direction)
+    for b in range(B):
+        for h in range(H):
+            for t in range(T):
+                p = positions[b, t]
+                if halves:
+                    for i in range(W):
+                        c = cos[p, i]
+                        s = sin[p, i] * turn
+                        y[b, h, t, i] = x[b, h, t, i] * c - x[b, h, t, i + W] * s             # (2)
+                        y[b, h, t, i + W] = x[b, h, t, i] * s + x[b, h, t, i + W] * c         # (2)
+                else:
+                    for i in range(W):
+                        c = cos[p, i]
+                        s = sin[p, i] * turn
+                        first = x[b, h, t, 2 * i]
+                        second = x[b, h, t, 2 * i + 1]
+                        y[b, h, t, 2 * i] = first * c - second * s                            # (2)
+                        y[b, h, t, 2 * i + 1] = first * s + second * c                        # (2)
+                for i in range(2 * W, D):
+                    y[b, h, t, i] = x[b, h, t, i]
+
+
+def _positions(x, start, positions, S):
+    """(B, T) integers, all of them rows of the table."""
+    B, _, T, _ = x.shape
+    value = start if positions is None else positions
+    value = value.data if isinstance(value, Tensor) else np.asarray(value, like=x)
+    if value.dtype.kind not in "iu":
+        raise TypeError(f"positions are integers, not {value.dtype}")
+    if value.shape not in (((), (B,)) if positions is None else ((B, T),)):
+        raise ValueError(
+            f"start is one number or ({B},), positions are ({B}, {T}), not {value.shape}"
+        )
+    result = empty_like(x, (B, T), np.int64)
+    result[...] = value[..., None] + np.arange(T, like=x) if positions is None else value
+    if result.size and (result.min() < 0 or result.max() >= S):
+        raise ValueError(
+            f"positions {result.min()} to {result.max()} do not fit tables of {S} rows; "
+            "make longer ones with rope_tables"
+        )
+    return result
+
+
+@method
+def rope(x, cos, sin, start=0, positions=None, layout="halves"):
+    """Turn queries or keys by their positions, (2). Su et al. 2021, eq. 34.
+
+    x (B, H, T, D), tables cos and sin (S, R/2) of x's type from `rope_tables` -> (B, H, T, D).
+    start: the position of the first of T neighbours, one number or (B,). positions: (B, T) where
+    they are not neighbours. layout: which numbers form a pair, (3). Raises ValueError where a
+    position is not in the tables or shapes do not fit, TypeError for mixed types.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout is one of {', '.join(LAYOUTS)}, not {layout!r}")
+    if x.ndim != 4 or cos.shape != sin.shape or 2 * cos.shape[-1] > x.shape[3]:
+        raise ValueError(
+            "rope takes x (B, H, T, D) and two tables (S, R/2) with R at most D, "
+            f"not {x.shape}, {cos.shape}, {sin.shape}"
+        )
+    if not x.dtype == cos.dtype == sin.dtype:
+        raise TypeError(f"x and tables must have one type, not {x.dtype}, {cos.dtype}, {sin.dtype}")
+    at = _positions(x.data, start, positions, len(cos))
+    halves = layout == "halves"
+    X, y = contiguous(x.data), empty_like(x.data)
+    rope_rotate(y, X, at, cos, sin, halves, 1)
+
+    def vjp(dy):
+        dx = empty_like(dy)
+        rope_rotate(dx, contiguous(dy), at, cos, sin, halves, -1)                             # (4)
+        return (dx,)
+
+    return record(y, (x,), vjp)
