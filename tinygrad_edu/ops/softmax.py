@@ -37,7 +37,7 @@ from ..memory import contiguous, empty_like
 from ..tensor import method, record
 
 
-def _shift(x):
+def shift(x):
     """m of (1), and 0 for a row of −∞: x − m is then −∞, never NaN."""
     top = x.max(axis=1, keepdims=True)
     return np.where(top == -np.inf, 0, top)
@@ -69,7 +69,7 @@ def row_shift(row):
 
 @Kernel
 def softmax_forward(y, x):
-    e = np.exp(x - _shift(x))
+    e = np.exp(x - shift(x))
     y[...] = e / _total(e)                                                                     # (1)
 
 
@@ -116,7 +116,7 @@ def softmax(x, axis=-1):
 
 @Kernel
 def log_softmax_forward(y, x):
-    shifted = x - _shift(x)
+    shifted = x - shift(x)
     y[...] = shifted - np.log(_total(np.exp(shifted)))                                         # (3)
 
 

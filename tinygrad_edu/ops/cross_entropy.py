@@ -1,0 +1,278 @@
+"""Lesson 2.8 · Cross entropy, alone and fused with the head
+
+Needs kernel, loops, matmul, memory, softmax, tensor. Used by every model.
+
+Idea      The loss of a language model is the surprise at the token that really came: minus the
+          logarithm of its probability. Its gradient is as simple as a gradient can be: predicted
+          probability minus what came. The logits of all positions would be the largest array of
+          the whole model, and they are needed for one number a row. So the last product and the
+          loss are taken together, a chunk of rows at a time, and while the logits of a chunk are
+          there, their gradients are turned into those of x and W at once.
+Math      lse = ln Σᵥ eᶻᵛ     q = (1 − ε)·one-hot(t) + ε/V, ε the label smoothing
+          ℓ = lse − Σᵥ qᵥ·zᵥ = lse − (1 − ε)·zₜ − ε·mean(z)                                    (1)
+          dz = dℓ·(softmax(z) − q)                                                            (2)
+          mean: L = Σ ℓₙ / K, K the number of targets that are not ignored; L = 0 if K = 0    (3)
+          with the head, z = x·Wᵀ:   dx = dz·W     dW = Σ dzᵀ·x over chunks                   (4)
+Shapes    logits (…, V), targets (…) integers · x (…, C), W (V, C) · N rows: the product of axes …
+          saved: lse (N,) without the head; dx (N, C) and dW (V, C) with it
+Pitfalls  A mean over all positions, ignored ones included, makes padding look like progress.
+          The mean of the means of two batches is not the mean over both unless K is the same.
+          lse − zₜ in float32 is good to 10⁻² only where z is around 10⁵: the loss of a row is put
+          together in float64, from differences to the maximum.
+          A row of nothing but −∞ has no probabilities: its loss is NaN, not 0.
+          (2) is linear in dℓ, so the head can scale dx and dW by dℓ afterwards. That holds for one
+          dℓ a batch, not for one a row: reduction="none" with a gradient keeps all logits.
+Cost      The head: three products of N·V·C, as any linear layer, but memory for one chunk. To make
+          the gradients along the way, instead of the logits twice, saves a fourth product; the price
+          is that dx and dW wait in memory from the forward to the backward pass.
+          A chunk is as many rows as make 16 MiB of logits, at least 256: below that the addition of
+          V·C numbers to dW for each chunk is no longer small against the product.
+Try       build it    z-loss: add 10⁻⁴·lse² to ℓ. What does it add to (2)?
+          break it    divide by N in place of K. Which tests notice?
+          measure it  linear_cross_entropy against cross_entropy(linear(…)), with memory.Meter
+See       Szegedy et al. 2016 (label smoothing) · Wijmans et al. 2024 (loss without the logits)
+"""
+
+import math
+
+import numpy as np
+
+from ..kernel import Kernel
+from ..loops import exp, helper
+from ..memory import contiguous, empty_like, zeros_like
+from ..tensor import Tensor, method, record
+from .matmul import linear, matmul_forward
+from .softmax import row_shift, shift
+
+CHUNK_BYTES = 1 << 24                              # of logits that are there at a time
+CHUNK_ROWS = 256                                   # but never fewer rows than these
+
+
+# ---- kernels ------------------------------------------------------------------------------------
+#
+# forward and backward are the two halves of cross_entropy, with lse saved in between; both does the
+# two at once, for the head, with one exponential an element instead of two. Then every row has the
+# same dℓ, the number `scale`.
+
+@Kernel(outputs=2)
+def cross_entropy_forward(loss, lse, z, targets, ignore, smoothing):
+    kept = targets != ignore
+    near = z - shift(z)
+    log = np.log(np.exp(near).sum(axis=1))
+    lse[...] = log + shift(z)[:, 0]
+    loss[...] = log - _at(near, targets, kept)                                                 # (1)
+    if smoothing:
+        loss += smoothing * (_at(near, targets, kept) - near.mean(axis=1))
+    loss[~kept] = 0
+
+
+def _at(z, targets, kept):
+    """The number at each row's target; any number where the target is ignored."""
+    return z[np.arange(len(z)), np.where(kept, targets, 0)]
+
+
+@helper
+def row_loss(row, t, top, total, smoothing):
+    """(1) of a row, from its maximum and its sum of exponentials.
+
+    In float64, so that ln Σ − (zₜ − m) may be reordered to (ln Σ + m) − zₜ and still has digits.
+    """
+    at = float(row[t]) - float(top)
+    loss = math.log(float(total)) - at
+    if smoothing > 0:
+        mean = 0.0
+        for v in range(row.size):
+            mean += float(row[v]) - float(top)
+        loss += smoothing * (at - mean / row.size)
+    return loss
+
+
+@cross_entropy_forward.body("numba", rows="loss lse z targets")
+def cross_entropy_forward_numba(loss, lse, z, targets, ignore, smoothing):
+    real = z.dtype.type
+    N, V = z.shape
+    for n in range(N):
+        top = row_shift(z[n])
+        total = real(0)
+        for v in range(V):
+            total += exp(z[n, v] - top)
+        lse[n] = real(math.log(float(total)) + float(top))
+        loss[n] = real(0)
+        if targets[n] != ignore:
+            loss[n] = real(row_loss(z[n], targets[n], top, total, smoothing))                  # (1)
+
+
+@Kernel
+def cross_entropy_backward(dz, dy, z, lse, targets, ignore, smoothing):
+    kept = targets != ignore
+    dz[...] = np.exp(z - lse[:, None]) - smoothing / z.shape[1]
+    dz[np.arange(len(z)), np.where(kept, targets, 0)] -= 1 - smoothing
+    dz *= (dy * kept)[:, None]                                                                 # (2)
+
+
+@cross_entropy_backward.body("numba", rows="dz dy z lse targets")
+def cross_entropy_backward_numba(dz, dy, z, lse, targets, ignore, smoothing):
+    real = z.dtype.type
+    N, V = z.shape
+    share = real(smoothing / V)
+    for n in range(N):
+        scale = real(0) if targets[n] == ignore else dy[n]
+        for v in range(V):
+            dz[n, v] = scale * (exp(z[n, v] - lse[n]) - share)                                 # (2)
+        if targets[n] != ignore:
+            dz[n, targets[n]] -= scale * real(1 - smoothing)
+
+
+@Kernel(outputs=2)
+def cross_entropy_both(loss, dz, z, targets, scale, ignore, smoothing):
+    lse = loss.copy()
+    cross_entropy_forward.__wrapped__(loss, lse, z, targets, ignore, smoothing)
+    dy = np.full_like(lse, scale)
+    cross_entropy_backward.__wrapped__(dz, dy, z, lse, targets, ignore, smoothing)
+
+
+@cross_entropy_both.body("numba", rows="loss dz z targets")
+def cross_entropy_both_numba(loss, dz, z, targets, scale, ignore, smoothing):
+    real = z.dtype.type
+    N, V = z.shape
+    share = real(scale * smoothing / V)
+    for n in range(N):
+        t = targets[n]
+        if t == ignore:
+            loss[n] = real(0)
+            dz[n, :] = real(0)
+            continue
+        top = row_shift(z[n])
+        total = real(0)
+        for v in range(V):
+            dz[n, v] = exp(z[n, v] - top)
+            total += dz[n, v]
+        loss[n] = real(row_loss(z[n], t, top, total, smoothing))                               # (1)
+        factor = real(scale) / total
+        for v in range(V):
+            dz[n, v] = dz[n, v] * factor - share                                               # (2)
+        dz[n, t] -= real(scale * (1 - smoothing))
+
+
+# ---- ops ----------------------------------------------------------------------------------------
+
+@method
+def cross_entropy(logits, targets, ignore=-1, label_smoothing=0.0, reduction="mean"):
+    """The surprise at the targets, in nats. logits (…, V), targets (…) integers, array or Tensor.
+
+    ignore: a target that does not count, such as padding or a prompt.
+    label_smoothing: the share ε of the probability that is spread evenly over the vocabulary.
+    reduction: "mean" over those that count, (3), or "sum", both of shape (), or "none": the loss
+    of each target, (…), 0 where it is ignored.
+    IndexError for a target outside the vocabulary, ValueError where shapes or options do not fit.
+    """
+    shape, V = logits.shape, logits.shape[-1:]
+    flat = _checked(shape[:-1], V, targets, ignore, label_smoothing, reduction)
+    z = contiguous(logits.data).reshape(len(flat), *V)          # (N, V)
+    loss, lse = (empty_like(z, shape=flat.shape) for _ in range(2))
+    cross_entropy_forward(loss, lse, z, flat, ignore, label_smoothing)
+    scale = _scale(flat, ignore, reduction)
+
+    def cross_entropy(dy):
+        each, dz = empty_like(lse), empty_like(z)
+        each[...] = dy.reshape(-1) * scale
+        cross_entropy_backward(dz, each, z, lse, flat, ignore, label_smoothing)
+        return dz.reshape(shape),
+    return record(_reduced(loss, scale, reduction, targets), (logits,), cross_entropy)
+
+
+def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reduction="mean"):
+    """cross_entropy(linear(x, w), targets, …) that never holds all logits.
+
+    x (…, C), w (V, C), targets (…). The options, results and errors are those of cross_entropy.
+    The gradients are computed along with the loss, where they are wanted; under no_grad only the
+    losses are. One case holds all logits: reduction="none" with a gradient, see the Pitfalls.
+    """
+    flat = _checked(x.shape[:-1], w.shape[:1], targets, ignore, label_smoothing, reduction)
+    if w.ndim != 2 or x.shape[-1] != w.shape[1] or x.dtype != w.dtype:
+        raise ValueError(f"the head needs x (…, in) and w (out, in) of one type, not {x.dtype} "
+                         f"{x.shape} and {w.dtype} {w.shape}")
+    rows, weight = contiguous(x.data).reshape(len(flat), x.shape[-1]), contiguous(w.data)
+    loss = empty_like(rows, shape=flat.shape)
+    scale = _scale(flat, ignore, reduction)
+    grads = [None, None]                           # of x and w, filled in below
+
+    def linear_cross_entropy(dy):
+        return tuple(None if grad is None else grad * dy for grad in grads)
+    # Recorded before it is computed: the tape knows whether anybody is going to want gradients.
+    total = empty_like(rows, shape=())
+    result = record(total, (x, w), linear_cross_entropy)
+    if result.requires_grad and reduction == "none":
+        return cross_entropy(linear(x, w), targets, ignore, label_smoothing, reduction)
+    if result.requires_grad:
+        grads[0] = empty_like(rows) if x.requires_grad else None
+        grads[1] = zeros_like(weight) if w.requires_grad else None
+    _chunks(loss, grads, rows, weight, flat, (scale, ignore, label_smoothing))
+    if grads[0] is not None:
+        grads[0] = grads[0].reshape(x.shape)
+    if reduction == "none":
+        return Tensor(_reduced(loss, scale, reduction, targets))
+    total[...] = _reduced(loss, scale, reduction, targets)
+    return result
+
+
+def _chunks(loss, grads, x, w, targets, options):
+    """Fill in the losses, and the gradients of x and w that are not None: (4)."""
+    dx, dw = grads
+    step = max(1, min(len(x), max(CHUNK_ROWS, CHUNK_BYTES // (len(w) * w.itemsize))))
+    logits, lse = empty_like(x, shape=(step, len(w))), empty_like(x, shape=step)
+    gradient = None if dx is None and dw is None else empty_like(logits)
+    part = None if dw is None else empty_like(w)
+    for low in range(0, len(x), step):
+        some = slice(low, low + step)
+        n = len(x[some])                           # the last chunk may be shorter
+        z = logits[:n]
+        matmul_forward(z, x[some], w.T)
+        if gradient is None:
+            cross_entropy_forward(loss[some], lse[:n], z, targets[some], *options[1:])
+            continue
+        dz = gradient[:n]
+        cross_entropy_both(loss[some], dz, z, targets[some], *options)
+        if dx is not None:
+            matmul_forward(dx[some], dz, w)
+        if dw is not None:
+            matmul_forward(part if low else dw, dz.T, x[some])
+        if dw is not None and low:
+            dw += part
+
+
+# ---- what both ops share ------------------------------------------------------------------------
+
+def _scale(targets, ignore, reduction):
+    """What every loss is multiplied by: 1/K for the mean, (3)."""
+    return 1.0 if reduction != "mean" else 1 / max(1, int((targets != ignore).sum()))
+
+
+def _reduced(loss, scale, reduction, targets):
+    """The result that the user asked for: a sum is taken in float64 and rounded once."""
+    if reduction == "none":
+        return loss.reshape(np.shape(targets))
+    total = empty_like(loss, shape=())
+    total[...] = loss.sum(dtype=np.float64) * scale                                            # (3)
+    return total
+
+
+def _checked(shape, vocabulary, targets, ignore, smoothing, reduction):
+    """The targets as a flat array of 64-bit integers, each ignored or in the vocabulary."""
+    targets = targets.data if isinstance(targets, Tensor) else targets
+    targets = np.asarray(targets) if isinstance(targets, (list, tuple, int)) else targets
+    if targets.dtype.kind not in "iu":
+        raise TypeError(f"targets are integers, not {targets.dtype}")
+    if targets.shape != shape or not all(vocabulary) or not vocabulary:
+        raise ValueError(f"logits {(*shape, *vocabulary)} need a vocabulary and targets {shape}, "
+                         f"not {targets.shape}")
+    if reduction not in ("mean", "sum", "none") or not 0 <= smoothing < 1:
+        raise ValueError("cross entropy needs a reduction 'mean', 'sum' or 'none' and a label "
+                         f"smoothing in [0, 1), not {reduction!r} and {smoothing}")
+    flat = contiguous(targets).reshape(-1)
+    flat = flat if flat.dtype == np.int64 else flat.astype(np.int64)
+    wrong = ((flat < 0) | (flat >= vocabulary[0])) & (flat != ignore)
+    if wrong.any():
+        raise IndexError(f"target {int(flat[wrong][0])} is outside the vocabulary of "
+                         f"{vocabulary[0]}, and not the ignored {ignore}")
+    return flat
