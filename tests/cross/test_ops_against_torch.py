@@ -136,6 +136,14 @@ def test_linear_with_and_without_its_activation(activation):
     compare(ours, theirs, normal(3, 7, 11), normal(13, 11), normal(13))
 
 
+def test_embedding_with_the_rows_of_its_positions():
+    def theirs(w, p):
+        return F.embedding(torch.tensor(ids), w) + p
+
+    ids = np.array([[0, 3, 3], [6, 3, 0]])
+    compare(lambda w, p: embedding(ids, w, p), theirs, normal(7, 5), normal(3, 5))
+
+
 # ---- cross entropy -------------------------------------------------------------------------------
 
 
@@ -155,17 +163,24 @@ def test_cross_entropy_with_ignored_targets_and_label_smoothing(ignored, smoothi
     def theirs(logits):
         return F.cross_entropy(logits, torch.tensor(chosen), ignore_index=-1, **options)
 
-    def theirs_with_head(x, w):
-        return theirs(x @ w.T)
-
     compare(lambda z: cross_entropy(z, chosen, **options), theirs, normal(23, 11, scale=9.0))
-    if smoothing == 0 and reduction != "none":
-        compare(
-            lambda x, w: linear_cross_entropy(x, w, chosen, reduction=reduction),
-            theirs_with_head,
-            normal(23, 6),
-            normal(11, 6),
-        )
+    compare(
+        lambda x, w: linear_cross_entropy(x, w, chosen, **options),
+        lambda x, w: theirs(x @ w.T),
+        normal(23, 6),
+        normal(11, 6),
+    )
+
+
+def test_the_loss_and_the_head_in_several_chunks_of_rows():
+    rows, vocabulary = 601, 9001  # 43 MB of logits: three chunks
+    chosen = targets(rows, vocabulary, np.arange(200, 300))
+    compare(
+        lambda x, w: linear_cross_entropy(x, w, chosen),
+        lambda x, w: F.cross_entropy(x @ w.T, torch.tensor(chosen), ignore_index=-1),
+        normal(rows, 6),
+        normal(vocabulary, 6),
+    )
 
 
 # ---- attention -----------------------------------------------------------------------------------
