@@ -1,0 +1,244 @@
+"""Lesson 2.2 · Reductions: many numbers become one
+
+Needs kernel, loops, memory, pointwise, tensor. Used by extremes.
+
+Idea      A sum, a mean, a variance along some axes. However many axes an array has, a reduction
+          sees three: what lies outside, what is reduced, what lies inside. Every layout is brought
+          into this form above the kernels, so that a kernel is one plain loop. Backward, one number
+          becomes many again: each of the N numbers gets its share of the gradient.
+Math      s = Σ xₙ                                dxₙ = dy                                     (1)
+          μ = s/N       v = Σ (xₙ − μ)²/(N − δ)   dxₙ = dy·2(xₙ − μ)/(N − δ)                   (2)
+          std = √v. δ is `ddof`: 0 for the variance of these numbers, 1 for an unbiased estimate of
+          the variance of what they were drawn from. dv/dμ = 0, so (2) needs no term for it.
+Shapes    sum: blocks (A, N, B) -> (A, B). var: rows (R, N) -> (R,), the reduced axes moved last.
+          axis: a number, a tuple, or None for all; negative ones count from the end. keepdims
+          leaves an axis of size 1 in the place of each reduced one, so that the result broadcasts.
+Pitfalls  Σ x² − N·μ² cancels: (2) makes two passes, and its second one cannot go below 0.
+          Adding a million float32 numbers one after the other loses three digits. The loop adds up
+          blocks, and then their sums, in float64.
+          An axis of size 0 has a sum, 0, but no mean and no variance: ValueError.
+          Integers and booleans: sums are int64 and means float64, as in NumPy.
+          Axes that do not lie side by side are moved, which is a copy: sum(axis=(0, 2)).
+Cost      One pass over x, bandwidth; var two. The gradient of a sum is a view that repeats dy by
+          strides of 0. Threads share the outer axis: a sum over everything runs on one.
+Try       build it    prod(x). What is the gradient where exactly one xₙ is 0?
+          break it    let BLOCK be a million. Which test notices, and in which type?
+          measure it  TG_TRACE=1, and x.sum(0), x.sum(1), x.sum() of one array: GB/s of the three
+See       Higham 2002, ch. 4 (summation) · Chan, Golub, LeVeque 1983 (variance)
+"""
+
+import numpy as np
+
+from ..kernel import Kernel
+from ..loops import helper
+from ..memory import contiguous, empty_like
+from ..tensor import Tensor, method, record
+from .pointwise import div, sqrt
+
+BLOCK = 256                                        # terms that are added up without a pause
+
+
+# ---- layouts ---------------------------------------------------------------------------------
+
+def layout(x, axis, keepdims):
+    """(reduced axes in order, shape with an axis of size 1 for each, shape of the result).
+
+    Raises AxisError, a ValueError, for an axis that x does not have or that is named twice.
+    """
+    everything = tuple(range(x.ndim))
+    axes = everything if axis is None else axis
+    axes = tuple(sorted(np.lib.array_utils.normalize_axis_tuple(axes, x.ndim)))
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    return axes, kept, kept if keepdims else tuple(x.shape[i] for i in everything if i not in axes)
+
+
+def product(sizes):
+    """How many elements so many axes hold."""
+    return int(np.prod(sizes, dtype=np.int64))
+
+
+def as_rows(array, axes):
+    """The array as rows (R, N), the reduced axes last, and the way back for a gradient."""
+    others = tuple(i for i in range(array.ndim) if i not in axes)
+    moved = array.transpose(others + axes)
+    shape = moved.shape
+    R, N = product(shape[:len(others)]), product(shape[len(others):])
+    if N == 0:
+        raise ValueError(f"nothing to reduce in {array.shape}: an axis of size 0 has only a sum")
+
+    def back(dx):
+        return dx.reshape(shape).transpose(np.argsort(others + axes))
+    return contiguous(moved).reshape(R, N), back
+
+
+def as_blocks(array, axes):
+    """The array as blocks (A, N, B): reduced axes that lie side by side need not be moved."""
+    first = axes[0] if axes else array.ndim
+    last = first + len(axes)
+    if axes != tuple(range(first, last)):
+        rows, _ = as_rows(array, axes)
+        return rows[:, :, None]
+    sizes = [product(array.shape[i:j]) for i, j in ((0, first), (first, last), (last, array.ndim))]
+    return contiguous(array).reshape(sizes)
+
+
+# ---- sum and mean ----------------------------------------------------------------------------
+
+@helper
+def block_sum(block):
+    """The sum of a few numbers: several partial sums side by side in a vector.
+
+    A slice and i from 0, because in row[start + i] the compiler would have to ask whether an index
+    is negative, and a loop that asks is no vector loop.
+    """
+    total = block.dtype.type(0)
+    for i in range(block.size):
+        total += block[i]
+    return total
+
+
+@helper
+def row_sum(row):
+    """The sum of a row: blocks first, then their sums."""
+    total = 0.0
+    for start in range(0, row.size, BLOCK):
+        total += block_sum(row[start:start + BLOCK])
+    return total
+
+
+def floats(*args):
+    """Serves float32 and float64; what is left to NumPy are integers and half precision."""
+    return args[-1].dtype.char in "fd"
+
+
+# y[a, b] += x[a, n, b] walks through memory in the order in which it lies; with n innermost it
+# would jump by B elements at every step.
+
+@Kernel
+def sum_forward(y, x):
+    np.sum(x, axis=1, out=y)                                                            # (1)
+
+
+@sum_forward.body("numba", rows="y x", when=floats)
+def sum_forward_numba(y, x):
+    A, N, B = x.shape
+    lines = x.reshape(A, N * B)
+    for a in range(A):
+        if B == 1:
+            y[a, 0] = row_sum(lines[a])                                                 # (1)
+        else:
+            y[a, :] = 0
+            for n in range(N):
+                for b in range(B):
+                    y[a, b] += x[a, n, b]                                               # (1)
+
+
+@method
+def sum(x, axis=None, keepdims=False):
+    """Sum along one axis, several, or all: (1)."""
+    axes, kept, shape = layout(x, axis, keepdims)
+    blocks, before = as_blocks(x.data, axes), x.shape
+    dtype = x.dtype if x.dtype.kind == "f" else np.int64
+    y = empty_like(blocks, shape=(blocks.shape[0], blocks.shape[2]), dtype=dtype)
+    sum_forward(y, blocks)
+
+    def vjp(dy):
+        return np.broadcast_to(dy.reshape(kept), before),
+    return record(y.reshape(shape), (x,), vjp)
+
+
+@method
+def mean(x, axis=None, keepdims=False):
+    """Mean along one axis, several, or all. Raises ValueError where there is nothing to average."""
+    count = product([x.shape[i] for i in layout(x, axis, keepdims)[0]])
+    if count == 0:
+        raise ValueError(f"the mean of an axis of size 0 in {x.shape} is not defined")
+    x = x if x.dtype.kind == "f" else Tensor(x.data.astype(np.float64))
+    return div(sum(x, axis, keepdims), count)
+
+
+# ---- variance --------------------------------------------------------------------------------
+
+# The mean is an output too, because the gradient needs it again: cheaper kept than computed twice.
+
+@Kernel(outputs=2)
+def var_forward(y, mean, x, ddof):
+    mean[...] = x.mean(axis=1)
+    y[...] = ((x - mean[:, None]) ** 2).sum(axis=1) / (x.shape[1] - ddof)               # (2)
+
+
+@helper
+def block_squares(block, mu):
+    """Σ (x − μ)² of a few numbers."""
+    total = block.dtype.type(0)
+    for i in range(block.size):
+        total += (block[i] - mu) * (block[i] - mu)
+    return total
+
+
+@helper
+def row_squares(row, mu):
+    """Σ (x − μ)² of a row, in blocks as row_sum."""
+    total = 0.0
+    for start in range(0, row.size, BLOCK):
+        total += block_squares(row[start:start + BLOCK], mu)
+    return total
+
+
+@var_forward.body("numba", rows="y mean x", when=lambda y, mean, x, ddof: floats(x))
+def var_forward_numba(y, mean, x, ddof):
+    R, N = x.shape
+    for r in range(R):
+        mean[r] = row_sum(x[r]) / N
+        y[r] = row_squares(x[r], mean[r]) / (N - ddof)                                  # (2)
+
+
+@Kernel
+def var_backward(dx, dy, x, mean, ddof):
+    dx[...] = dy[:, None] * 2 * (x - mean[:, None]) / (x.shape[1] - ddof)               # (2)
+
+
+@var_backward.body("numba", rows="dx dy x mean", when=lambda dx, *_: floats(dx))
+def var_backward_numba(dx, dy, x, mean, ddof):
+    real = x.dtype.type
+    R, N = x.shape
+    for r in range(R):
+        share = dy[r] * real(2) / real(N - ddof)
+        for n in range(N):
+            dx[r, n] = share * (x[r, n] - mean[r])                                      # (2)
+
+
+@method
+def var(x, axis=None, ddof=0, keepdims=False):
+    """Variance along one axis, several, or all, floats only: (2). ddof = 1: unbiased.
+
+    Raises ValueError where N − ddof is not positive, TypeError for integers.
+    """
+    axes, _, shape = layout(x, axis, keepdims)
+    rows, back = as_rows(floating(x, "var"), axes)
+    if ddof >= rows.shape[1]:
+        raise ValueError(f"{rows.shape[1]} numbers have no variance with ddof={ddof}")
+    y, mean = (empty_like(rows, shape=rows.shape[:1]) for _ in range(2))
+    var_forward(y, mean, rows, ddof)
+
+    def vjp(dy):
+        dx = empty_like(rows)
+        var_backward(dx, contiguous(dy).reshape(-1), rows, mean, ddof)
+        return back(dx),
+    return record(y.reshape(shape), (x,), vjp)
+
+
+@method
+def std(x, axis=None, ddof=0, keepdims=False):
+    """Standard deviation, √v, arguments as for var.
+
+    Its slope at v = 0 is infinite: the gradient of equal numbers is NaN.
+    """
+    return sqrt(var(x, axis, ddof, keepdims))
+
+
+def floating(x, name):
+    """The array of a tensor of floats. TypeError for other types."""
+    if x.dtype.kind != "f":
+        raise TypeError(f"{name} does not take {x.dtype}: convert with astype first")
+    return x.data
