@@ -149,7 +149,7 @@ class GPT(Module):
         if self.config.context < T:
             raise ValueError(f"a sequence of {T} tokens does not fit this model's context "
                              f"of {self.config.context}")
-        x, branch = self.drop(self.wte(ids) + self.wpe(np.arange(T))), None                    # (1)
+        x, branch = self.drop(self.wte(ids, positions=self.wpe.weight[:T])), None              # (1)
         for block in self.h:
             x, branch = block(x, branch)
         return self.ln_f(x, added=branch)[1]

@@ -59,9 +59,9 @@ class Embedding(Module):
     def __init__(self, rows, width, random, std=0.02, dtype=np.float32):
         self.weight = init.normal(random, (rows, width), std, dtype)
 
-    def forward(self, ids):
-        """ids (…) integers -> (…, width)."""
-        return embedding(ids, self.weight)
+    def forward(self, ids, positions=None):
+        """ids (…, T) integers -> (…, T, width); positions (T, width): rows to add by place."""
+        return embedding(ids, self.weight, positions)
 
 
 class LayerNorm(Module):
