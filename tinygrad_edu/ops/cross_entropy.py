@@ -23,8 +23,8 @@ Pitfalls  A mean over all positions, ignored ones included, makes padding look l
           (2) is linear in dℓ, so the head can scale dx and dW by dℓ afterwards. That holds for one
           dℓ a batch, not for one a row: reduction="none" with a gradient keeps all logits.
 Cost      The head: three products of N·V·C, as any linear layer, but memory for one chunk. To make
-          the gradients along the way, instead of the logits twice, saves a fourth product; the price
-          is that dx and dW wait in memory from the forward to the backward pass.
+          the gradients along the way, instead of the logits twice, saves a fourth product; the
+          price is that dx and dW wait in memory from the forward to the backward pass.
           A chunk is as many rows as make 16 MiB of logits, at least 256: below that the addition of
           V·C numbers to dW for each chunk is no longer small against the product.
 Try       build it    z-loss: add 10⁻⁴·lse² to ℓ. What does it add to (2)?
@@ -52,7 +52,8 @@ CHUNK_ROWS = 256                                   # but never fewer rows than t
 #
 # forward and backward are the two halves of cross_entropy, with lse saved in between; both does the
 # two at once, for the head, with one exponential an element instead of two. Then every row has the
-# same dℓ, the number `scale`.
+# same dℓ, the number `scale`: 1/K for the mean, (3), and what arrives at the backward pass is
+# multiplied in later.
 
 @Kernel(outputs=2)
 def cross_entropy_forward(loss, lse, z, targets, ignore, smoothing):

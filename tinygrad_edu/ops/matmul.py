@@ -1,6 +1,6 @@
 """Lesson 2.4 · Matrix products, and the linear layer
 
-Needs activation, kernel, memory, tensor. Used by layers.
+Needs activation, broadcast, kernel, memory, tensor. Used by layers.
 
 Idea      Nearly all arithmetic of a language model is matrix products, and nobody writes a product
           as fast as the BLAS library that comes with NumPy. So BLAS does them, one thread of it per
@@ -38,6 +38,7 @@ See       Goto, van de Geijn 2008 (how BLAS multiplies) · Giles 2008, 2.2.2 (th
 
 import numpy as np
 
+from ..broadcast import unbroadcast
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like, zeros_like
 from ..tensor import as_tensor, method, record
@@ -199,11 +200,8 @@ def _pull(kernel, left, right, batch, a, b):
 
 def _unstack(grad, batch, shape):
     """(P, n, k) -> the shape of an operand: the sum over the axes along which it was repeated."""
-    own = (1,) * (len(batch) - len(shape[:-2])) + shape[:-2]
-    repeated = tuple(i for i, size in enumerate(own) if size != batch[i])
-    if repeated:
-        grad = grad.reshape(batch + grad.shape[1:]).sum(axis=repeated)
-    return grad.reshape(shape)
+    matrix = grad.shape[1:]
+    return unbroadcast(grad.reshape(batch + matrix), shape[:-2] + matrix).reshape(shape)
 
 
 @method("__rmatmul__")                             # a NumPy array @ a tensor: the tensor's business
