@@ -1,0 +1,264 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tinygrad_edu import kernel, watch
+from tinygrad_edu.kernel import Kernel
+from tinygrad_edu.watch import mismatch, poison, settings
+
+
+@pytest.fixture
+def own_kernels(monkeypatch):
+    """Kernels that a test defines leave with it."""
+    monkeypatch.setattr(kernel, "kernels", dict(kernel.kernels))
+    monkeypatch.setattr(kernel, "backends", dict(kernel.backends))
+
+
+@pytest.fixture
+def twice(own_kernels):
+    @Kernel
+    def twice_of(y, x):
+        y[...] = 2 * x
+    return twice_of
+
+
+def call(some, x=None):
+    x = np.arange(4.0) if x is None else x
+    y = np.zeros_like(x)
+    with settings(forced="mine", check=True):
+        some(y, x)
+    return y
+
+
+def attach(some, body):
+    some.body("mine")(body)
+    return some
+
+
+# ---- TG_CHECK -----------------------------------------------------------------------------------
+
+
+def test_a_right_body_passes_the_check(twice):
+    def body(y, x):
+        np.add(x, x, out=y)
+    assert call(attach(twice, body)).tolist() == [0, 2, 4, 6]
+
+
+def test_a_wrong_body_is_caught_and_named(twice):
+    def body(y, x):
+        np.add(x, x, out=y)
+        y[2] = 5
+    with pytest.raises(AssertionError, match=r"'mine' of twice_of, output y: 1 of 4 elements "
+                                             r"differ, first at \(2,\): 5.0 instead of 4.0"):
+        call(attach(twice, body))
+
+
+def test_a_body_that_reads_its_output_is_caught_though_the_output_was_zero(twice):
+    def body(y, x):
+        y += 2 * x
+    with pytest.raises(AssertionError, match="first at .0,.: nan"):
+        call(attach(twice, body))
+
+
+def test_a_body_that_leaves_an_element_unwritten_is_caught(twice):
+    def body(y, x):
+        y[:-1] = 2 * x[:-1]
+    with pytest.raises(AssertionError, match="nan instead of 6.0"):
+        call(attach(twice, body))
+
+
+def test_a_wrong_integer_output_is_caught(own_kernels):
+    @Kernel
+    def parity(y, x):
+        y[...] = x % 2
+
+    @parity.body("mine")
+    def parity_mine(y, x):
+        y[:2] = x[:2] % 2
+
+    with pytest.raises(AssertionError, match="of parity"):
+        call(parity, np.arange(4))
+
+
+def test_what_is_updated_in_place_is_checked_against_the_state_before(own_kernels):
+    @Kernel(inout="w")
+    def descend(w, g):
+        w -= g
+
+    def descend_mine(w, g):
+        w[...] = w - g
+    descend.body("mine")(descend_mine)
+    w = np.ones(3)
+    with settings(forced="mine", check=True):
+        descend(w, np.full(3, 0.25))
+    assert w.tolist() == [0.75] * 3
+
+    def descend_wrongly(w, g):
+        w[...] = w + g
+    descend.body("mine")(descend_wrongly)
+    with settings(forced="mine", check=True), pytest.raises(AssertionError, match="output w"):
+        descend(w, np.ones(3))
+
+
+def test_every_output_is_checked_also_beside_one_that_is_updated(own_kernels):
+    @Kernel(outputs=1, inout="m")
+    def average(y, m, x):
+        m += x
+        y[...] = m / 2
+
+    @average.body("mine")
+    def average_mine(y, m, x):
+        m += x
+
+    with settings(forced="mine", check=True), pytest.raises(AssertionError, match="output y"):
+        average(np.zeros(2), np.zeros(2), np.ones(2))
+
+
+def test_an_output_on_the_memory_of_an_input_is_refused(twice):
+    x = np.arange(4.0)
+    twice(x, x)
+    assert x.tolist() == [0, 2, 4, 6]              # it happens to work, until a body reads twice
+    with settings(check=True):
+        with pytest.raises(AssertionError, match="would overwrite its input x, on which y lies"):
+            twice(x, x)
+        with pytest.raises(AssertionError, match="would overwrite its input x"):
+            twice(x[:3], x[1:])
+        twice(x[::2], x[1::2])                     # side by side, not on each other
+
+
+def test_without_the_check_nothing_is_compared(twice):
+    def body(y, x):
+        y[...] = 7
+    attach(twice, body)
+    y = np.zeros(4)
+    with settings(forced="mine"):
+        twice(y, np.arange(4.0))
+    assert y.tolist() == [7] * 4
+
+
+# ---- equal up to rounding -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("real", "small", "large"), [(np.float32, 5e-5, 2e-4),
+                                                      (np.float64, 5e-11, 2e-10),
+                                                      (np.float16, 5e-3, 2e-2)])
+def test_results_may_differ_by_rounding_measured_by_the_largest_element(real, small, large):
+    want = np.array([1.0, -100.0, 0.0], real)
+    for error, fine in ((small, True), (large, False)):
+        got = want.astype(np.float64)
+        got[0] += 100 * error
+        assert (mismatch(got.astype(real), want) is None) == fine
+
+
+def test_another_number_of_digits_can_be_asked_for():
+    want = np.ones(3, np.float32)
+    assert mismatch(want * np.float32(1.0001), want, digits=6)
+    assert not mismatch(want * np.float32(1.01), want, digits=1)
+
+
+def test_nan_and_infinity_must_stand_where_they_should():
+    want = np.array([np.nan, np.inf, -np.inf, 1])
+    assert mismatch(want.copy(), want) is None
+    for i, wrong in ((0, 1.0), (1, -np.inf), (1, np.nan), (2, 5.0), (3, np.nan), (3, np.inf)):
+        got = want.copy()
+        got[i] = wrong
+        assert f"first at ({i},)" in mismatch(got, want)
+
+
+def test_zeros_must_be_zeros_and_integers_equal():
+    assert mismatch(np.full(2, 1e-30), np.zeros(2))
+    assert mismatch(np.array([1, 3]), np.array([1, 2]))
+    assert mismatch(np.array([True]), np.array([False]))
+    assert mismatch(np.array(2.0), np.array(1.0)) == ("1 of 1 elements differ, first at (): 2.0 "
+                                                      "instead of 1.0")
+    assert mismatch(np.zeros(0), np.zeros(0)) is None
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, np.uint8, bool])
+def test_poison_fills_any_type(kind):
+    array = np.zeros(3, kind)
+    poison(array)
+    assert not np.array_equal(array, np.zeros(3, kind))
+
+
+# ---- settings, TG_TRACE -------------------------------------------------------------------------
+
+
+def test_settings_end_with_their_block_even_after_an_exception():
+    before = vars(watch.state).copy(), watch.state.check
+    with pytest.raises(KeyError), settings(check=not before[1], forced="numpy"):
+        assert watch.checking() != before[1]
+        raise KeyError
+    assert watch.checking() == before[1]
+    with pytest.raises(AttributeError), settings(speed=11):
+        pass
+
+
+PROGRAM = """
+import numpy as np
+from tinygrad_edu.kernel import Kernel
+
+@Kernel
+def twice_of(y, x, factor):
+    y[...] = factor * x
+
+@Kernel
+def never(y, x):
+    y[...] = x
+
+@twice_of.body("mine")
+def twice_of_mine(y, x, factor):
+    y[...] = 0
+
+y = np.zeros((3, 2), np.float32)
+twice_of(y, y + 1, 2)
+twice_of(y, y + 1, 2)
+print(y[0, 0])
+"""
+
+
+def run(tmp_path, **variables):
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TG_")}
+    return subprocess.run([sys.executable, str(path)], capture_output=True, text=True,
+                          encoding="utf-8", check=False,
+                          env={**clean, "PYTHONIOENCODING": "utf-8", **variables})
+
+
+def test_trace_prints_a_line_for_each_call_and_a_table_at_the_end(tmp_path):
+    result = run(tmp_path, TG_TRACE="1")
+    assert result.stdout == "6.0\n"
+    first, second, empty, head, row = result.stderr.splitlines()
+    assert first.split()[:2] == ["twice_of", "numpy"]
+    assert "program.py:18 " in first
+    assert "program.py:19 " in second
+    assert "float32[3, 2] float32[3, 2] 2 " in first
+    assert "µs" in first
+    assert "GB/s" in first
+    assert empty == ""
+    assert head.split() == ["kernel", "body", "calls", "ms", "share", "GB/s"]
+    assert row.split()[:3] == ["twice_of", "numpy", "2"]
+    assert row.split()[4] == "100.0%"
+
+
+def test_without_variables_nothing_is_printed(tmp_path):
+    for off in ({}, {"TG_TRACE": "0", "TG_CHECK": "0"}, {"TG_TRACE": "", "TG_BACKEND": ""}):
+        result = run(tmp_path, **off)
+        assert (result.stdout, result.stderr) == ("6.0\n", "")
+
+
+def test_the_environment_can_force_a_body_and_check_it(tmp_path):
+    assert run(tmp_path, TG_BACKEND="mine").stdout == "0.0\n"
+    result = run(tmp_path, TG_BACKEND="mine", TG_CHECK="1")
+    assert result.returncode != 0
+    assert "TG_CHECK: body 'mine' of twice_of" in result.stderr
+
+
+def test_an_unknown_body_is_refused_with_the_list_of_those_there_are(tmp_path):
+    result = run(tmp_path, TG_BACKEND="warp")
+    assert result.returncode != 0
+    assert "TG_BACKEND=warp: no kernel has such a body; there are mine, numpy" in result.stderr
