@@ -62,7 +62,7 @@ class Node:
         self.shape, self.dtype = (data.shape, data.dtype) if data is not None else (None, None)
         self.parents, self.vjp, self.slot = parents, vjp, slot
         self.leaf = weakref.ref(leaf) if leaf is not None else None
-        self.op = vjp.__qualname__.split(".")[0] if vjp else "leaf"
+        self.op = _operation(vjp) if vjp else "leaf"
         self.where = watch.caller() if vjp else None
         self.kept = [_keep(*pair) for pair in _arrays_of(vjp)] if vjp else None
 
@@ -94,6 +94,11 @@ class Node:
         if not self.where:
             return self.op
         return f"{self.op} at {os.path.basename(self.where[0])}:{self.where[1]}"
+
+
+def _operation(vjp):
+    """The name of the function in which the closure was made: gelu.<locals>.vjp is of gelu."""
+    return vjp.__qualname__.split(".<locals>.")[-2:][0].rpartition(".")[2]
 
 
 # ---- what a closure keeps, and whether it has been overwritten ----------------------------------
