@@ -1,6 +1,6 @@
 """Lesson 2.10 · Attention weights: which key counts how much
 
-Needs kernel, loops, tensor, memory. Used by attention.
+Needs kernel, loops, tensor, memory. Used by attention_kernels, attention.
 
 Idea      Attention compares every query with every key. This lesson is what happens between its two
           matrix products: which keys a query may see at all, and how scores become weights that sum

@@ -9,7 +9,7 @@ Idea      Attention by itself does not know where a token stands. RoPE turns eve
 Math      frequency ωᵢ = base^(−2i/R)     angle θ = position·ωᵢ     i = 0 … R/2 − 1             (1)
           y_a = x_a·cos θ − x_b·sin θ     y_b = x_a·sin θ + x_b·cos θ                           (2)
           (a, b) = (2i, 2i + 1) in the layout "neighbours", (i, i + R/2) in "halves"            (3)
-          A rotation is undone, and its adjoint is, by the one with −θ:  dx is (2) of dy with −sin  (4)
+          The adjoint of a rotation is the rotation back: dx is (2) of dy with −sin       (4)
           rotated(q, m)·rotated(k, n) is a function of q, k and m − n                           (5)
 Shapes    x, y (B, H, T, D) · cos, sin (S, R/2), a row for each position · positions (B, T)
           R ≤ D is the rotary width; numbers R … D − 1 of each head stay as they are.
@@ -18,12 +18,12 @@ Pitfalls  The two layouts differ by an order of the numbers in a head, and publi
           Angles belong in float64: at position 10⁵ a float32 angle is off in its third decimal.
           With a cache the new token is not at position 0: every row of a batch has its own start.
           Queries and keys are rotated, values are not.
-Cost      Reads x, writes y, and a little table that stays in the cache: bandwidth-bound.
+Cost      Reads x, writes y; the table is small and stays in the cache: bandwidth-bound.
           Backward keeps nothing but the positions and the table.
-Try       build it    slow all frequencies down by 4 (positions interpolated): what do the scores do?
+Try       build it    slow all frequencies down by 4: what do the scores do?
           break it    use +sin in backward. Which test notices?
           measure it  TG_TRACE=1 pytest -s tests/ops/test_rope.py: the GB/s of the largest call
-See       Su et al. 2021 (RoFormer), eq. 15 and 34 · Chen et al. 2023 (position interpolation)
+See       Su et al. 2021 (RoFormer), eq. 15 and 34 · Chen et al. 2023 (interpolation)
 """
 
 import numpy as np
