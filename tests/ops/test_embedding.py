@@ -75,6 +75,13 @@ def test_the_gradient_of_the_table_does_not_depend_on_the_number_of_threads():
     assert np.array_equal(grads[0], grads[2])
 
 
+def test_positions_of_equal_ids_are_added_in_the_order_of_the_text():
+    ids = np.random.default_rng(0).integers(0, 5, 1000)
+    order, first, last = sort_by_id(ids, 7)
+    for v in range(7):
+        assert np.array_equal(order[first[v]:last[v]], np.flatnonzero(ids == v))
+
+
 def test_one_table_can_serve_two_lookups():
     w = Tensor(np.ones((2, 2)), requires_grad=True)
     embedding([0, 1], w).backward(np.ones((2, 2)))

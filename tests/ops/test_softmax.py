@@ -83,6 +83,15 @@ def test_a_nan_spoils_its_own_row_and_no_other(body, place):
             assert np.isfinite(y[1]).all()
 
 
+@pytest.mark.parametrize("body", bodies(CASES))
+@pytest.mark.parametrize("C", range(1, 10))
+def test_the_largest_number_is_found_at_every_place_of_a_row(body, C):
+    x = Tensor((1000 * np.eye(C)).astype(np.float32))
+    with settings(forced=body):
+        assert np.array_equal(softmax(x).data, np.eye(C))
+        assert np.array_equal(log_softmax(x).data, 1000 * np.eye(C) - 1000)
+
+
 def test_the_logarithm_keeps_what_the_probability_loses():
     x = Tensor(np.array([[0.0, -2000.0]]))
     assert softmax(x).data[0, 1] == 0
