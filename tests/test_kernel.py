@@ -73,13 +73,16 @@ def test_a_second_kernel_of_one_name_is_refused(plus):
             pass
 
 
-def test_a_learner_may_define_a_kernel_once_more_in_main(plus):
-    plus.__module__ = "__main__"
+@pytest.mark.parametrize("before", ["__main__", "tinygrad_edu.ops.some"])
+def test_a_kernel_may_be_defined_once_more_in_main(before, plus):
+    """By a learner who changes a cell, and by python -m, which runs an imported lesson again."""
+    plus.__module__ = before
 
-    @Kernel
     def plus_of(y, x, step):
         pass
-    assert kernel.kernels["plus_of"] is not plus
+    plus_of.__module__ = "__main__"
+    assert kernel.kernels["plus_of"] is plus
+    assert Kernel(plus_of) is kernel.kernels["plus_of"] is not plus
 
 
 def test_a_body_with_other_parameters_is_refused(plus):

@@ -157,10 +157,10 @@ def test_freed_memory_is_kept_where_the_system_is_glibc():
 
 
 def test_the_measurement_of_the_lesson_sees_the_system_as_it_is_by_default():
-    command = [sys.executable, "-W", "error", "-m", "tinygrad_edu.memory"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    # A warning of -m would say that the package had imported the file before: measured too late.
-    assert result.returncode == 0, result.stderr
+    command = [sys.executable, "-m", "tinygrad_edu.memory"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stderr == ""
     values = dict(pair.split("=") for pair in result.stdout.splitlines()[-1].split())
     assert set(values) == {"before_ms", "after_ms", "taken"}
-    assert float(values["before_ms"]) > 0
+    if values["taken"] == "True":                  # the thresholds were not set before it began
+        assert float(values["before_ms"]) > 1.5 * float(values["after_ms"])

@@ -119,7 +119,8 @@ def test_every_output_is_checked_also_beside_one_that_is_updated(own_kernels):
 
 def test_an_output_on_the_memory_of_an_input_is_refused(twice):
     x = np.arange(4.0)
-    twice(x, x)
+    with settings(check=False):
+        twice(x, x)
     assert x.tolist() == [0, 2, 4, 6]              # it happens to work, until a body reads twice
     with settings(check=True):
         with pytest.raises(AssertionError, match="would overwrite its input x, on which y lies"):
@@ -134,7 +135,7 @@ def test_without_the_check_nothing_is_compared(twice):
         y[...] = 7
     attach(twice, body)
     y = np.zeros(4)
-    with settings(forced="mine"):
+    with settings(forced="mine", check=False):
         twice(y, np.arange(4.0))
     assert y.tolist() == [7] * 4
 
@@ -261,4 +262,5 @@ def test_the_environment_can_force_a_body_and_check_it(tmp_path):
 def test_an_unknown_body_is_refused_with_the_list_of_those_there_are(tmp_path):
     result = run(tmp_path, TG_BACKEND="warp")
     assert result.returncode != 0
-    assert "TG_BACKEND=warp: no kernel has such a body; there are mine, numpy" in result.stderr
+    assert "TG_BACKEND=warp: no kernel has such a body; there are " in result.stderr
+    assert "mine, " in result.stderr.splitlines()[-1]

@@ -89,6 +89,9 @@ class Kernel:
     @Kernel(outputs=3)             the first three are
     @Kernel(inout="w m")           these are updated in place, and there is no other output
     @Kernel(outputs=1, inout="m")  both
+
+    Raises ValueError where there is a kernel of this name. Only in __main__ it may be defined once
+    more: by a learner, or by python -m, which runs a lesson that the package has imported before.
     """
 
     def __new__(cls, reference=None, **options):
@@ -100,7 +103,7 @@ class Kernel:
         functools.update_wrapper(self, reference)
         self.name = reference.__name__
         other = kernels.get(self.name)
-        if other and other.__module__ != "__main__":  # there, a learner defines it once more
+        if other and "__main__" not in (self.__module__, other.__module__):
             raise ValueError(f"there is a kernel called {self.name} already, in {other.__module__}")
         self.parameters = list(inspect.signature(reference).parameters)
         self.inout = self.positions(inout)

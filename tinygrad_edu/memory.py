@@ -35,6 +35,7 @@ See       mallopt(3) of the Linux manual: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD · 
 
 import ctypes
 import os
+import subprocess
 import sys
 import weakref
 
@@ -199,6 +200,8 @@ def _measure(rounds=20, arrays=40, megabytes=4):
 
 
 if __name__ == "__main__":
+    if __package__:  # python -m: the package has set the thresholds already, so once more without
+        raise SystemExit(subprocess.call([sys.executable, __file__]))
     before = _measure()
     taken = keep_freed_memory()
     after = _measure()
