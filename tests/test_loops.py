@@ -171,6 +171,8 @@ def test_a_compilation_is_reported_once_for_each_combination_of_types(monkeypatc
     assert reports == ["plus", "plus"]
     result(again, np.zeros(2, np.int64))
     assert reports == ["plus", "plus", "plus"]
+    result(again, np.zeros(2, np.float32))         # from the disk, after one that was not
+    assert reports == ["plus", "plus", "plus"]
 
 
 def test_a_loop_without_a_file_is_compiled_all_the_same():
