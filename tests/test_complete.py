@@ -5,6 +5,8 @@ CASES are the calls that a test file declares for the bodies of its kernels (tes
 
 import ast
 import importlib.util
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -62,3 +64,12 @@ def test_cases_are_read_from_a_test_file(tmp_path):
     (folder / "test_twice.py").write_text(text, encoding="utf-8")
     (folder / "test_none.py").write_text("X = {}\n", encoding="utf-8")
     assert all_cases(House(tmp_path)) == {"twice": [1, 2]}
+
+
+def test_importing_the_package_imports_every_op():
+    code = "import sys, tinygrad_edu; print(*[n for n in sys.modules if '.ops.' in n])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ops = [s.path for s in House().lesson_files if s.path.startswith("tinygrad_edu/ops/")]
+    wanted = {path.removesuffix(".py").replace("/", ".") for path in ops}
+    missing = sorted(wanted - set(run.stdout.split()))
+    assert not missing, f"tinygrad_edu/ops/__init__.py does not import {', '.join(missing)}"
