@@ -351,6 +351,7 @@ def test_the_result_does_not_depend_on_how_the_arrays_lie_in_memory():
         ({"start": np.arange(3)}, ValueError, "start takes one number or one a row"),
         ({"length": np.array([1.0, 2.0])}, TypeError, "length takes integers"),
         ({"segments": np.zeros((2, 4), int)}, ValueError, "segment ids"),
+        ({"segments": (IDS, IDS[:, :4])}, ValueError, r"and \(2, 4\); \(2, 5\) queries"),
         ({"mask": np.ones((5, 5), bool)}, TypeError, "added to the scores"),
         ({"mask": np.zeros((4, 5))}, ValueError, "mask"),
         ({"mask": Tensor(np.zeros((5, 5)), requires_grad=True)}, ValueError, "no gradient"),

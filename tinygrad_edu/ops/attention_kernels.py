@@ -70,6 +70,7 @@ def attention_forward(
     k = _readable(k, seen)
     v = _readable(v, seen)
     S = k.shape[3]
+    # Heads of a group meet the same keys: np.matmul repeats the axis of size 1.
     s = _grouped(q, G) @ _flip(k)
     s = s.reshape(*q.shape[:3], S)  # (B, H, T, S)
     p = empty_like(s)
@@ -113,6 +114,7 @@ def _share_out(work, q, k):
     G, S = k.shape[1:3]
     head = min(T, BLOCK) * S * q.itemsize  # bytes of scores
     fit = CACHE // (H // G * head)
+    # Rows of the batch alone keep all threads equally busy only if the threads divide them.
     even = G if B % threads.count() == 0 else -(-G // threads.count())
     count = max(1, min(fit, even))
     portions = [(b, g, min(g + count, G)) for b in range(B) for g in range(0, G, count)]
@@ -131,6 +133,7 @@ def _blocks(b, heads, T, seen, query_segments, key_segments, mask):
     asking, asked = None, None
     for first in range(0, T, BLOCK):
         t = slice(first, min(first + BLOCK, T))
+        # The largest one in the block counts; the weights hide from each query what it must not see.
         n = int(seen[b, t].max())
         if query_segments is not None:
             asking, asked = query_segments[b, t], key_segments[b, :n]
