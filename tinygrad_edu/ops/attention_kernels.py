@@ -133,7 +133,8 @@ def _blocks(b, heads, T, seen, query_segments, key_segments, mask):
     asking, asked = None, None
     for first in range(0, T, BLOCK):
         t = slice(first, min(first + BLOCK, T))
-        # The largest one in the block counts; the weights hide from each query what it must not see.
+        # The largest of the block counts. The weights hide from each query what it must not
+        # see of that.
         n = int(seen[b, t].max())
         if query_segments is not None:
             asking, asked = query_segments[b, t], key_segments[b, :n]
