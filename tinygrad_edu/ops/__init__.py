@@ -1,1 +1,17 @@
 """Operations on tensors: kernels with their bodies, and the calculus above them."""
+
+from . import activation as activation
+from . import attention as attention
+from . import cross_entropy as cross_entropy
+from . import dropout as dropout
+from . import embedding as embedding
+from . import extremes as extremes
+from . import matmul as matmul
+from . import norm as norm
+from . import operators as operators
+from . import pointwise as pointwise
+from . import reduce as reduce
+from . import rope as rope
+from . import shape as shape
+from . import softmax as softmax
+from . import swiglu as swiglu
