@@ -33,14 +33,14 @@ See       Radford et al. 2019 (GPT-2) · Vaswani et al. 2017 · Press, Wolf 2017
 from dataclasses import dataclass
 
 import numpy as np
-from tinygrad_edu.ops.cross_entropy import linear_cross_entropy
-from tinygrad_edu.ops.matmul import linear
 
 from tinygrad_edu.nn import init
 from tinygrad_edu.nn.config import option
 from tinygrad_edu.nn.layers import Dropout, Embedding, LayerNorm, Linear
 from tinygrad_edu.nn.module import Module
 from tinygrad_edu.ops.attention import attention_qkv
+from tinygrad_edu.ops.cross_entropy import linear_cross_entropy
+from tinygrad_edu.ops.matmul import linear
 
 SIZES = {
     "tiny": {"layers": 4, "heads": 4, "width": 192, "context": 128},

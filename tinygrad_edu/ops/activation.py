@@ -1,4 +1,4 @@
-"""Lesson 2.3 · GELU, alone and together with the bias before it
+"""Lesson 2.5 · GELU, alone and together with the bias before it
 
 Needs kernel, loops, memory, tensor. Used by matmul.
 

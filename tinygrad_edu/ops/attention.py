@@ -1,4 +1,4 @@
-"""Lesson 2.13 · Attention
+"""Lesson 2.15 · Attention
 
 Needs attention_kernels, attention_weights, memory, tensor, threads. Used by models/gpt.py.
 

@@ -1,4 +1,4 @@
-"""Lesson 2.12 · Attention kernels: two products, block by block
+"""Lesson 2.14 · Attention kernels: two products, block by block
 
 Needs attention_weights, kernel, memory, threads. Used by attention.
 

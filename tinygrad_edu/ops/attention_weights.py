@@ -1,4 +1,4 @@
-"""Lesson 2.10 · Attention weights: which key counts how much
+"""Lesson 2.13 · Attention weights: which key counts how much
 
 Needs kernel, loops, tensor, memory. Used by attention_kernels, attention.
 

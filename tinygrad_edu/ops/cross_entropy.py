@@ -1,4 +1,4 @@
-"""Lesson 2.8 · Cross entropy, alone and fused with the head
+"""Lesson 2.11 · Cross entropy, alone and fused with the head
 
 Needs kernel, loops, matmul, memory, softmax, tensor. Used by every model.
 

@@ -1,4 +1,4 @@
-"""Lesson 2.11 · Dropout: random numbers without a state
+"""Lesson 2.16 · Dropout: random numbers without a state
 
 Needs kernel, loops, memory, tensor. Used by layers.
 

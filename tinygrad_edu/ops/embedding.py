@@ -1,4 +1,4 @@
-"""Lesson 2.6 · Embedding: a row of a table for every integer
+"""Lesson 2.9 · Embedding: a row of a table for every integer
 
 Needs kernel, memory, tensor. Used by layers.
 

@@ -1,4 +1,4 @@
-"""Lesson 2.21 · Extremes: max, min, argmax, and the soft maximum logsumexp
+"""Lesson 2.4 · Extremes: max, min, argmax, and the soft maximum logsumexp
 
 Needs kernel, loops, memory, reduce, tensor. Used by every test.
 

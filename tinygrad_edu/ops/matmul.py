@@ -1,4 +1,4 @@
-"""Lesson 2.4 · Matrix products, and the linear layer
+"""Lesson 2.7 · Matrix products, and the linear layer
 
 Needs activation, broadcast, kernel, memory, tensor. Used by layers.
 

@@ -1,4 +1,4 @@
-"""Lesson 2.5 · LayerNorm and RMSNorm, alone and fused with the residual
+"""Lesson 2.8 · LayerNorm and RMSNorm, alone and fused with the residual
 
 Needs kernel, loops, memory, tensor. Used by layers.
 
@@ -42,6 +42,11 @@ def _rows(v):
 
 
 # ---- LayerNorm -----------------------------------------------------------------------------
+#
+# The reference writes the equations down with whole arrays, a pass over memory for each operation.
+# The loop takes one row at a time through all of them: after its first pass the row is in the
+# cache, and the passes that follow cost arithmetic only. What one row needs is a helper, because
+# the fused forms below need the same.
 
 @Kernel(outputs=3)
 def layernorm_forward(y, mean, rstd, x, w, b, eps):
@@ -52,6 +57,7 @@ def layernorm_forward(y, mean, rstd, x, w, b, eps):
 
 @helper
 def normalise_row(y, s, w, b, eps):
+    """Equation (1) for one row: fills y, returns its mean and 1/σ."""
     real = s.dtype.type
     C = s.size
     total = real(0)
@@ -85,6 +91,7 @@ def layernorm_backward(dx, dw, db, dy, x, w, mean, rstd):
 
 @helper
 def pull_row(dx, dw, db, dy, s, w, mu, rho):
+    """Equation (2) for one row: fills dx, adds this row's share to dw and db."""
     real = s.dtype.type
     C = s.size
     sum_g = real(0)
@@ -109,6 +116,11 @@ def layernorm_backward_numba(dx, dw, db, dy, x, w, mean, rstd):
     for n in range(len(x)):
         pull_row(dx[n], dw, db, dy[n], x[n], w, mean[n], rstd[n])
 
+
+# ---- the residual sum and its norm in one pass ------------------------------------------------
+#
+# s is kept for the backward pass and is the stream that the next layer adds to: it has to be
+# written once in any case. Separate operations would write it and read it again from memory.
 
 @Kernel(outputs=4)
 def add_layernorm_forward(s, y, mean, rstd, x, r, w, b, eps):
@@ -154,6 +166,7 @@ def layernorm(x, w, b, eps=1e-5):
     y, mean, rstd = empty_like(rows), *_statistics(rows, 2)
     layernorm_forward(y, mean, rstd, rows, w.data, b.data, eps)
 
+    # x̂ is not kept: (2) makes it again from x, μ and ρ, for a subtraction and a product a number.
     def vjp(dy):
         dx, dw, db = empty_like(rows), empty_like(w.data), empty_like(b.data)
         layernorm_backward(dx, dw, db, contiguous(dy).reshape(rows.shape), rows, w.data, mean, rstd)
@@ -162,11 +175,17 @@ def layernorm(x, w, b, eps=1e-5):
 
 
 def add_layernorm(x, r, w, b, eps=1e-5):
-    """x + r, and its layernorm, in one pass. x, r (…, C), w and b (C,) -> two tensors (…, C)."""
+    """x + r, and its layernorm, in one pass: two tensors (…, C).
+
+    x, r (…, C), w and b (C,). The first result is the stream to add the next branch to.
+    """
     rows, others = (contiguous(t.data).reshape(-1, x.shape[-1]) for t in (x, r))  # (N, C)
     s, y, mean, rstd = empty_like(rows), empty_like(rows), *_statistics(rows, 2)
     add_layernorm_forward(s, y, mean, rstd, rows, others, w.data, b.data, eps)
+    shape = x.shape  # and not x itself: neither summand is needed again, so neither is kept
 
+    # Two results, two gradients: ds comes down the stream, dy through the norm. Either may be None,
+    # where the loss does not depend on that result.
     def vjp(ds, dy):
         if dy is None:
             return ds, ds, None, None
@@ -177,7 +196,7 @@ def add_layernorm(x, r, w, b, eps=1e-5):
         else:
             ds = contiguous(ds).reshape(s.shape)
             add_layernorm_backward(dx, dw, db, dy, ds, s, w.data, mean, rstd)
-        dx = dx.reshape(x.shape)
+        dx = dx.reshape(shape)
         return dx, dx, dw, db  # borrowed twice: the engine does not write into it
     return record_all((s.reshape(x.shape), y.reshape(x.shape)), (x, r, w, b), vjp)
 
@@ -187,6 +206,9 @@ def _statistics(rows, count):
 
 
 # ---- RMSNorm -------------------------------------------------------------------------------
+#
+# LayerNorm without the mean and without the offset: one sum less a row in each direction. Llama and
+# most models after it use it; nothing measurable is lost.
 
 @Kernel(outputs=2)
 def rmsnorm_forward(y, rstd, x, w, eps):

@@ -1,4 +1,4 @@
-"""Lesson 2.20 · Operators: numbers, comparisons, choices and powers
+"""Lesson 2.1 · Operators: numbers, comparisons, choices and powers
 
 Needs broadcast, memory, pointwise, tensor. Used by every test.
 

@@ -1,4 +1,4 @@
-"""Lesson 2.2 · Reductions: many numbers become one
+"""Lesson 2.3 · Reductions: many numbers become one
 
 Needs kernel, loops, memory, pointwise, tensor. Used by extremes.
 

@@ -1,4 +1,4 @@
-"""Lesson 2.9 · Rotary position embedding
+"""Lesson 2.12 · Rotary position embedding
 
 Needs kernel, memory, tensor. Used by every test.
 

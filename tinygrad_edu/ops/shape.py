@@ -1,4 +1,4 @@
-"""Lesson 2.1 · Shape: the same numbers in another order
+"""Lesson 2.2 · Shape: the same numbers in another order
 
 Needs broadcast, kernel, memory, tensor. Used by every test.
 

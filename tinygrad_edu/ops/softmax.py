@@ -1,4 +1,4 @@
-"""Lesson 2.7 · Softmax and its logarithm
+"""Lesson 2.10 · Softmax and its logarithm
 
 Needs kernel, loops, memory, tensor. Used by cross_entropy.
 

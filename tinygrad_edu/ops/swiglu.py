@@ -1,4 +1,4 @@
-"""Lesson 2.22 · SiLU and SwiGLU: a layer whose one half opens and closes the other
+"""Lesson 2.6 · SiLU and SwiGLU: a layer whose one half opens and closes the other
 
 Needs activation, kernel, loops, memory, tensor. Used by tests/ops/test_swiglu.py.
 
