@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tinygrad_edu.models.run import load_run
 
 from tinygrad_edu.inference.sampling import generate
+from tinygrad_edu.models.run import load_run
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
 

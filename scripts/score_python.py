@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tinygrad_edu.models.run import load_run, read_run
 from tqdm import tqdm
 
 from tinygrad_edu.data.corpus import read_corpus
@@ -21,6 +20,7 @@ from tinygrad_edu.data.loader import token_stream
 from tinygrad_edu.eval.ngram import NGram
 from tinygrad_edu.eval.python_blocks import PROMPT, finished, score_blocks
 from tinygrad_edu.inference.sampling import generate
+from tinygrad_edu.models.run import load_run, read_run
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
 

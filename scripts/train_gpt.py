@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from tinygrad_edu.models.gpt import GPT, SIZES, GPTConfig
-from tinygrad_edu.models.run import load_model, part, read_run, save_run
 from tqdm import tqdm
 
 from tinygrad_edu import threads
@@ -27,6 +25,8 @@ from tinygrad_edu.files.checkpoint import checkpoint_path
 from tinygrad_edu.files.safetensors import save as save_safetensors
 from tinygrad_edu.inference.sampling import generate
 from tinygrad_edu.memory import peak_resident_bytes
+from tinygrad_edu.models.gpt import GPT, SIZES, GPTConfig
+from tinygrad_edu.models.run import load_model, part, read_run, save_run
 from tinygrad_edu.nn.config import (
     complain,
     differences,

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import textwrap
 
-import house
 import pytest
+
+import house
 from house import ROOT, RULES, House
 
 LOW = '''\

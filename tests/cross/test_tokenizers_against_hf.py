@@ -13,6 +13,7 @@ from tinygrad_edu.tokenizers.presplit import pieces
 from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer, save_tokenizer, visible
 from tinygrad_edu.tokenizers.unicode import NAMES, categories
 
+pytest.importorskip("tokenizers.models")  # the folder tests/tokenizers is no package of that name
 tokenizers = pytest.importorskip("tokenizers")
 
 CODE = Path(__file__).read_text("utf-8")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+
 from harness import check_gradient
 from tinygrad_edu.models.gpt import GPT, SIZES, GPTConfig, from_published
-
 from tinygrad_edu.nn.optim import AdamW
 
 TINY = {"vocabulary": 11, "context": 6, "layers": 2, "heads": 2, "width": 8}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from harness import body_cases, check_body
 
+from harness import body_cases, check_body
 from tinygrad_edu.nn import optim
 from tinygrad_edu.nn.optim import SGD, AdamW
 from tinygrad_edu.tensor import Tensor

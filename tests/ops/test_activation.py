@@ -2,8 +2,8 @@ import math
 
 import numpy as np
 import pytest
-from harness import bodies, body_cases, check_body, check_gradient
 
+from harness import bodies, body_cases, check_body, check_gradient
 from tinygrad_edu.kernel import settings
 from tinygrad_edu.ops import activation
 from tinygrad_edu.ops.activation import erf, gelu

@@ -2,8 +2,8 @@ import math
 
 import numpy as np
 import pytest
-from harness import bodies, body_cases, check_body, check_gradient, need
 
+from harness import bodies, body_cases, check_body, check_gradient, need
 from tinygrad_edu.kernel import settings
 from tinygrad_edu.ops import attention_kernels as lesson
 from tinygrad_edu.ops import attention_weights as weights

@@ -2,8 +2,8 @@ import math
 
 import numpy as np
 import pytest
-from harness import bodies, body_cases, check_body, check_gradient
 
+from harness import bodies, body_cases, check_body, check_gradient
 from tinygrad_edu import memory, threads
 from tinygrad_edu.kernel import settings
 from tinygrad_edu.ops import cross_entropy as lesson

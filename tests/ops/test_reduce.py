@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from harness import bodies, body_cases, check_body, check_gradient
 
 import tinygrad_edu.ops.shape  # noqa: F401  (transpose)
+from harness import bodies, body_cases, check_body, check_gradient
 from tinygrad_edu.kernel import settings
 from tinygrad_edu.ops import extremes, reduce
 from tinygrad_edu.tensor import Tensor

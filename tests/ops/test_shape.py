@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from harness import bodies, body_cases, check_body, check_gradient
 
+from harness import bodies, body_cases, check_body, check_gradient
 from tinygrad_edu.kernel import settings
 from tinygrad_edu.ops import shape
 from tinygrad_edu.ops.shape import concatenate, pad, split, stack

@@ -2,8 +2,8 @@ import math
 
 import numpy as np
 import pytest
-from harness import bodies, body_cases, check_body, check_gradient
 
+from harness import bodies, body_cases, check_body, check_gradient
 from tinygrad_edu.kernel import settings
 from tinygrad_edu.ops import swiglu as lesson
 from tinygrad_edu.ops.swiglu import silu, swiglu

@@ -1,6 +1,7 @@
 """The table of lessons: made from the lessons, put between the markers, fresh in the README."""
 
 import pytest
+
 from house import ROOT, load
 
 contents = load(ROOT / "scripts" / "contents.py")

@@ -3,8 +3,8 @@
 import sys
 
 import pytest
-from house import ROOT, load
 
+from house import ROOT, load
 from tinygrad_edu.kernel import Kernel, kernels
 
 show = load(ROOT / "scripts" / "show.py")

@@ -4,8 +4,8 @@ import random
 
 import numpy as np
 import pytest
-from harness import body_cases, check_body
 
+from harness import body_cases, check_body
 from tinygrad_edu.kernel import settings
 from tinygrad_edu.tokenizers.presplit import pieces, presplit, split_gpt2
 from tinygrad_edu.tokenizers.unicode import LETTER, NUMBER, OTHER, SPACE, gpt2_classes, gpt2_table

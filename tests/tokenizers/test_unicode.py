@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import body_cases, check_body
 
+from harness import body_cases, check_body
 from tinygrad_edu.kernel import settings
 from tinygrad_edu.tokenizers import unicode
 from tinygrad_edu.tokenizers.unicode import CONTINUES, LETTER, NUMBER, OTHER, SPACE, classify
