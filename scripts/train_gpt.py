@@ -106,10 +106,11 @@ def main():
             prepare_folder(settings)
         tokenizer = the_tokenizer(settings, corpus)
         streams = read_streams(corpus, tokenizer, settings.context)
-        model = load_model(arrays, state).train() if state else new_model(settings, tokenizer)
-    announce(model.config, settings)
+        config = model_config(settings, tokenizer)
+        announce(config, settings)
+        model = load_model(arrays, state).train() if state else new_model(config, settings)
     batch = partial(batches_of_step, streams[0], settings)
-    fix_steps(settings, tokenizer, streams, batch)
+    fix_steps(settings, config, streams, batch)
     optimizer = new_optimizer(model, settings)
     done = state["done"] if state else 0
     if state:
@@ -181,10 +182,14 @@ def read_streams(corpus, tokenizer, context):
     return streams
 
 
-def new_model(settings, tokenizer):
+def model_config(settings, tokenizer):
+    """What the settings say of the model."""
+    return GPTConfig(tokenizer.vocab_size, settings.context, settings.layers, settings.heads,
+                     settings.width, settings.dropout)
+
+
+def new_model(config, settings):
     """A model with fresh weights, the same ones for the same seed."""
-    config = GPTConfig(tokenizer.vocab_size, settings.context, settings.layers, settings.heads,
-                       settings.width, settings.dropout)
     return GPT(config, np.random.default_rng(settings.seed))
 
 
@@ -208,11 +213,11 @@ def batches_of_step(stream, settings, step):
     return list(zip(np.split(x, parts), np.split(y, parts), strict=True))
 
 
-def fix_steps(settings, tokenizer, streams, batch):
+def fix_steps(settings, config, streams, batch):
     """Turn --minutes into a number of steps, by timing 20 steps of a model that is thrown away."""
     if settings.steps is None:
         settings.steps = 1000  # of the schedule while timing
-        model = new_model(settings, tokenizer)
+        model = new_model(config, settings)
         seconds = time_steps(model, new_optimizer(model, settings), batch, settings)
         began = time.perf_counter()
         evaluate(model, held_out_batches(settings, streams[1], windows=2 * settings.batch))

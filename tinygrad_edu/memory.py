@@ -34,6 +34,7 @@ See       mallopt(3) of the Linux manual: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD · 
 """
 
 import ctypes
+import gc
 import os
 import subprocess
 import sys
@@ -164,6 +165,13 @@ def _counted(array):
     for meter in _meters:
         meter.add(array)
     return array
+
+
+def give_back():
+    """Hand memory that was freed to the system again (glibc; elsewhere nothing happens)."""
+    gc.collect()
+    if sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_resident_bytes():

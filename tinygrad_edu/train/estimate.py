@@ -26,7 +26,7 @@ Try       build it    the largest batch that fits a given number of gigabytes.
 See       Rajbhandari et al. 2020, section 3 (where memory goes)
 """
 
-from ..memory import peak_resident_bytes, resident_bytes
+from ..memory import give_back, peak_resident_bytes, resident_bytes
 
 COMPILER = 60 << 20  # bytes that compiling or loading the loops adds, roughly
 
@@ -42,6 +42,7 @@ def training_bytes(config, tokens, itemsize=4):
 
 def estimate_peak(config, tokens):
     """The peak of the process's physical memory in bytes, or None where the system tells none."""
+    give_back()  # what reading the text has left over would be counted twice
     before, peak = resident_bytes(), peak_resident_bytes()
     if before is None:
         return None
