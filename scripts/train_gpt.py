@@ -45,6 +45,7 @@ from tinygrad_edu.train.loop import evaluate, time_steps, train
 from tinygrad_edu.train.metrics import Metrics, draw_losses
 
 STARTED = time.perf_counter()
+RATES = {"tiny": 4e-3, "small": 2e-3, "medium": 1e-3, "gpt2": 6e-4}  # larger models want smaller
 QUICK = 8  # batches of held-out text in a look during training
 RUN_FILES = ("checkpoint.safetensors", "metrics.csv", "model.safetensors", "loss.png",
              "tokenizer.json")
@@ -62,7 +63,7 @@ class Settings:
         "bpe", "byte-level BPE, trained on the text, or single characters")
     vocab: int = option(2048, "size of the BPE vocabulary: bytes, merges, special tokens", low=257)
     size: Literal["tiny", "small", "medium", "gpt2"] = option(
-        "tiny", "sets layers, heads, width and context")
+        "tiny", "sets layers, heads, width, context and the learning rate")
     layers: int = option(0, "blocks", low=1)
     heads: int = option(0, "attention heads", low=1)
     width: int = option(0, "size of the residual stream, a multiple of the heads", low=1)
@@ -73,8 +74,9 @@ class Settings:
         None, "time for everything (default: 4.5); 20 steps are timed to fix how many", low=0.05)
     batch: int = option(16, "sequences in a pass", low=1)
     accumulate: int = option(1, "passes whose gradients make one step", low=1)
-    lr: float = option(3e-3, "largest learning rate", low=0.0)
-    min_lr: float = option(3e-4, "learning rate at the end of the cosine", low=0.0)
+    lr: float = option(0.0, "largest learning rate", low=0.0)
+    min_lr: float | None = option(
+        None, "learning rate at the end of the cosine (default: a tenth of --lr)", low=0.0)
     warmup: int = option(100, "steps over which the learning rate grows", low=0)
     beta1: float = option(0.9, "AdamW's average of gradients", low=0.0, high=0.9999)
     beta2: float = option(0.95, "AdamW's average of squared gradients", low=0.0, high=0.99999)
@@ -93,7 +95,8 @@ class Settings:
 
 def main():
     """Read the flags and run; what a user can get wrong ends with one sentence."""
-    settings, given = parse(Settings, presets={"size": SIZES}, description=__doc__.splitlines()[0])
+    sizes = {name: {**numbers, "lr": RATES[name]} for name, numbers in SIZES.items()}
+    settings, given = parse(Settings, presets={"size": sizes}, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
         check(settings)
         arrays, state = None, None
@@ -129,6 +132,7 @@ def check(settings):
                          "leave the flag away to train on the CPU")
     if settings.steps and settings.minutes:
         raise ValueError("--steps and --minutes exclude each other: give one of them")
+    settings.min_lr = settings.lr / 10 if settings.min_lr is None else settings.min_lr
     settings.out = settings.out or Path("runs") / (Path(settings.data).stem or "text")
 
 

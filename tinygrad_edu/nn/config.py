@@ -203,7 +203,10 @@ def help_of(field, flags, presets):
         if any(field.name in values for values in preset.values()):
             default = f"from {flags[name]}"
     end = "(required)" if value is MISSING else f"(default: {default})"
-    return f"{field.metadata.get('help', '')} {end}".replace("%", "%%").strip()
+    text = field.metadata.get("help", "")
+    if "(default: " in text:  # the text says itself what happens where nothing is given
+        end = ""
+    return f"{text} {end}".replace("%", "%%").strip()
 
 
 def refuse_unknown_flags(argv, flags, kinds):
