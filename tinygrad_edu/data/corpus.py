@@ -1,6 +1,6 @@
 """Lesson 4.0 · Corpora: text, and the part of it that is never trained on
 
-Needs nothing. Used by scripts/train_gpt.py.
+Needs nothing. Used by ngram, scripts/train_gpt.py, scripts/score_python.py.
 
 Idea      A language model learns from plain bytes, and every Python brings some 12 MB of good
           ones: its own standard library. What matters more than where the text comes from is the

@@ -1,6 +1,6 @@
-"""Lesson 4.1 · Batches: windows of a stream of tokens
+"""Lesson 4.6 · Batches: windows of a stream of tokens
 
-Needs atomic. Used by scripts/train_gpt.py.
+Needs atomic. Used by scripts/train_gpt.py, scripts/score_python.py.
 
 Idea      All documents become one long stream of tokens. Training reads it through a window that
           falls anywhere; evaluation reads all of it, window after window, so that no luck is in the
@@ -18,7 +18,7 @@ Pitfalls  Loss per token compares only models with the same tokenizer; (4) compa
           are the targets that were counted, its bytes the text that they stand for: with a
           separator before each document (token_stream) every byte of text belongs to a target.
           A mean of the batches' means counts a short batch like a full one: sum, then divide.
-          Every target of (3) but the first of a window sees less than T tokens of context, half of
+          Every target of (3) but the last of a window sees less than T tokens of context, half of
           T on average, so the loss is a little higher than that of sliding windows.
           `random` of a NumPy Generator may change its stream between versions of NumPy, the raw
           words of a bit generator may not (NEP 19): hence `random_raw` and a remainder in (2).
@@ -28,8 +28,8 @@ Cost      B·(T + 1) tokens are copied per step; of a memory-mapped file only th
 Try       build it    write the windows of (3) with numpy.lib.stride_tricks.sliding_window_view.
           break it    draw with one generator for the whole run, stop, resume. Which test of
                       tests/data/test_loader.py would have noticed?
-          measure it  python -m timeit -s "import numpy as np;
-                      from tinygrad_edu.data.loader import draw_batch; s = np.arange(9**7)"
+          measure it  python -m timeit -s "import numpy as np; s = np.arange(9**7)" \\
+                      -s "from tinygrad_edu.data.loader import draw_batch" \\
                       "draw_batch(s, 12, 64, seed=1, step=7)"
 See       Salmon et al. 2011 "Parallel random numbers: as easy as 1, 2, 3" (Philox) · NEP 19 ·
           Radford et al. 2019, section 2.2 (bytes as the common measure)

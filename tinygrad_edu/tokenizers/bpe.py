@@ -1,4 +1,4 @@
-"""Lesson 4.5 · Byte-pair encoding
+"""Lesson 4.4 · Byte-pair encoding
 
 Needs characters, presplit, unicode. Used by tokenizer_file.
 
@@ -16,7 +16,8 @@ Shapes    text of N bytes → ids (at most N,) int32 · ids 0 … 255 are the by
           order of rank, then the special tokens (a file that was read may number them otherwise)
 Pitfalls  Counting all pairs anew for each merge takes (merges × text) steps. Only the neighbours of
           a merge change: subtract what disappears, add what appears.
-          "aaa" holds the pair aa once, not twice: merges go from left to right, no overlap.
+          "aaa" has two neighbours aa, and (1) counts both; but merges go from left to right and do
+          not overlap, so one of them is made.
           Ties are common (every pair that occurs twice, at the end). Without a rule for them, two
           runs may learn different tokens; the order of a dict is no rule one could state. Other
           programs break ties otherwise, and learn other tokens from the same text.

@@ -1,6 +1,7 @@
-"""Lesson 4.4 · What a tokenizer is, and the simplest one: characters
+"""Lesson 4.2 · What a tokenizer is, and the simplest one: characters
 
-Needs memory, unicode. Used by bpe, tokenizer_file, scripts/train_gpt.py.
+Needs memory, unicode. Used by bpe, tokenizer_file, scripts/train_gpt.py, scripts/generate.py,
+scripts/score_python.py.
 
 Idea      A model reads and writes numbers below V. A tokenizer is a numbered list of V strings of
           bytes and a rule that cuts any text into strings of that list. Decoding needs no rule:
@@ -8,13 +9,13 @@ Idea      A model reads and writes numbers below V. A tokenizer is a numbered li
           training text. It is short and easily made, but a model must then spend one step on each
           letter, and a character that was never seen cannot be written at all.
 Math      decode(ids) = tokens[id₁] + tokens[id₂] + …      decode(encode(text)) = text          (1)
-          bits per byte = nats per token · tokens / (bytes · ln 2): what tokenizers with different
-          lists can be compared in                                                              (2)
+          bits per byte = nats per token · tokens / (bytes · ln 2): models with different lists can
+          be compared in it; a nat is the unit of a loss made with natural logarithms           (2)
 Shapes    text: str or UTF-8 bytes, N characters → ids (N,) int32 · tokens: V byte strings
 Pitfalls  A special token such as <|endoftext|> is a number that no text may produce by accident: a
           user who writes those 13 characters must not end the document. So `encode` reads them as
           plain text unless `allowed_special` names them.
-          One token may hold part of a character (byte-level BPE), so tokens must not be turned into
+          One token may hold part of a character (lesson bpe), so tokens must not be turned into
           text one by one: `StreamDecoder` waits until a character is complete.
 Cost      Encoding is one look-up a character, decoding one copy.
 Try       build it    a byte tokenizer: 256 tokens, no training, never an unknown character.

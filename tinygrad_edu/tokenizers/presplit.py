@@ -1,16 +1,16 @@
-"""Lesson 4.3 · Pre-split: cutting text into pieces that no token may cross
+r"""Lesson 4.3 · Pre-split: cutting text into pieces that no token may cross
 
 Needs kernel, memory, unicode. Used by bpe, tokenizer_file.
 
-Idea      Byte-pair encoding joins whatever is often found side by side. Let loose on raw text it
-          learns "dog.", "dog!" and "dog " as three tokens and wastes its vocabulary. So the text is
-          cut beforehand, at the borders of words, and pairs are joined inside a piece only. GPT-2
-          wrote its cut as a regular expression, and many later models vary it. Counting pieces
-          also makes training fast: the standard library of Python 3.11.7, 12.1 MB, has 2,887,181
-          pieces, of which only 51,376 are different (`measure it`).
+Idea      The next lesson, byte-pair encoding, makes a token of whatever is often found side by
+          side. Let loose on raw text it learns "dog.", "dog!" and "dog " as three tokens and wastes
+          its vocabulary. So the text is cut beforehand, at the borders of words, and pairs are
+          joined inside a piece only. GPT-2 wrote its cut as a regular expression, and many later
+          models vary it. Counting pieces also makes training fast: the standard library of Python
+          3.11.7, 12.1 MB, has 2,887,181 pieces, of which only 51,376 are different (`measure it`).
 Math      The pattern; the first alternative that matches at a position wins:                   (1)
-              's|'t|'re|'ve|'m|'ll|'d| ?L+| ?N+| ?[^\\s L N]+|\\s+(?!\\S)|\\s+
-          L letter, N number, \\s white space, the classes of `unicode`. As rules about borders,
+              's|'t|'re|'ve|'m|'ll|'d| ?L+| ?N+| ?[^\s L N]+|\s+(?!\S)|\s+
+          L letter, N number, \s white space, the classes of `unicode`. As rules about borders,
           since every piece but white space and contractions is a run of one class:
           a border lies where the class changes,                                                (2)
           and before the last character of a run of white space that more text follows;         (3)
@@ -21,7 +21,7 @@ Shapes    text, classes (N,) uint8 → begins (N,) bool, True on the first byte 
           → cuts (P + 1,) int64: piece p is text[cuts[p] : cuts[p + 1]]
 Pitfalls  Only lower-case contractions count: I'LL is cut as I ' LL. GPT-4's pattern mends that.
           An apostrophe after a space or after punctuation opens none: " 's" is " '" + "s".
-          `\\s+(?!\\S)` gives the last white space back, so "a   b" is "a", "  ", " b"; without it
+          `\s+(?!\S)` gives the last white space back, so "a   b" is "a", "  ", " b"; without it
           indentation would come as one piece and the word after it would lose its space.
           Bytes that are not UTF-8 are OTHER, one character each; joining the pieces gives the text
           back whatever it was.

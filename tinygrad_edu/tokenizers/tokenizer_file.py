@@ -1,6 +1,7 @@
-"""Lesson 4.6 · tokenizer.json: a tokenizer as a file
+"""Lesson 4.5 · tokenizer.json: a tokenizer as a file
 
-Needs atomic, bpe, characters, presplit, unicode. Used by scripts/train_gpt.py.
+Needs atomic, bpe, characters, presplit, unicode. Used by models/run.py,
+scripts/train_gpt.py.
 
 Idea      A model without its tokenizer is a list of numbers that nobody can read, so the two travel
           together. The common form is one JSON file, tokenizer.json of the package `tokenizers`. It

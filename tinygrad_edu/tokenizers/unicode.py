@@ -1,13 +1,14 @@
-"""Lesson 4.2 · Unicode: what kind of character is this?
+"""Lesson 4.1 · Unicode: what kind of character is this?
 
 Needs kernel, memory. Used by presplit, characters, bpe, tokenizer_file.
 
-Idea      A tokenizer cuts text where the kind of character changes: letters, numbers, white space,
-          the rest. For the 128 characters of ASCII that is a matter of four comparisons; for all of
-          Unicode it is a table that a committee keeps and extends every year. Text comes as bytes
-          (UTF-8, one to four bytes a character), and bytes from real files are not always UTF-8. So
-          two things are done here: the bytes are cut into characters, whatever they are, and each
-          character is looked up in one fixed version of the table, Unicode 16.
+Idea      A language model computes with integers; a tokenizer turns text into them. The first thing
+          it does is to cut the text where the kind of character changes: letters, numbers, white
+          space, the rest. For the 128 characters of ASCII that is a matter of four comparisons;
+          for all of Unicode it is a table that a committee keeps and extends every year. Text
+          comes as bytes (UTF-8, one to four bytes a character), and bytes from real files are not
+          always UTF-8. So two things are done here: the bytes are cut into characters, whatever
+          they are, and each character is looked up in one fixed version of the table, Unicode 16.
 Math      UTF-8, one code point in 1 to 4 bytes:                                               (1)
               0xxxxxxx                               U+0000   … U+007F
               110xxxxx 10xxxxxx                      U+0080   … U+07FF
