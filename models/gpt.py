@@ -1,7 +1,7 @@
 """Lesson 4.7 · GPT-2: the whole model
 
-Needs attention, cross_entropy, config, init, layers, matmul, module. Used by scripts/train_gpt.py,
-scripts/generate.py.
+Needs attention, cross_entropy, config, init, layers, matmul, module.
+Used by run, scripts/train_gpt.py.
 
 Idea      Every position holds a vector, the residual stream. Each block adds two things to it: what
           the position learns by looking at earlier positions (attention) and what it works out by
@@ -13,12 +13,12 @@ Math      x₀ = W_E[ids] + W_P[0 … T−1]                                    
           logits = LN(x)·W_Eᵀ       the embedding again: the head is tied                        (4)
 Shapes    ids (B, T) integers · x (B, T, C) · qkv (B, T, 3C) · hidden (B, T, 4C) · logits (B, T, V)
 Pitfalls  Each norm follows a residual sum, so a block is handed the branch that has not been added
-          yet and adds it within the norm: seven tape nodes a block instead of about thirty.
-          All logits of a batch at once are V/C times the size of x. The loss takes them in chunks
-          of rows. A position embedding ends at the context length: position T = context does not
-          exist. The published weights of the four inner matrices are (in, out); `from_published`
-          transposes them. GPT-2 also drops attention probabilities during training; here dropout is
-          on x₀, a and m alone.
+          yet and adds it within the norm: seven operations a block on the tape instead of about
+          thirty. All logits of a batch at once are V/C times the size of x: the loss takes them in
+          chunks of rows. A position embedding ends at the context length: position T = context does
+          not exist. The published weights of the four inner matrices are (in, out);
+          `from_published` transposes them. GPT-2 also drops attention probabilities during
+          training; here dropout is on x₀, a and m alone.
 Cost      6·(12·L·C² + V·C) + 12·L·T·C/2 floating-point operations a token for forward and backward
           (attention to half the positions on average), nearly all of them in matrix products.
 Try       build it    a block in which attention and network read the same norm (GPT-J): one sum

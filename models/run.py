@@ -1,16 +1,16 @@
 """Lesson 4.8 · Run: the folder that a training run leaves behind
 
-Needs checkpoint, config, gpt, tokenizer_file. Used by
-scripts/train_gpt.py, scripts/generate.py.
+Needs checkpoint, config, gpt, tokenizer_file. Used by scripts/train_gpt.py,
+scripts/generate.py, scripts/score_python.py.
 
 Idea      A run is a folder: what it was told, its tokenizer, its weights, and all that it takes to
           go on. Whoever wants to use the model needs the folder and nothing else.
 Math      none
 Shapes    tokenizer.json          the tokenizer, in the format of the field
           checkpoint.safetensors  weights as `model.NAME`, optimizer as `optimizer.NAME`, and in its
-          metadata the
-                                  settings of the run and how many steps it has done
-          model.safetensors       the weights alone, under the names of the published GPT-2
+                                  metadata the settings of the run and how many steps it has done
+          model.safetensors       the weights alone, under the names of the published GPT-2 but with
+                                  every matrix as (out, in)
           metrics.csv, loss.png   what happened
 Pitfalls  Arrays that come from a file are windows on it: they are copied into the model and let go.
 Cost      Writing a checkpoint takes 12 bytes a parameter.

@@ -15,7 +15,7 @@ Math      p₀(w) = 1/V        c(h·) = Σ_w c(hw)        h′ = h without its f
           γ(h) = Σ_w D(c(hw)) / c(h·), and γ(h) = 1 where h was never followed: Σ_w pₖ = 1     (2)
           k = n: c counts occurrences.   k < n: c(g) = |{v : vg occurs}|, g's different pasts  (3)
           Y = n₁/(n₁ + 2n₂)   Dᵢ = i − (i + 1)·Y·nᵢ₊₁/nᵢ for i = 1, 2, 3;  D(c) = D_min(c, 3)  (4)
-          nᵢ: how many k-grams have the count i; each order k has its own discounts.
+          nᵢ: how many k-grams have the count i; each order k has its own discounts; D₀ = 0.
 Shapes    tokens (N,) · level k: keys (Mₖ,) sorted, a different k-gram each: key = id(h)·V + w,
           where id(h) is the place of h among the keys of level k − 1; so a key needs no more than
           64 bits for any n. share (Mₖ,) is the first term of (1), rest (Mₖ₋₁,) is γ.

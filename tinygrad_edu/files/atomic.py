@@ -1,6 +1,6 @@
 """Lesson 3.6 · Writing a file that is old or new, never half
 
-Needs nothing. Used by safetensors, checkpoint, tokenizer_file.
+Needs nothing. Used by safetensors, checkpoint, tokenizer_file, loader.
 
 Idea      open(path, "wb") destroys the old file before the first new byte exists. A process killed
           between the two, or a disk that fills up, leaves half a file and no way back. So write the

@@ -1,6 +1,6 @@
 """Lesson 3.8 · Checkpoints: one file from which a run goes on
 
-Needs atomic, safetensors. Used by nothing.
+Needs atomic, safetensors. Used by models/run.py, scripts/train_gpt.py.
 
 Idea      A run that can be killed at any moment must find, when it comes back, all that it was made
           of at one moment: weights, optimizer, counters, random generators. Two files can always
@@ -20,7 +20,7 @@ Pitfalls  · a tuple comes back from JSON as a list, the key 1 as "1": a state t
           its way is refused when it is written, not when a run resumes wrongly.
           · a checksum finds accidents, not enemies: anyone can compute the CRC of a forged file.
           · some loaders of published models refuse a file whose "format" is not a name they know;
-          "pt" is one, and says that a matrix lies as (out, in).
+          "pt" is one. It does not say whether a matrix lies as (out, in) or (in, out).
           · the loaded tensors are windows on the file. Copy them into the parameters and let them
           go: Windows does not replace a file that is mapped, so the next save would fail.
 Cost      Disk for two checkpoints while one replaces the other. Saving reads every number twice

@@ -1,6 +1,6 @@
 """Lesson 3.7 · safetensors: a file of arrays that a stranger may have written
 
-Needs atomic. Used by checkpoint.
+Needs atomic. Used by checkpoint, scripts/train_gpt.py.
 
 Idea      A pickle is a program: whoever loads it runs it. A safetensors file is a table of contents
           in JSON and then nothing but numbers, so the worst it can do is lie about its contents.

@@ -1,6 +1,6 @@
 """Lesson 5.3 · Sampling: from logits to the next token
 
-Needs tensor. Used by scripts/generate.py, scripts/train_gpt.py.
+Needs tensor. Used by scripts/generate.py, scripts/train_gpt.py, scripts/score_python.py.
 
 Idea      The model gives a number for every token that could come next. Taking the largest every
           time is safe and dull and soon repeats itself; drawing from the distribution as it is now

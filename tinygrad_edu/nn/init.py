@@ -1,15 +1,15 @@
 """Lesson 3.1 · Init: the size of the first numbers
 
-Needs tensor. Used by layers.
+Needs tensor. Used by layers, models/gpt.py.
 
 Idea      Before the first step every weight is random, and how large it is decides whether signals
           grow, vanish or keep their size from layer to layer. The rules here choose the spread so
           that the variance of what leaves a layer is that of what enters it.
 Math      y = W·x with n inputs, independent wᵢⱼ of variance s²:  var(y) = n·s²·mean(x²)         (1)
-          Xavier   s² = 2/(n_in + n_out)      signal and gradient both keep their size, on average
-          (2)
+          Xavier   s² = 2/(n_in + n_out)      a middle: x wants 1/n_in, its gradient 1/n_out     (2)
           He       s² = 2/n_in                relu loses half of mean(x²), the 2 gives it back   (3)
-          GPT-2    s = 0.02, and s/√(2L) for the layers that write into the residual stream      (4)
+          GPT-2    s = 0.02, and s/√(2L) for the 2L layers whose outputs are added, one after
+                   the other, to one vector: the residual stream (lesson gpt)                    (4)
 Shapes    Weights are (out, in), as everywhere here.
 Pitfalls  A sum of 2L independent branches has 2L times the variance of one: without (4) the
           residual stream of a deep model grows with its depth.

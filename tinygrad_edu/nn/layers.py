@@ -1,16 +1,16 @@
 """Lesson 3.2 · Layers: an op together with its weights
 
-Needs dropout, embedding, init, matmul, module, norm. Used by every model.
+Needs dropout, embedding, init, matmul, module, norm. Used by loop, models/gpt.py.
 
 Idea      A layer holds parameters and calls an op with them. It also owns its fusions: a model says
           what it wants (`self.c_fc(x, activation="gelu")`, `self.ln_2(x, added=branch)`), the layer
-          does it in one pass, and whatever replaces the layer (a quantised one, one with LoRA)
-          keeps the same call.
+          does it in one pass, and whatever replaces the layer (one with 8-bit weights, say) keeps
+          the same call.
 Math      Linear     y = x·Wᵀ + b, then an activation if one is named
           Embedding  y = W[ids]
           LayerNorm  y = w·(x − μ)/√(σ² + ε) + b, of x + branch if a branch is added
 Shapes    Linear: x (…, in), weight (out, in), bias (out,), y (…, out) · Embedding: ids (…), weight
-          (V, C), y (…, C) LayerNorm, RMSNorm: x, y (…, C), weight and bias (C,)
+          (V, C), y (…, C) · LayerNorm, RMSNorm: x, y (…, C), weight and bias (C,)
 Pitfalls  GPT-2's published weights are (in, out): its loader transposes, nothing else does.
           Dropout needs a key that changes from step to step, else the same units are dropped for
           ever: set_dropout_key(model, seed, step) before each step of training.

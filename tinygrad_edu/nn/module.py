@@ -13,6 +13,8 @@ Shapes    Flat storage: parameters of sizes n₁ … nₖ as views into one arra
           gradients into another of the same layout: parameter i lies at [Σ_{j<i} nⱼ, Σ_{j≤i} nⱼ).
 Pitfalls  A tied parameter (the embedding that is also the output layer) is one tensor under two
           names. It must be listed once, or the optimizer steps twice. The first name wins.
+          Only attributes and lists of Modules are looked into: a Tensor in a list is not found, so
+          it would be neither trained nor saved.
           `replace` changes the tree; references kept elsewhere, an optimizer's among them, still
           point to the old part. Laying parameters out flat rebinds their arrays: do it before
           anything keeps views of the old ones.
@@ -171,8 +173,8 @@ class Module:
 def recording(model, only=None):
     """Collect a Call for every module call inside the `with` block, innermost first.
 
-    only: a predicate (name, module) -> bool. Calibration, the NaN hunt and every picture of
-    activations start from this list.
+    only: a predicate (name, module) -> bool. Looking for the first NaN and drawing activations
+    both begin with this list.
     """
     names = {id(module): name for name, module in model.walk()}
     calls = []

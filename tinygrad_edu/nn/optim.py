@@ -18,8 +18,8 @@ Pitfalls  Decay belongs to matrices; on offsets and norm scales it only hurts. T
           well. m and v start at 0, so without the hats the first steps are far too small (m) or too
           large (v). Clip the gradient of the whole batch, after all parts of it have been added up.
 Cost      AdamW reads w, g, m, v and writes w, m, v once: 28 bytes a float32 parameter,
-          bandwidth-bound. Plain NumPy makes about twelve passes. The norm is one more pass over g;
-          clipping itself costs none, c is an argument.
+          bandwidth-bound. The reference makes eighteen passes, one per operation on arrays. The
+          norm is one more pass over g; clipping itself costs none, c is an argument.
 Try       build it    Lion: the sign of an average of gradients. Its state is half of Adam's.
           break it    leave out the hats. What happens to the first ten losses?
           measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: the share
@@ -106,11 +106,12 @@ class Optimizer:
         matrices = [(name, tensor) for name, tensor in wanted if tensor.ndim >= 2]
         vectors = [(name, tensor) for name, tensor in wanted if tensor.ndim < 2]
         self.groups = []
-        for pairs, rate in ((matrices, decay), (vectors, 0.0)):
+        for pairs, group_decay in ((matrices, decay), (vectors, 0.0)):
             if pairs:
                 flat = Flat(tensor for _, tensor in pairs)
                 state = {slot: zeros_like(flat.data) for slot in self.slots}
-                self.groups.append(([name for name, _ in pairs], flat, state, rate))
+                names = [name for name, _ in pairs]
+                self.groups.append((names, flat, state, group_decay))
         self.steps = 0
 
     def step(self, lr, clip=None, scale=1.0):

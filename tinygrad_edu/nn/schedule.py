@@ -9,12 +9,14 @@ Idea      The first steps go by gradients of random weights and by averages over
 Math      t < W:   η(t) = η_max·(t + 1)/W                                                        (1)
           else:    η(t) = η_min + ½·(η_max − η_min)·(1 + cos π·p)      p = (t − W)/(T − W)       (2)
 Shapes    t, the step from 0, W warm-up steps, T all steps: integers. η: a float.
+          In the code η_max is `lr`, η_min `min_lr`, W `warmup` and T `steps`.
 Pitfalls  η(0) must not be 0: the first step would do nothing and AdamW's averages would still move.
           A run that is to be resumed must know T from the start: (2) has T in it.
 Cost      Nothing.
 Try       build it    warm-up, constant, then a straight line to zero in the last fifth. Which end
                       loss is lower?
-          break it    no warm-up at --lr 3e-3: look at the first hundred losses.
+          break it    python scripts/train_gpt.py --warmup 0 --steps 100 --out runs/cold: what
+                      happens to the losses of metrics.csv that --warmup 20 does not do?
           measure it  the best of three values of η_max on tiny runs of the same length.
 See       Loshchilov, Hutter 2017, eq. 5 · Vaswani et al. 2017, section 5.3 (warm-up)
 """

@@ -8,10 +8,11 @@ Idea      A run that dies after an hour for want of memory was knowable beforeha
           grows with batch × context.
 Math      parameters   16·P bytes in float32                                                     (1)
           a block keeps, per token: two sums C each, two norms C each, qkv 3C, attention C, hidden
-          4C before GELU
-          and 4C after = 16·C numbers, and its statistics                                        (2)
+          4C before GELU and 4C after = 16·C numbers, and 4 + H statistics: a mean and an rstd
+          for either norm, an lse for each of H heads                                            (2)
           outside: the first sum C, the last sum and norm 2C, the head's gradient C              (3)
-          backward holds on top of that the gradients in flight, 8·C a token at the widest place (4)
+          backward holds on top of that the gradients in flight, 8·C a token at the widest place,
+          and the V·C that the head sends to the embedding (lesson cross_entropy)                (4)
 Shapes    tokens N = batch · context of one pass; P parameters; L blocks of width C
 Pitfalls  Peak memory is not the sum of all that was ever allocated: a closure is dropped when it
           has run, so the backward pass frees block by block what the forward pass kept.
@@ -35,7 +36,7 @@ def training_bytes(config, tokens, itemsize=4):
     """Bytes that training adds at its peak to a process that has its data, for `tokens` a pass."""
     C, L, V = config.width, config.layers, config.vocabulary
     parameters = 4 * config.parameter_count()                                                  # (1)
-    kept = tokens * (16 * C * L + 4 * C + 6 * L)                                          # (2), (3)
+    kept = tokens * (16 * C * L + 4 * C + (4 + config.heads) * L)              # (2), (3)
     in_flight = tokens * 8 * C + V * C                                                         # (4)
     return itemsize * (parameters + kept + in_flight)
 

@@ -6,8 +6,7 @@ Idea      A run that has ended is only as good as its records. One row a step go
           as soon as it is known, so that a crash loses nothing and any program can plot it. The
           picture at the end shows at a glance what a column of numbers hides: whether the loss
           still falls, and whether the held-out loss falls with it.
-Math      smoothed loss: e₀ = ℓ₀,  eₜ = α·eₜ₋₁ + (1 − α)·ℓₜ, drawn with α = 0.95 over the raw losses
-          (1)
+Math      smoothed loss: e₀ = ℓ₀,  eₜ = α·eₜ₋₁ + (1 − α)·ℓₜ, α = 0.95, drawn over the raw one    (1)
 Shapes    A row: step, tokens (seen so far), seconds (in training), learning_rate, loss (nats per
           token), gradient_norm, val_loss (nats per token; empty where none was measured at this
           step)
