@@ -28,6 +28,19 @@ def test_top_p_keeps_the_token_that_crosses_p():
     assert np.allclose(probabilities(LOGITS, top_p=1.0), [0.1, 0.4, 0.2, 0.3])
 
 
+def test_of_top_k_and_top_p_the_stricter_decides():
+    assert np.allclose(probabilities(LOGITS, top_k=2, top_p=0.95), [0, 4 / 7, 0, 3 / 7])
+    assert np.allclose(probabilities(LOGITS, top_k=3, top_p=0.5), [0, 4 / 7, 0, 3 / 7])
+
+
+def test_a_draw_beyond_the_sum_takes_the_last_token_that_was_kept():
+    class Almost:
+        def random(self):
+            return 1.0                             # as if the sum ended a rounding below it
+    assert draw(LOGITS, Almost()) == 3
+    assert draw(LOGITS, Almost(), top_k=1) == 1
+
+
 def test_draws_have_the_frequencies_of_the_distribution():
     random = np.random.default_rng(0)
     counts = np.bincount([draw(LOGITS, random) for _ in range(20_000)], minlength=4)

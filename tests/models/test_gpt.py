@@ -3,6 +3,8 @@ import pytest
 
 from harness import check_gradient
 from tinygrad_edu.models.gpt import GPT, SIZES, GPTConfig, from_published
+from tinygrad_edu.nn.layers import Dropout, set_dropout_key
+from tinygrad_edu.nn.module import recording
 from tinygrad_edu.nn.optim import AdamW
 
 TINY = {"vocabulary": 11, "context": 6, "layers": 2, "heads": 2, "width": 8}
@@ -101,8 +103,6 @@ def test_one_batch_can_be_learnt_by_heart():
 
 
 def test_dropout_changes_with_the_key_and_is_off_in_evaluation():
-    from tinygrad_edu.nn.layers import set_dropout_key
-
     model = model_of(dropout=0.3)
     batch = ids_and_targets(model.config)
     losses = []
@@ -112,6 +112,23 @@ def test_dropout_changes_with_the_key_and_is_off_in_evaluation():
     assert losses[0] == losses[1] != losses[2]
     model.eval()
     assert model.loss(*batch).item() == model_of(dropout=0.0).loss(*batch).item()
+
+
+def test_dropout_falls_on_the_first_stream_and_on_both_branches_of_every_block():
+    model = model_of(dropout=0.3)
+    with recording(model, only=lambda name, module: isinstance(module, Dropout)) as calls:
+        model.loss(*ids_and_targets(model.config))
+    names = ["drop", *(f"h.{i}.drop.{k}" for i in range(2) for k in range(2))]
+    assert [call.name for call in calls] == names
+    assert all(0.1 < (call.output.data == 0).mean() < 0.5 for call in calls)
+
+
+def test_layers_that_write_into_the_residual_stream_start_smaller_by_the_root_of_their_number():
+    model = model_of(np.float32, layers=8, width=64)
+    for name, tensor in model.named_parameters():
+        if tensor.ndim == 2:
+            std = 0.02 / 16 ** 0.5 if name.endswith("c_proj.weight") else 0.02
+            assert abs(tensor.data.std() / std - 1) < 0.15, name
 
 
 def test_published_weights_are_transposed_and_their_extra_entries_dropped():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tinygrad_edu.nn import init
+from tinygrad_edu.nn.layers import Dropout
 from tinygrad_edu.nn.module import Module
 from tinygrad_edu.nn.optim import SGD
 from tinygrad_edu.tensor import record
@@ -108,6 +109,46 @@ def test_an_interrupt_ends_the_run_after_the_step_in_progress():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_second_interrupt_is_obeyed_at_once():
+    before = signal.getsignal(signal.SIGINT)
+    model, rows = Line(), Rows()
+
+    def press_twice(done, row):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, SGD(model.named_parameters()), batch, Config(), rows,
+              every=((4, press_twice),))
+    assert len(rows) == 3
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_every_part_of_every_step_drops_out_by_a_key_of_its_own():
+    class Dropping(Line):
+        def __init__(self):
+            super().__init__()
+            self.drop, self.keys = Dropout(0.5), []
+
+        def loss(self, x, y, reduction="mean"):
+            self.keys.append(self.drop.key)
+            return super().loss(x, y, reduction)
+    model = Dropping()
+    for step in (3, 4):
+        train_step(model, SGD(model.named_parameters()), 2 * batch(step), Config(seed=9), step)
+    assert model.keys == [(9, 6), (9, 7), (9, 8), (9, 9)]
+
+
+def test_the_rows_and_the_steps_have_the_rate_of_the_schedule():
+    model, rows, _ = fit(warmup=3, min_lr=0.01)
+    rates = [row["learning_rate"] for row in rows]
+    assert rates == [learning_rate(Config(warmup=3, min_lr=0.01), step) for step in range(10)]
+    assert rates[:4] == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.1])
+    assert rates[-1] < 0.02
+    (x, y), = batch(0)
+    first = fit(warmup=3, steps=1)[0].w.data[0, 0]  # w = 0: its gradient is −mean(2·x·y)
+    assert first == pytest.approx(rates[0] * np.mean(2 * x * y))
+
+
 def test_a_run_in_two_parts_is_the_run_in_one():
     whole, rows, _ = fit(steps=10)
     model, parts = Line(), Rows()
@@ -119,6 +160,17 @@ def test_a_run_in_two_parts_is_the_run_in_one():
     train(model, optimizer, batch, config, parts, start=6)
     assert model.w.data[0, 0] == whole.w.data[0, 0]
     assert [row["loss"] for row in parts] == [row["loss"] for row in rows]
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_evaluation_is_without_dropout_and_leaves_the_mode_as_it_was(mode):
+    class Watched(Line):
+        def loss(self, x, y, reduction="mean"):
+            assert not self.training
+            return super().loss(x, y, reduction)
+    model = Watched().train(mode)
+    evaluate(model, batch(0))
+    assert model.training is mode
 
 
 def test_evaluation_weighs_every_target_alike_and_leaves_no_tape():
