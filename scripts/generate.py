@@ -5,7 +5,6 @@
 RUN is the folder that train_gpt.py left. The text appears as it is generated.
 """
 
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from tinygrad_edu.inference.sampling import generate
 from tinygrad_edu.models.run import load_run
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
+from tinygrad_edu.train.program import program
 
 
 @dataclass
@@ -57,4 +57,5 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with program():
+        main()

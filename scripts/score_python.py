@@ -7,7 +7,6 @@ tokens; Python's own parser is the judge. --show prints the first blocks of each
 """
 
 import platform
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from tinygrad_edu.inference.sampling import generate
 from tinygrad_edu.models.run import load_run, read_run
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
+from tinygrad_edu.train.program import program
 
 
 @dataclass
@@ -84,4 +84,5 @@ def written(write, tokenizer, random):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with program():
+        main()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import tinygrad_edu
 from tinygrad_edu.kernel import backends, kernels
+from tinygrad_edu.train.program import program
 
 PACKAGE = Path(tinygrad_edu.__file__).resolve().parent
 SOURCES = {"native": "*.c", "cuda": "*.cu"}
@@ -146,4 +147,6 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with program():
+        code = main()
+    sys.exit(code)

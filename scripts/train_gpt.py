@@ -8,7 +8,6 @@ It reads the text, trains a tokenizer, trains the model, and leaves a run folder
 metrics and a picture of the losses. Every flag: --help.
 """
 
-import sys
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +42,7 @@ from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer, save_tokenize
 from tinygrad_edu.train.estimate import estimate_peak, readable
 from tinygrad_edu.train.loop import evaluate, time_steps, train
 from tinygrad_edu.train.metrics import Metrics, draw_losses
+from tinygrad_edu.train.program import program
 
 STARTED = time.perf_counter()
 RATES = {"tiny": 4e-3, "small": 2e-3, "medium": 1e-3, "gpt2": 6e-4}  # larger models want smaller
@@ -64,16 +64,18 @@ class Settings:
     vocab: int = option(2048, "size of the BPE vocabulary: bytes, merges, special tokens", low=257)
     size: Literal["tiny", "small", "medium", "gpt2"] = option(
         "tiny", "sets layers, heads, width, context and the learning rate")
-    layers: int = option(0, "blocks", low=1)
+    layers: int = option(0, "blocks", low=1, high=1000)
     heads: int = option(0, "attention heads", low=1)
-    width: int = option(0, "size of the residual stream, a multiple of the heads", low=1)
+    width: int = option(0, "size of the residual stream, a multiple of the heads", low=1,
+                       high=2**20)
     context: int = option(0, "tokens the model looks back", low=1)
     dropout: float = option(0.0, "share of numbers dropped in training", low=0.0, high=0.9)
-    steps: int | None = option(None, "optimizer steps; instead of --minutes", low=1)
+    steps: int | None = option(None, "optimizer steps; instead of --minutes", low=1, high=2**53)
     minutes: float | None = option(
-        None, "time for everything (default: 4.5); 20 steps are timed to fix how many", low=0.05)
-    batch: int = option(16, "sequences in a pass", low=1)
-    accumulate: int = option(1, "passes whose gradients make one step", low=1)
+        None, "time for everything (default: 4.5); 20 steps are timed to fix how many", low=0.05,
+        high=1e6)
+    batch: int = option(16, "sequences in a pass", low=1, high=2**20)
+    accumulate: int = option(1, "passes whose gradients make one step", low=1, high=2**20)
     lr: float = option(0.0, "largest learning rate", low=0.0)
     min_lr: float | None = option(
         None, "learning rate at the end of the cosine (default: a tenth of --lr)", low=0.0)
@@ -108,6 +110,7 @@ def main():
         if not settings.resume:
             prepare_folder(settings)
         tokenizer = the_tokenizer(settings, corpus)
+        check_sample(settings, tokenizer, given)
         streams = read_streams(corpus, tokenizer, settings.context)
         config = model_config(settings, tokenizer)
         announce(config, settings)
@@ -165,12 +168,23 @@ def the_tokenizer(settings, corpus):
         return load_tokenizer(path)
     texts = [text for _, text in corpus.train]
     if settings.tokenizer == "char":
+        # A character that only the held-out text has would have no number: its loss is wanted too.
         tokenizer = train_characters(texts + [text for _, text in corpus.held_out])
     else:
         bar = partial(tqdm, desc="tokenizer", unit="merge", leave=False)
         tokenizer = train_bpe(texts, settings.vocab, progress=bar)
     save_tokenizer(tokenizer, path)
     return tokenizer
+
+
+def check_sample(settings, tokenizer, given):
+    """Refuse a --sample that the tokenizer cannot write; where none was given, do without one."""
+    try:
+        tokenizer.encode(settings.sample)
+    except ValueError as error:
+        if "sample" in given:
+            raise ValueError(f"--sample: {error}") from None
+        settings.sample = ""
 
 
 def read_streams(corpus, tokenizer, context):
@@ -307,4 +321,5 @@ def finish(settings, corpus, model, held_out, metrics):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with program():
+        main()

@@ -237,3 +237,32 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(trained, tmp_path, damage):
         assert code == 2
         assert err.startswith("error: ")
         assert len(err.splitlines()) == 1
+
+
+def test_a_text_without_line_ends_trains_although_samples_begin_with_one(tmp_path):
+    (tmp_path / "text.txt").write_text("all of it stands in one line " * 40)
+    train(tmp_path, "--steps", 2, "--sample-every", 1)
+
+
+def test_a_sample_that_the_tokenizer_cannot_write_is_refused_before_training(folder):
+    code, _, err = call("train_gpt.py", "--data", "text.txt", *SMALL, "--sample", "€", cwd=folder)
+    assert code == 2
+    assert err.startswith("error: --sample: ") and "Traceback" not in err
+    assert not (folder / "runs" / "text" / "checkpoint.safetensors").exists()
+
+
+@pytest.mark.parametrize("flag", ["layers", "width", "batch", "accumulate", "steps"])
+def test_a_number_beyond_all_machines_is_refused(folder, flag):
+    code, _, err = call("train_gpt.py", "--data", "text.txt", f"--{flag}={10**22}", cwd=folder)
+    assert code == 2
+    assert err.startswith(f"error: --{flag} has to be at most")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes differ")
+def test_a_script_whose_reader_has_seen_enough_ends_in_silence(trained):
+    for script, flags in (("generate.py", ["runs/text"]), ("show.py", ["gelu"])):
+        process = start(script, *flags, cwd=trained[0])
+        process.stdout.close()
+        err = process.stderr.read()
+        assert process.wait(timeout=60) == 141
+        assert err == ""

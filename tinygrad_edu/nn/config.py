@@ -1,6 +1,7 @@
 """Lesson 3.5 · A dataclass is its own command line
 
-Needs nothing. Used by nothing.
+Needs nothing. Used by models/gpt.py, models/run.py, scripts/train_gpt.py, scripts/generate.py,
+scripts/score_python.py.
 
 Idea      The settings of a run are written down once, as the fields of a dataclass: name, type,
           default, one line of help. From that table come the flags, --help, the checks, and the
@@ -119,6 +120,8 @@ def errors_in_one_sentence():
     """
     try:
         yield
+    except BrokenPipeError:  # the reader of our output has seen enough: no mistake
+        raise
     except OSError as error:
         known = error.filename is not None and error.strerror
         complain(f"{error.filename}: {error.strerror}" if known else error)
@@ -126,10 +129,10 @@ def errors_in_one_sentence():
         complain(error)
 
 
-def complain(message):
-    """Print one line and leave with the exit code of a wrong command line."""
+def complain(message, code=2):
+    """Print one line and leave with the exit code of a wrong command line, or another."""
     print("error:", " ".join(str(message).split()), file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(code)
 
 
 class Parser(argparse.ArgumentParser):
