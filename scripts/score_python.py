@@ -45,6 +45,7 @@ def main():
         model, tokenizer = load_run(settings.run)
         corpus = read_corpus(read_run(settings.run)[1]["settings"]["data"])
         end = tokenizer.special[END_OF_TEXT]
+        prompt = [end, *tokenizer.encode(PROMPT)]
         stream = token_stream(corpus.train, tokenizer.encode, end)
         rival = NGram(stream, settings.order, tokenizer.vocab_size)
 
@@ -56,7 +57,7 @@ def main():
 
     shares = {}
     for name, write in (("gpt", by_gpt), (f"{settings.order}gram", by_ngram)):
-        sample = partial(written, write, tokenizer)
+        sample = partial(written, write, tokenizer, prompt)
         bar = partial(tqdm, desc=name, unit="block", leave=False)
         score = score_blocks(sample, settings.blocks, settings.seed, bar)
         low, high = score.interval()
@@ -71,9 +72,11 @@ def main():
           f"ratio={ratio} blocks={settings.blocks} python={platform.python_version()}")
 
 
-def written(write, tokenizer, random):
-    """PROMPT and what a model wrote after it, up to the end of the first block or the limit."""
-    prompt = [tokenizer.special[END_OF_TEXT], *tokenizer.encode(PROMPT)]
+def written(write, tokenizer, prompt, random):
+    """PROMPT and what a model wrote after it, up to the end of the first block or the limit.
+
+    prompt: the ids of PROMPT, the start of a document before them.
+    """
     ids = []
     for token in write(np.array(prompt), random):
         ids.append(token)
