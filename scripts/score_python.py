@@ -33,7 +33,7 @@ class Settings:
     blocks: int = option(100, "blocks to sample from each model", low=1)
     order: int = option(5, "n of the n-gram model", low=1, high=9)
     max_new: int = option(200, "tokens a block may take", low=1)
-    temperature: float = option(0.8, "of both models", low=0.01)
+    temperature: float = option(0.5, "of both models", low=0.01)
     seed: int = option(0, "of the draws", low=0)
     show: int = option(0, "blocks of each model to print", low=0)
 
