@@ -10,6 +10,8 @@ Idea      While operations compute, each leaves a node: who its parents are, and
           would give wrong numbers (a kept array was overwritten) is found.
 Math      For y = f(x₁, …, xₖ) and a loss ℓ, with dy = ∂ℓ/∂y: the vector-Jacobian product
           dxᵢ = dyᵀ · ∂y/∂xᵢ                                                                   (1)
+          where the Jacobian ∂y/∂x has a row for each element of y and a column for each of x. An
+          operation knows this product by a formula of its own: the matrix is never made.
           A tensor used several times gets the sum of what its uses send back                  (2)
           A result is younger than its parents: index(y) > index(xᵢ)                           (3)
 Shapes    A gradient has the shape and the type of its tensor; every node checks what it hands on.
@@ -172,8 +174,9 @@ def walk(root, start):
                 _arrive(node, grad, uses)
         elif node.slot is not None:
             slot, count = node.slot
-            joint = grads.setdefault(node.parents[0], ([None] * count, True))
-            joint[0][slot] = grad
+            if grad is not None:
+                joint = grads.setdefault(node.parents[0], ([None] * count, True))
+                joint[0][slot] = grad
         else:
             _send(node, grad, grads, uses)
 

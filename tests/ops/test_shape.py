@@ -5,7 +5,7 @@ from harness import bodies, body_cases, check_body, check_gradient
 from tinygrad_edu.kernel import settings
 from tinygrad_edu.ops import shape
 from tinygrad_edu.ops.shape import concatenate, pad, split, stack
-from tinygrad_edu.tensor import Tensor
+from tinygrad_edu.tensor import Tensor, record
 
 CASES = {
     shape.index_backward: [
@@ -170,3 +170,15 @@ def test_empty_arrays_pass():
     y = concatenate([x.flatten(1), x.transpose().T]).reshape(0, 3)[np.array([], int)]
     y.backward(np.zeros((0, 3)))
     assert x.grad.shape == (0, 3)
+
+
+def test_a_result_whose_every_use_wants_no_gradient_sends_none_back():
+    def ignored(y):
+        def vjp(dy):
+            return None,
+        return record(y.data.copy(), (y,), vjp)
+
+    x = Tensor(np.ones(4), requires_grad=True)
+    first, _ = x.split(2)
+    ignored(first).backward(np.ones(2))
+    assert x.grad is None
