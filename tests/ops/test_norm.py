@@ -77,3 +77,15 @@ def test_a_large_offset_keeps_its_digits(body):
     with settings(forced=body):
         y = layernorm(Tensor(x), Tensor(np.ones(64, np.float32)), Tensor(np.zeros(64, np.float32)))
     assert np.abs(y.data - exact).max() < 2e-2
+
+
+def test_weights_of_another_length_or_type_are_refused():
+    x, short = Tensor(np.ones((2, 8))), Tensor(np.ones(4))
+    for refused in (lambda: layernorm(x, short, short), lambda: rmsnorm(x, short),
+                    lambda: add_layernorm(x, x, short, short)):
+        with pytest.raises(ValueError, match=r"needs weights \(8,\), not \(4,\)"):
+            refused()
+    with pytest.raises(ValueError, match="one shape"):
+        add_layernorm(x, Tensor(np.ones((1, 8))), Tensor(np.ones(8)), Tensor(np.ones(8)))
+    with pytest.raises(TypeError, match="float32 meets float64"):
+        rmsnorm(x, Tensor(np.ones(8, np.float32)))

@@ -24,8 +24,8 @@ Cost      Reads s once from memory (a row stays in the cache for the second pass
 Try       build it    write the body yourself: @layernorm_forward.body("mine"), then
                       TG_BACKEND=mine pytest tests/ops/test_norm.py
           break it    use mean(x²) − mean(x)². Which test notices, and at what offset?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: its GB/s,
-                      beside the others'
+          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace --overwrite:
+                      the GB/s of add_layernorm_forward, beside those of the others
 See       Ba, Kiros, Hinton 2016, eq. 3-4 · Zhang, Sennrich 2019, eq. 4
 """
 
@@ -34,7 +34,7 @@ import numpy as np
 from ..kernel import Kernel
 from ..loops import helper
 from ..memory import contiguous, empty_like
-from ..tensor import method, record, record_all
+from ..tensor import as_tensor, method, record, record_all
 
 
 def _rows(v):
@@ -161,8 +161,9 @@ def layernorm(x, w, b, eps=1e-5):
 
     Ba et al. 2016, eq. 3-4.
 
-    x (…, C), w and b (C,) -> (…, C).
+    x (…, C), w and b (C,) -> (…, C). ValueError for other shapes, TypeError for mixed types.
     """
+    _check(x, w, b)
     rows = contiguous(x.data).reshape(-1, x.shape[-1])          # (N, C)
     y, mean, rstd = empty_like(rows), *_statistics(rows, 2)
     layernorm_forward(y, mean, rstd, rows, w.data, b.data, eps)
@@ -179,7 +180,11 @@ def add_layernorm(x, r, w, b, eps=1e-5):
     """x + r, and its layernorm, in one pass: two tensors (…, C).
 
     x, r (…, C), w and b (C,). The first result is the stream to add the next branch to.
+    Errors as for layernorm.
     """
+    if x.shape != r.shape:
+        raise ValueError(f"add_layernorm adds two tensors of one shape, not {x.shape}, {r.shape}")
+    _check(as_tensor(r, like=x), w, b)
     rows, others = (contiguous(t.data).reshape(-1, x.shape[-1]) for t in (x, r))  # (N, C)
     s, y, mean, rstd = empty_like(rows), empty_like(rows), *_statistics(rows, 2)
     add_layernorm_forward(s, y, mean, rstd, rows, others, w.data, b.data, eps)
@@ -200,6 +205,17 @@ def add_layernorm(x, r, w, b, eps=1e-5):
         dx = dx.reshape(shape)
         return dx, dx, dw, db  # borrowed twice: the engine does not write into it
     return record_all((s.reshape(x.shape), y.reshape(x.shape)), (x, r, w, b), vjp)
+
+
+# A loop believes the shapes it is told: with weights that are too short it would read what lies
+# behind them in memory.
+
+def _check(x, *weights):
+    for weight in weights:
+        if not x.ndim or weight.shape != x.shape[-1:]:
+            raise ValueError(f"a norm of x {x.shape} needs weights {x.shape[-1:]}, not "
+                             f"{weight.shape}")
+        as_tensor(weight, like=x)
 
 
 def _statistics(rows, count):
@@ -264,8 +280,9 @@ def rmsnorm_backward_numba(dx, dw, dy, x, w, rstd):
 def rmsnorm(x, w, eps=1e-5):
     """Divide the last axis by its root mean square, then scale. Zhang, Sennrich 2019, eq. 4.
 
-    x (…, C), w (C,) -> (…, C).
+    x (…, C), w (C,) -> (…, C). Errors as for layernorm.
     """
+    _check(x, w)
     rows = contiguous(x.data).reshape(-1, x.shape[-1])          # (N, C)
     y, (rstd,) = empty_like(rows), _statistics(rows, 1)
     rmsnorm_forward(y, rstd, rows, w.data, eps)
