@@ -1,6 +1,6 @@
 """Lesson 2.5 · GELU, alone and together with the bias before it
 
-Needs kernel, loops, memory, tensor. Used by matmul.
+Needs kernel, loops, memory, tensor. Used by matmul, swiglu.
 
 Idea      Between two linear maps stands a bend, or the two would be one linear map. ReLU has a
           corner and a dead half; GELU is smooth and lets a little of the negative side through: x
@@ -27,8 +27,8 @@ Cost      Reads x, writes y, about 20 operations an element: the exp of the loop
 Try       build it    @gelu_forward.body("mine"), then
                       TG_BACKEND=mine pytest tests/ops/test_activation.py
           break it    leave the 3 out of (4). Which tests notice? Would they at x = 10⁻³?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: the GB/s
-                      of bias_gelu_forward, beside those of a kernel without an exp
+          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace --overwrite:
+                      the GB/s of bias_gelu_forward, beside those of a kernel without an exp
 See       Hendrycks, Gimpel 2016 · Abramowitz, Stegun 1964, 7.1.6 for (6) and 7.1.14 for (7)
 """
 
@@ -205,8 +205,9 @@ def elementwise(forward, backward, x):
     y = empty_like(flat)
     forward(y, flat)
 
-    def activation(dy):
+    def vjp(dy):
         dx = empty_like(flat)
         backward(dx, contiguous(dy).reshape(-1), flat)
         return dx.reshape(dy.shape),
-    return record(y.reshape(x.shape), (x,), activation)
+    vjp.__qualname__ = forward.name.removesuffix("_forward")    # what messages call the operation
+    return record(y.reshape(x.shape), (x,), vjp)

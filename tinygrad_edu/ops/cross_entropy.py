@@ -4,10 +4,12 @@ Needs kernel, loops, matmul, memory, softmax, tensor. Used by every model.
 
 Idea      The loss of a language model is the surprise at the token that really came: minus the
           logarithm of its probability. Its gradient is as simple as a gradient can be: predicted
-          probability minus what came. The logits of all positions would be the largest array of
-          the whole model, and they are needed for one number a row. So the last product and the
-          loss are taken together, a chunk of rows at a time, and while the logits of a chunk are
-          there, their gradients are turned into those of x and W at once.
+          probability minus what came. The head, the last linear layer of the model, makes a logit
+          for each token of the vocabulary, and their softmax is the probabilities. The logits of
+          all positions would be the largest array of the whole model, and they are needed for one
+          number a row. So the product of the head and the loss are taken together, a chunk of rows
+          at a time, and while the logits of a chunk are there, their gradients are turned into
+          those of x and W at once.
 Math      lse = ln Σᵥ eᶻᵛ     q = (1 − ε)·one-hot(t) + ε/V, ε the label smoothing
           ℓ = lse − Σᵥ qᵥ·zᵥ = lse − (1 − ε)·zₜ − ε·mean(z)                                    (1)
           dz = dℓ·(softmax(z) − q)                                                            (2)
@@ -174,12 +176,12 @@ def cross_entropy(logits, targets, ignore=-1, label_smoothing=0.0, reduction="me
     cross_entropy_forward(loss, lse, z, flat, ignore, label_smoothing)
     scale = _scale(flat, ignore, reduction)
 
-    def cross_entropy(dy):
+    def vjp(dy):
         each, dz = empty_like(lse), empty_like(z)
         each[...] = dy.reshape(-1) * scale
         cross_entropy_backward(dz, each, z, lse, flat, ignore, label_smoothing)
         return dz.reshape(shape),
-    return record(_reduced(loss, scale, reduction, targets), (logits,), cross_entropy)
+    return record(_reduced(loss, scale, reduction, targets), (logits,), vjp)
 
 
 def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reduction="mean"):
@@ -198,11 +200,11 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
     scale = _scale(flat, ignore, reduction)
     grads = [None, None]                           # of x and w, filled in below
 
-    def linear_cross_entropy(dy):
+    def vjp(dy):
         return tuple(None if grad is None else grad * dy for grad in grads)
     # Recorded before it is computed: the tape knows whether anybody is going to want gradients.
     total = empty_like(rows, shape=())
-    result = record(total, (x, w), linear_cross_entropy)
+    result = record(total, (x, w), vjp)
     if result.requires_grad and reduction == "none":
         return cross_entropy(linear(x, w), targets, ignore, label_smoothing, reduction)
     if result.requires_grad:

@@ -19,11 +19,11 @@ Pitfalls  Python and NumPy take −1 for the last row: an id out of range is ref
           of dW, not the positions, so the result does not depend on their number.
           An unstable sort would add equal ids in another order, and round differently.
 Cost      Forward: reads and writes N·C numbers. Backward: reads N·C, writes V·C, zeros too: the
-          gradient of the table is dense, which a tied head needs anyway.
+          gradient of the table is dense. With a head that shares the table it is so anyway.
 Try       build it    the backward pass cut by columns instead of by ids: no sort needed. Faster?
           break it    use dw[ids] += dy in the reference. Which tests notice?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace, at two
-                      vocabularies: what does embedding_backward grow with?
+          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace --overwrite
+                      with --vocab 512 and 8192: what does embedding_backward grow with?
 See       Bengio et al. 2003 (a learned vector a word) · Vaswani et al. 2017 (sum with positions)
 """
 
@@ -108,7 +108,8 @@ def embedding(ids, w, positions=None):
     ids = _checked(ids, w, positions)
     flat = contiguous(ids).reshape(-1)                          # (N,)
     table = contiguous(w.data)
-    (T,), C = ids.shape[-1:] or (1,), w.shape[1]
+    T = ids.shape[-1] if ids.ndim else 1
+    C = w.shape[1]
     y = empty_like(table, shape=(flat.size, C))
     if positions is None:
         embedding_forward(y, flat, table)
@@ -118,17 +119,17 @@ def embedding(ids, w, positions=None):
     parents = (w,) if positions is None else (w, positions)
     wanted, shape = [parent.requires_grad for parent in parents], w.shape
 
-    def embedding(dy):
+    def vjp(dy):
         dw = dp = None
         rows = contiguous(dy).reshape(-1, C)                    # (N, C)
         if wanted[0]:
             dw = empty_like(rows, shape=shape)
             embedding_backward(dw, rows, *sort_by_id(flat, shape[0]))
-        if wanted[1:] == [True]:
+        if positions is not None and wanted[1]:
             dp = empty_like(rows, shape=(T, C))
             sum_batch(dp, rows.reshape(-1, T, C))
         return (dw, dp)[:len(wanted)]
-    return record(y.reshape(ids.shape + (C,)), parents, embedding)
+    return record(y.reshape(ids.shape + (C,)), parents, vjp)
 
 
 def sort_by_id(ids, V):

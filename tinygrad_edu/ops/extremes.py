@@ -62,7 +62,9 @@ for _kernel in (max_forward, min_forward, max_backward):
 def _extreme(forward, x, axis, keepdims):
     axes, _, shape = layout(x, axis, keepdims)
     rows, back = as_rows(x.data, axes)
-    y, position = (empty_like(rows, shape=rows.shape[:1], dtype=t) for t in (x.dtype, np.int64))
+    count = len(rows)
+    y = empty_like(rows, shape=count)
+    position = empty_like(rows, shape=count, dtype=np.int64)
     forward(y, position, rows)
     shape_of_rows = rows.shape
 
@@ -70,7 +72,9 @@ def _extreme(forward, x, axis, keepdims):
         dx = empty_like(dy, shape=shape_of_rows)
         max_backward(dx, contiguous(dy).reshape(-1), position)
         return back(dx),
-    return record(y.reshape(shape), (x,), vjp), Tensor(position.reshape(shape))
+    vjp.__qualname__ = forward.name.removesuffix("_forward")    # what messages call the operation
+    result = record(y.reshape(shape), (x,), vjp)
+    return result, Tensor(position.reshape(shape))
 
 
 @method("max")

@@ -12,7 +12,8 @@ Math      Y = A·B          Yᵢⱼ = Σₖ Aᵢₖ·Bₖⱼ                    
           linear: Y = X·Wᵀ + b                                                                (3)
           dX = dY·W        dW = dYᵀ·X        db = Σ dY over rows                              (4)
           with GELU: Z = X·Wᵀ, Y = gelu(Z + b); then (4) with dZ in place of dY               (5)
-          (2) in one line: dℓ = Σ dYᵢⱼ·dAᵢₖ·Bₖⱼ, and what multiplies dAᵢₖ is Σⱼ dYᵢⱼ·Bₖⱼ = (dY·Bᵀ)ᵢₖ
+          Why (2): a small change δA moves the loss by Σ dYᵢⱼ·δAᵢₖ·Bₖⱼ, and what multiplies δAᵢₖ
+          there is Σⱼ dYᵢⱼ·Bₖⱼ = (dY·Bᵀ)ᵢₖ.
 Shapes    matmul: A (…, n, k), B (…, k, m), Y (…, n, m), the axes … broadcast; vectors as in NumPy
           linear: X (…, C), W (F, C), b (F,), Y (…, F); N rows, the product of the axes …
           the batched kernels: (P, n, k), (P, k, m), (P, n, m), P the product of the axes …
@@ -31,8 +32,8 @@ Cost      2·n·k·m operations forward and twice that backward, on n·k + k·m 
           The Numba loops are far behind BLAS and are there to be read: they run only when forced.
 Try       build it    the loops of (1) in blocks of 64 × 64: how near to BLAS do they get?
           break it    give dW the product Xᵀ·dY. Which tests notice? Which does a square W fool?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace, the share
-                      of matmul_forward; then with TG_BACKEND=numba
+          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace --overwrite:
+                      the share of matmul_forward; then with TG_BACKEND=numba
 See       Goto, van de Geijn 2008 (how BLAS multiplies) · Giles 2008, 2.2.2 (their derivatives)
 """
 
@@ -183,7 +184,7 @@ def _pull(kernel, left, right, batch, a, b):
     shapes = a.shape, b.shape
     flat = right.ndim == 2
 
-    def matmul(dy):
+    def vjp(dy):
         da = db = None
         dy = contiguous(dy).reshape(left.shape[:-1] + right.shape[-1:])
         if wanted[0]:
@@ -195,7 +196,8 @@ def _pull(kernel, left, right, batch, a, b):
             kernel(db, left.swapaxes(-1, -2), dy)                                              # (2)
             db = db.reshape(shapes[1]) if flat else _unstack(db, batch, shapes[1])
         return da, db
-    return matmul
+    vjp.__qualname__ = "matmul"                    # what messages call the operation
+    return vjp
 
 
 def _unstack(grad, batch, shape):
@@ -233,7 +235,7 @@ def linear(x, w, b=None, activation=None):
     parents = (x, w) if b is None else (x, w, b)
     shape, wanted = x.shape, [t.requires_grad for t in parents] + [False]
 
-    def linear(dy):
+    def vjp(dy):
         dy = contiguous(dy).reshape(len(rows), len(weight))
         db = empty_like(weight, shape=len(weight)) if wanted[2] or activation else None
         if activation:
@@ -244,7 +246,7 @@ def linear(x, w, b=None, activation=None):
             sum_rows(db, dy)
         dx, dw = linear_backward(dy, rows, weight, *wanted[:2])
         return (None if dx is None else dx.reshape(shape), dw, db)[:len(wanted) - 1]
-    return record(y.reshape(*shape[:-1], len(weight)), parents, linear)
+    return record(y.reshape(*shape[:-1], len(weight)), parents, vjp)
 
 
 def linear_backward(dy, x, w, wants_dx=True, wants_dw=True):

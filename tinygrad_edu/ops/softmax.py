@@ -168,9 +168,10 @@ def _along(forward, backward, x, axis):
     y = empty_like(rows)
     forward(y, rows)
 
-    def softmax(dy):
+    def vjp(dy):
         dx = empty_like(y)
         dy = contiguous(np.moveaxis(dy, axis, -1))
         backward(dx, dy.reshape(y.shape), y)
         return np.moveaxis(dx.reshape(dy.shape), -1, axis),
-    return record(np.moveaxis(y.reshape(moved.shape), -1, axis), (x,), softmax)
+    vjp.__qualname__ = forward.name.removesuffix("_forward")    # what messages call the operation
+    return record(np.moveaxis(y.reshape(moved.shape), -1, axis), (x,), vjp)
