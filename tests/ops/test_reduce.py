@@ -170,3 +170,11 @@ def test_wrong_arguments_are_refused():
         x.mean(axis=(0, -2))
     with pytest.raises(ValueError, match="ddof=3"):
         x.var(axis=1, ddof=3)
+
+
+def test_an_empty_axis_that_does_not_lie_beside_the_other_reduced_one_has_a_sum_too():
+    x = Tensor(np.ones((0, 3, 2)), requires_grad=True)
+    y = x.sum(axis=(0, 2))
+    assert y.data.tolist() == [0, 0, 0]
+    y.backward(np.ones(3))
+    assert x.grad.shape == x.shape

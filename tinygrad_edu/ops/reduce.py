@@ -14,8 +14,9 @@ Shapes    sum: blocks (A, N, B) -> (A, B). var: rows (R, N) -> (R,), the reduced
           axis: a number, a tuple, or None for all; negative ones count from the end. keepdims
           leaves an axis of size 1 in the place of each reduced one, so that the result broadcasts.
 Pitfalls  Σ x² − N·μ² cancels: (2) makes two passes, and its second one cannot go below 0.
-          Adding a million float32 numbers one after the other loses three digits. The loop adds up
-          blocks, and then their sums, in float64.
+          Adding a million float32 numbers one after the other loses digits: 2²⁰ times 0.1 comes out
+          1% too large. Where the reduced axes are last, the loop adds up blocks, and then their
+          sums, in float64. Where they are not, as in x.sum(0), it adds row after row, in float32.
           An axis of size 0 has a sum, 0, but no mean and no variance: ValueError.
           Integers and booleans: sums are int64 and means float64, as in NumPy.
           Axes that do not lie side by side are moved, which is a copy: sum(axis=(0, 2)).
@@ -57,13 +58,16 @@ def product(sizes):
     return int(np.prod(sizes, dtype=np.int64))
 
 
-def as_rows(array, axes):
-    """The array as rows (R, N), the reduced axes last, and the way back for a gradient."""
+def as_rows(array, axes, may_be_empty=False):
+    """The array as rows (R, N), the reduced axes last, and the way back for a gradient.
+
+    Raises ValueError where N is 0, unless that may be.
+    """
     others = tuple(i for i in range(array.ndim) if i not in axes)
     moved = array.transpose(others + axes)
     shape = moved.shape
     R, N = product(shape[:len(others)]), product(shape[len(others):])
-    if N == 0:
+    if N == 0 and not may_be_empty:
         raise ValueError(f"nothing to reduce in {array.shape}: an axis of size 0 has only a sum")
 
     def back(dx):
@@ -76,7 +80,7 @@ def as_blocks(array, axes):
     first = axes[0] if axes else array.ndim
     last = first + len(axes)
     if axes != tuple(range(first, last)):
-        rows, _ = as_rows(array, axes)
+        rows, _ = as_rows(array, axes, may_be_empty=True)
         return rows[:, :, None]
     sizes = [product(array.shape[i:j]) for i, j in ((0, first), (first, last), (last, array.ndim))]
     return contiguous(array).reshape(sizes)
