@@ -156,3 +156,11 @@ def test_wrong_arguments_are_refused():
         where(np.ones(3), x, x)
     with pytest.raises(TypeError, match="meets"):
         x.data.astype(np.float32) * x
+
+
+def test_a_power_of_a_number_needs_a_base_above_0_and_an_array_as_base_is_a_tensor():
+    x = Tensor(np.array([2.0, 3.0]))
+    for base in (0, -2):
+        with pytest.raises(ValueError, match="base is above 0"):
+            base ** x
+    assert np.allclose((np.array([2.0, 3.0]) ** x).data, [4, 27])

@@ -17,7 +17,8 @@ Pitfalls  A comparison is a tensor of booleans without a gradient: it is constan
           At the ends of clip the gradient passes, so a parameter on the border can come back.
           x⁰ is 1 everywhere, also at 0, and its gradient 0: without a special case (4) is 0·∞.
           A negative x to a power that is no integer is NaN.
-          2 ** x needs log 2, computed once; x ** 2 is the square of the table, not (4).
+          2 ** x needs log 2, computed once; (−2) ** x is refused. x ** 2 is the square of the
+          table, not (4).
           where computes both sides before it chooses: lesson pointwise tells what NaN does then.
           x / 3 is a division, not a product with ⅓, which would differ in the last digit.
           Integers stay integers: x * 3 is one, x * 0.5 is refused, since it would have to round.
@@ -251,8 +252,10 @@ def power(x, exponent):
     return record(y, (x,), vjp)
 
 
-# The base is a number, so its logarithm is one too.
-
 @method("__rpow__")
 def _rpow(exponent, base):
+    if not is_number(base):
+        return power(*operands(base, exponent))
+    if base <= 0:
+        raise ValueError(f"{base} ** tensor needs the logarithm of {base}: the base is above 0")
     return exp(affine(exponent, math.log(base), 0))                                     # (5)
