@@ -755,7 +755,8 @@ def test_assign_overwrites_in_place_and_refuses_other_shapes_and_lost_fractions(
         Tensor(np.broadcast_to(np.float32(1), (2,))).assign([1, 2])
 
 
-def test_a_function_becomes_a_method_under_its_name_or_others():
+def test_a_function_becomes_a_method_under_its_name_or_others(monkeypatch):
+    monkeypatch.setattr(Tensor, "__matmul__", None, raising=False)     # back to what it was, after
     try:
         @method
         def thrice_for_a_test(x):
