@@ -9,6 +9,7 @@ Idea      Before two arrays can meet element by element they must agree on a typ
           a sum.
 Math      bᵢⱼ = aⱼ for every row i          broadcasting, a linear map                         (1)
           daⱼ = Σᵢ dbᵢⱼ                     its adjoint: the sum over repeated axes            (2)
+          The adjoint of a linear map b = P·a is its transpose, and takes gradients back: da = Pᵀ·db
 Shapes    Aligned at the right; each axis equal, or 1, or absent: (3, 1, 5) and (4, 1) -> (3, 4, 5).
 Pitfalls  (N,) − (N, 1) is (N, N): no error, and a loss that goes down anyway. Where shapes should
           be equal, say so in the code.

@@ -7,6 +7,7 @@ Idea      A derivative is a limit of difference quotients, so a small difference
           is trusted: no gradient in this library is believed before it has passed.
 Math      For a random direction v and a random weighting u of the outputs, with φ(x) = uᵀ·f(x):
           ∇φ(x)ᵀ·v ≈ D(h) = (φ(x + hv) − φ(x − hv)) / 2h         error: O(h²) + O(ε/h)         (1)
+          ε is the rounding of one operation, about 10⁻¹⁶ in float64; O(h²) shrinks as fast as h²
           extrapolated:  (4·D(h/2) − D(h)) / 3                   error: O(h⁴) + O(ε/h)         (2)
           v = eᵢ for every i where there are few elements: each partial derivative by itself   (3)
           error = |exact − quotient| / max(|exact|, |quotient|, floor)                         (4)
@@ -22,9 +23,10 @@ Pitfalls  float32 has no digits left for (1): at h = 10⁻³ the rounding error 
           over.
 Cost      Two calls of f for each number of (1), four with (2); all elements of small inputs.
 Try       build it    a report of the three worst elements instead of the first.
-          break it    leave the factor 2 out of any backward kernel and run the tests of that op.
-          measure it  the relative error over h = 10⁻¹ … 10⁻¹²: where is the valley, and what are
-                      its two sides?
+          break it    leave a factor or a sign out of any backward kernel, and run the tests of
+                      that op.
+          measure it  gradcheck(f, x, step=h, tolerance=1) over h = 10⁻¹ … 10⁻¹²: where is the
+                      valley, and what are its two sides?
 See       Press et al., Numerical Recipes, 5.7 (differences, extrapolation) · HIPS autograd,
           check_vjp (projection)
 """

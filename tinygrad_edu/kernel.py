@@ -9,10 +9,11 @@ Idea      A kernel is a small piece of array arithmetic with a name. Its first b
           through one place, tracing, checking and forcing a body are written once.
 Math      body(call) = first b of the order for the device with  b is available and
                        when_b(arguments) holds                                                (1)
-Shapes    Outputs first, overwritten, never read; then upstream gradients, inputs, statistics,
-          scalars. A kernel that updates in place names those parameters: @Kernel(inout="w m v").
-Pitfalls  A body that reads its output works until memory is reused. For the same reason no output
-          may lie on the memory of an input. TG_CHECK=1 notices both (lesson watch).
+Shapes    Outputs first, overwritten, never read; then gradients that arrive (dy), inputs,
+          statistics, scalars. A kernel that updates in place names those parameters:
+          @Kernel(inout="w m v").
+Pitfalls  A body that reads its output works until memory is reused. Nor may an output lie on the
+          memory of an input: writing one destroys the other. TG_CHECK=1 notices both: lesson watch.
           A body may use fewer digits than the reference, never fewer than the type has.
           Python scalars arrive as they are: inside a loop, write real = x.dtype.type and real(eps).
           A forced body serves the kernels that have it; the others run as usual.
@@ -127,7 +128,8 @@ class Kernel:
         rows: arguments that may be cut along axis 0 into one piece a thread. sums: outputs that
         are sums over those rows. grain: bytes of rows below which one thread does all. when: a
         predicate on the arguments, where the body cannot serve every call. jit=False: a Numba body
-        that calls compiled functions itself. Raises TypeError if its parameters are others.
+        that is not compiled, because it calls compiled functions, or NumPy on a piece of rows.
+        Raises TypeError if its parameters are others.
         """
         def attach(function):
             self.bodies[backend] = Body(self, backend, function, **options)

@@ -9,7 +9,7 @@ Idea      Numba compiles a Python loop to machine code when it is first called. 
           exp that is plain arithmetic, hence a vector loop.
 Math      exp(x) = 2ⁿ · exp(r)      n = ⌊x/ln 2 + ½⌋      r = x − n·ln 2, |r| ≤ ½ ln 2         (1)
           exp(r) ≈ 1 + r + r²·P(r), a polynomial with as many terms as the type has digits     (2)
-          2ⁿ: n + bias, moved into the exponent bits of a float                                (3)
+          2ⁿ: n + 127 (float64: 1023), moved into the exponent bits                            (3)
           σ(x) = 1/(1 + exp(−x))      tanh(x) = 2σ(2x) − 1                                     (4)
 Shapes    Scalars, inside loops; the type of the argument chooses the polynomial.
 Pitfalls  A Python literal is a float64: 0.5 * x turns a float32 loop into a slow float64 one.
@@ -19,14 +19,15 @@ Pitfalls  A Python literal is a float64: 0.5 * x turns a float32 loop into a slo
           of its own.
           exp ends where its 2ⁿ would leave the normal numbers: 0 below, and above a constant near
           the largest number where the true value soon overflows to infinity.
-          tanh by (4) has an absolute error near 1e-7, no relative one near 0: fine inside GELU,
-          wrong for tanh.
+          tanh by (4) has an absolute error near 1e-7, no relative one near 0: fine inside GELU
+          (lesson activation), wrong for tanh.
           Never `fastmath=True`: it also promises that no NaN occurs, and then a NaN passes every
           test.
           Numba keeps compiled code beside the file it belongs to, and looks only at that file for
           changes: after editing a @helper of another file, delete __pycache__/*.nb*.
-Cost      One exp: about 20 arithmetic instructions for a whole vector. With it a float32 SiLU loop
-          runs several times faster than with the C library's exp: python -m tinygrad_edu.loops
+Cost      One exp: about 20 arithmetic instructions for a whole vector. With it a float32 loop of
+          x·σ(x) runs several times faster than with the C library's exp:
+          python -m tinygrad_edu.loops
 Try       build it    a log in the same manner: split the exponent off, a polynomial for the rest.
           break it    leave error_model at its default. How much slower does the measurement get,
                       and why?

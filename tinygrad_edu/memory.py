@@ -5,10 +5,10 @@ Needs nothing. Used by threads, kernel, tensor, every op.
 Idea      Every array of this library is made here, so that counting bytes, choosing the device and
           noticing overwritten data have one place. Two things about memory decide how fast and how
           safe a training step is. First, a page of memory that the operating system has just
-          handed out costs a page fault when it is first touched, and the C library likes to hand
-          large blocks back and ask for them again, every step. Second, an array that a later
-          backward pass still needs must not be overwritten in between: each piece of storage has
-          a version number, and whoever writes in place raises it.
+          handed out costs a page fault (a detour through the system) when it is first touched, and
+          the C library likes to hand large blocks back and ask for them again, every step. Second,
+          an array that a later backward pass still needs must not be overwritten in between: each
+          piece of storage has a version number, and whoever writes in place raises it.
 Math      version(a) = how often wrote(b) was called for any array b on the storage of a       (1)
           live bytes = Σ bytes of the arrays made and not yet freed     peak = max over time   (2)
 Shapes    Any. `like` is an array of the device where the new one is to live (NumPy, or CuPy
@@ -17,7 +17,7 @@ Pitfalls  A pool of reusable buffers looks tempting and is a trap: NumPy collaps
           (the base of a view of a view is the owner), so a pool cannot tell when the last view is
           gone and hands out memory that is still in use.
           Only writes that go through the library raise a version. A raw `t.data[0] = 1` does not;
-          it is noticed under TG_CHECK, which compares checksums instead.
+          it is noticed under TG_CHECK (lesson watch), which compares checksums instead.
           A version belongs to the whole storage: where many arrays are views of one (parameters
           laid out flat), a write into one of them counts as a write into each.
           Two arrays made over one foreign buffer (np.frombuffer twice) have two owners in NumPy's

@@ -4,13 +4,14 @@ Needs nothing. Used by nothing.
 
 Idea      A program computes a number from other numbers: which way should each of them move to make
           the result smaller? Every program is a chain of tiny steps, and for each tiny step the
-          answer is known from school. So let every number remember the step that made it, and
-          afterwards walk the steps backward, passing the answer on. One walk serves all inputs,
-          be they two or a billion: this is what makes it possible to train a network. The rest of
-          the library repeats this page with arrays in place of floats.
+          answer is known from school. So let every number remember the step that made it (be a
+          node of a graph), and afterwards walk the steps backward, passing the answer on. One walk
+          serves all inputs, be they two or a billion: this is what makes it possible to train a
+          network. The rest of the library repeats this page with arrays in place of floats.
 
 Math      Write dx for the derivative of the final result with respect to x. A step z = f(x, y) that
-          is told dz passes on (a vector-Jacobian product, "vjp")
+          is told dz passes on (∂f/∂x is the derivative of f with all but x held fixed; the name of
+          this product, "vjp", is explained in lesson tape)
               dx = dz · ∂f/∂x        dy = dz · ∂f/∂y                                        (1)
           and a number that several steps used is owed the answers of all of them:
               dx = sum of (1) over the steps that used x                                    (2)
@@ -22,6 +23,7 @@ Math      Write dx for the derivative of the final result with respect to x. A s
               sin x   cos x          cos x   −sin x                                         (6)
           The walk back is made of the same steps, so its results can be differentiated again:
               f″ = (f′)′             H·v = ∇(∇f · v)                                        (7)
+          where ∇f lists the ∂f/∂xᵢ, and the Hessian H is the table of all ∂²f/∂xᵢ∂xⱼ.
 
 Shapes    Everything is one float. What (1) becomes for arrays is the subject of `tensor`.
 

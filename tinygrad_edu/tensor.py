@@ -14,8 +14,8 @@ Pitfalls  Gradients are added up, by (1): zero_grad() between steps, or the seco
           the sum of both. What the user sees as .grad is always a copy, owned by that tensor alone.
           Tensor(array) and detach() share memory with the array: they do not copy.
           Python floats become float32, NumPy's arrays keep their type; two floating types never
-          meet in an operation: 0.5 * x is fine for any x, np.float64(0.5) * x is refused for
-          float32.
+          meet in an operation: 0.5 * x is fine for any floating x, np.float64(0.5) * x is
+          refused for float32.
           Backward kernels work on plain arrays, so a gradient has no tape of its own. Second
           derivatives are the scalar lesson's, and differences of gradients.
 Cost      A few µs for each result, beside the operation itself.

@@ -2,12 +2,13 @@
 
 Needs nothing. Used by kernel, tape.
 
-Idea      Every piece of array arithmetic of this library runs as a kernel, and all kernels are
-          called in one place (lesson kernel). So three wishes need no line in any kernel. Which
-          body is to run? TG_BACKEND=numba forces one. What runs, from which line of mine, and where
-          does the time go? TG_TRACE=1 prints a line a call and a table at the end. Is a fast body
-          right, here, in my program? TG_CHECK=1 lets the reference compute every call as well and
-          compares.
+Idea      Every piece of array arithmetic of this library runs as a kernel: one name for several
+          bodies (in NumPy, Numba, C) that compute the same. The body in NumPy is the reference. All
+          kernels are called in one place, the next lesson. So three wishes need no line in any
+          kernel. Which body is to run? TG_BACKEND=numba forces one. What runs, from which line of
+          mine, and where does the time go? TG_TRACE=1 prints a line a call and a table at the end.
+          Is a fast body right, here, in my program? TG_CHECK=1 lets the reference compute every
+          call as well and compares.
 Math      right:  |got − want| ≤ 10⁻⁴·max|want|      float64: 10⁻¹⁰      float16: 10⁻²         (1)
           GB/s of a call = bytes of all its arrays / seconds / 10⁹                             (2)
 Shapes    A line of the trace: kernel, body, file:line of the caller, type and shape of each
@@ -22,8 +23,8 @@ Pitfalls  A body that reads its output works until memory is reused. So TG_CHECK
 Cost      Off: two looks at a flag. TG_CHECK: the time of the reference and copies of the outputs.
 Try       build it    a TG_TRACE that adds up by line of your code and not by kernel.
           break it    leave out `poison`. Which test of tests/test_watch.py notices?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: which
-                      kernel takes the most time?
+          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace --overwrite:
+                      which kernel takes the most time?
 See       McKeeman 1998, Differential Testing for Software (two programs judge each other) ·
           gfortran -finit-real=snan (memory filled with NaN, so that reading it shows)
 """

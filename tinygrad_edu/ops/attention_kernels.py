@@ -197,9 +197,9 @@ def attention_backward_blas(
 
     def work(b, g):
         h = _heads(g, q, k)
+        # Sums are kept without gaps: adding to views with gaps takes several times as long.
         sum_k = zeros_like(k, k[b, g].shape)
         sum_v = zeros_like(v, v[b, g].shape)
-        # Sums are kept without gaps: adding to views with gaps takes several times as long.
         for t, n, part in _blocks(b, h, q.shape[2], *masks):
             if n == 0:
                 dq[b, h, t] = 0

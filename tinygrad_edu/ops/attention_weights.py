@@ -2,10 +2,14 @@
 
 Needs kernel, loops, tensor, memory. Used by attention_kernels, attention.
 
-Idea      Attention compares every query with every key. This lesson is what happens between its two
-          matrix products: which keys a query may see at all, and how scores become weights that sum
-          to 1. Causality, a cache, ragged rows, packed documents and grouped heads are all one
-          question here: from which position on is a key hidden?
+Idea      In attention every position of a text has three vectors: a query, what it looks for; a
+          key, by which it is found; a value, what it gives. Scores, the dot products of queries and
+          keys, become weights, and the result is the mean of the values with these weights. This
+          lesson is what happens between the two matrix products: which keys a query may see at all,
+          and how scores become weights that sum to 1. Three things are one question here, from
+          which position on is a key hidden: causality (nobody sees what comes later), a cache (keys
+          of earlier calls stand in front) and rows of unequal length. Documents packed into one row
+          are a second question: only keys of the same segment are visible.
 Math      z = scale·s + mask, −∞ for keys that are not visible     p = exp(z)/Σ exp(z)          (1)
           lse = ln Σ exp(z)     so that later  p = exp(z − lse)                                 (2)
           ds = scale·p·(dp − Σ p·dp)                                                            (3)
@@ -21,9 +25,10 @@ Pitfalls  exp overflows for scores above 88 in float32: the largest is taken awa
 Cost      One exp an element, in the cache, between two products. The loop runs over all S though
           some keys are hidden: whole vectors are cheaper than a remainder done one by one.
           Backward computes p again from lse: T·S numbers a head need not be kept.
-Try       build it    let the loops leave out the largest score, then attend to q = 100·k.
+Try       build it    a window: query t sees the last w keys only. Which of (4) and (5) changes?
           break it    start the default in seen_keys at 0 instead of S − T. Which tests notice?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: its share
+          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace --overwrite:
+                      the share of attention_weights_forward and _backward
 See       Vaswani et al. 2017, eq. 1 · Dao et al. 2022, section 3.1 (lse is enough for backward)
 """
 
@@ -93,6 +98,7 @@ def attention_weights_forward(p, lse, s, seen, query_segments, key_segments, mas
 
 @helper
 def mask_row(z, s, h, t, seen, query_segments, key_segments, mask, scale):
+    """The z of (1) for query t of head h."""
     factor = s.dtype.type(scale)
     hidden = s.dtype.type(-np.inf)
     for j in range(z.size):

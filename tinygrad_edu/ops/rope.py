@@ -2,7 +2,9 @@
 
 Needs kernel, memory, tensor. Used by every test.
 
-Idea      Attention by itself does not know where a token stands. RoPE turns every query and key by
+Idea      Attention, the subject of the next lessons, gives each token two vectors, a query and a
+          key, and scores how well they go together by the dot product of one token's query with
+          another's key. By itself it does not know where a token stands. RoPE turns each of them by
           an angle that grows with its position, pair of numbers by pair of numbers, like the hands
           of a clock: some pairs turn fast, others slowly. The dot product of two hands depends on
           the angle between them alone, so a score depends on how far apart two tokens are.
@@ -11,7 +13,8 @@ Math      frequency ωᵢ = base^(−2i/R)     angle θ = position·ωᵢ     i 
           (a, b) = (2i, 2i + 1) in the layout "neighbours", (i, i + R/2) in "halves"            (3)
           The adjoint of a rotation is the rotation back: dx is (2) of dy with −sin       (4)
           rotated(q, m)·rotated(k, n) is a function of q, k and m − n                           (5)
-Shapes    x, y (B, H, T, D) · cos, sin (S, R/2), a row for each position · positions (B, T)
+Shapes    x, y (B, H, T, D): B texts, H heads (copies of attention side by side), T positions, D
+          numbers · cos, sin (S, R/2), a row for each position · positions (B, T) integers below S
           R ≤ D is the rotary width; numbers R … D − 1 of each head stay as they are.
 Pitfalls  The two layouts differ by an order of the numbers in a head, and published weights expect
           one of them. The wrong one raises no error; the model just talks nonsense.

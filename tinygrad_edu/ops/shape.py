@@ -7,7 +7,7 @@ Idea      Reshaping, transposing, slicing, joining: no number is changed, so eac
           backwards. What was left out gets zero; what was taken several times gets a sum. Most of
           it costs nothing, because an array is only a way of walking through memory (an address, a
           shape, strides), and another walk through the same memory is a view.
-Math      y = P·x, where each row of P has one 1 and otherwise zeros                           (1)
+Math      y = P·x, where each row of P has one 1 and otherwise zeros (pad: also rows of zeros)  (1)
           dx = Pᵀ·dy:    dx[p] = Σ dy[i] over all i with y[i] = x[p]                           (2)
           broadcasting repeats, its adjoint sums over what was repeated                        (3)
 Shapes    Views, sharing memory with x: transpose, swapaxes, T, expand_dims, squeeze, broadcast_to,

@@ -11,8 +11,8 @@ Math      silu(x) = x·σ(x)       σ(x) = 1/(1 + e⁻ˣ)       dx = dy·σ·(1 
 Shapes    x, y, gate, up of any shape, flat (N,) in the kernels
 Pitfalls  σ(x) = 1/(1 + e⁻ˣ) overflows for x ≪ 0: compute with e^(−|x|), or with an exp that stays
           finite, as the loops do.
-          In the loops σ never gets smaller than 10⁻³⁸ in float32; times x = −10³⁸ that would be
-          −1, so x is cut off at −88.
+          In the loops σ never gets smaller than 4·10⁻³⁹ in float32; times x = −10³⁸ that would be
+          −0.4, so x is cut off at −88.
           swiglu keeps gate and up for the backward pass, not silu(gate): that is cheaper to
           compute again than to write and read.
 Cost      Reads and writes each array once. The forward pass fused reads two arrays and writes one;
