@@ -22,8 +22,7 @@ Cost      AdamW reads w, g, m, v and writes w, m, v once: 28 bytes a float32 par
           norm is one more pass over g; clipping itself costs none, c is an argument.
 Try       build it    Lion: the sign of an average of gradients. Its state is half of Adam's.
           break it    leave out the hats. What happens to the first ten losses?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: the share
-                      of adamw_update
+          measure it  python scripts/trace_step.py: the share of adamw_update, also with --batch 1
 See       Loshchilov, Hutter 2019, alg. 2 · Kingma, Ba 2015 · Sutskever et al. 2013 · Pascanu et al.
           2013 (clipping)
 """

@@ -19,8 +19,7 @@ Try       build it    an average of the weights over the last tenth of the steps
                       loss lower?
           break it    draw the batches from one generator in a row, then interrupt and resume. What
                       differs?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace: which
-                      share of a step is matrix products?
+          measure it  python scripts/trace_step.py: which share of a step is matrix products?
 See       Robbins, Monro 1951 (why it works) · Bottou, Curtis, Nocedal 2018 (when)
 """
 
