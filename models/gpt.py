@@ -25,7 +25,8 @@ Try       build it    a block in which attention and network read the same norm 
                       less.
           break it    leave out the scaling of the residual layers' first weights
                       (init.residual_std) at 12 layers.
-          measure it  python scripts/trace_step.py: the share of matrix products, also with --size small
+          measure it  python scripts/trace_step.py: the share of matrix products, also with
+                      --size small
 See       Radford et al. 2019 (GPT-2) · Vaswani et al. 2017 · Press, Wolf 2017 (tied head)
 """
 

@@ -95,7 +95,10 @@ class Tokenizer:
                 yield part
 
     def encode_documents(self, documents, separator=END_OF_TEXT):
-        """The ids of all documents as one array (N,) int32, each followed by the separator."""
+        """The ids of all documents as one array (N,) int32, each followed by the separator.
+
+        Training uses `token_stream` of lesson loader, where a separator comes before each document.
+        """
         end = np.array([self.special[separator]], np.int32)
         ids = [empty(0, np.int32)]
         for document in documents:
