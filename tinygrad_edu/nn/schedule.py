@@ -15,8 +15,8 @@ Pitfalls  η(0) must not be 0: the first step would do nothing and AdamW's avera
 Cost      Nothing.
 Try       build it    warm-up, constant, then a straight line to zero in the last fifth. Which end
                       loss is lower?
-          break it    python scripts/train_gpt.py --warmup 0 --steps 100 --out runs/cold: what
-                      happens to the losses of metrics.csv that --warmup 20 does not do?
+          break it    python scripts/train_gpt.py --warmup 0 --steps 100 --out runs/cold. In which
+                      rows does its metrics.csv differ from that of --warmup 20 --out runs/warm?
           measure it  the best of three values of η_max on tiny runs of the same length.
 See       Loshchilov, Hutter 2017, eq. 5 · Vaswani et al. 2017, section 5.3 (warm-up)
 """
