@@ -23,7 +23,7 @@ Pitfalls  A body that reads its output works until memory is reused. So TG_CHECK
 Cost      Off: two looks at a flag. TG_CHECK: the time of the reference and copies of the outputs.
 Try       build it    a TG_TRACE that adds up by line of your code and not by kernel.
           break it    leave out `poison`. Which test of tests/test_watch.py notices?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace --overwrite:
+          measure it  python scripts/trace_step.py:
                       which kernel takes the most time?
 See       McKeeman 1998, Differential Testing for Software (two programs judge each other) ·
           gfortran -finit-real=snan (memory filled with NaN, so that reading it shows)

@@ -76,13 +76,6 @@ def test_a_special_token_that_is_an_ordinary_one_is_refused():
         CharacterTokenizer("abc", special=("a",))
 
 
-def test_documents_are_each_followed_by_the_separator(tokenizer):
-    end = tokenizer.special[END_OF_TEXT]
-    ids = tokenizer.encode_documents(["ab", b"", "c"])
-    assert ids.tolist() == [*tokenizer.encode("ab"), end, end, *tokenizer.encode("c"), end]
-    assert ids.dtype == np.int32
-
-
 @pytest.mark.parametrize("ids", [[-1], [0, 19], np.array([1 << 40])])
 def test_an_id_out_of_range_is_refused(tokenizer, ids):
     with pytest.raises(ValueError, match=r"is not in 0 … 18"):

@@ -1,6 +1,6 @@
 """Lesson 2.5 · GELU, alone and together with the bias before it
 
-Needs kernel, loops, memory, tensor. Used by matmul, swiglu.
+Needs kernel, loops, memory, reduce, tensor. Used by matmul, swiglu.
 
 Idea      Between two linear maps stands a bend, or the two would be one linear map. ReLU has a
           corner and a dead half; GELU is smooth and lets a little of the negative side through: x
@@ -27,7 +27,7 @@ Cost      Reads x, writes y, about 20 operations an element: the exp of the loop
 Try       build it    @gelu_forward.body("mine"), then
                       TG_BACKEND=mine pytest tests/ops/test_activation.py
           break it    leave the 3 out of (4). Which tests notice? Would they at x = 10⁻³?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace --overwrite:
+          measure it  python scripts/trace_step.py:
                       the GB/s of bias_gelu_forward, beside those of a kernel without an exp
 See       Hendrycks, Gimpel 2016 · Abramowitz, Stegun 1964, 7.1.6 for (6) and 7.1.14 for (7)
 """
@@ -40,6 +40,7 @@ from ..kernel import Kernel
 from ..loops import exp, sigmoid
 from ..memory import contiguous, empty_like
 from ..tensor import method, record
+from .reduce import floating
 
 K = 2 * math.sqrt(2 / math.pi)                     # of (3)
 A = 0.044715
@@ -201,7 +202,8 @@ FORMS = {"tanh": (gelu_forward, gelu_backward), "erf": (gelu_erf_forward, gelu_e
 
 def elementwise(forward, backward, x):
     """y = f(x) for any shape, by two kernels on flat arrays: forward(y, x), backward(dx, dy, x)."""
-    flat = contiguous(x.data).reshape(-1)
+    name = forward.name.removesuffix("_forward")
+    flat = contiguous(floating(x, name)).reshape(-1)
     y = empty_like(flat)
     forward(y, flat)
 
@@ -209,5 +211,5 @@ def elementwise(forward, backward, x):
         dx = empty_like(flat)
         backward(dx, contiguous(dy).reshape(-1), flat)
         return dx.reshape(dy.shape),
-    vjp.__qualname__ = forward.name.removesuffix("_forward")    # what messages call the operation
+    vjp.__qualname__ = name                                     # what messages call the operation
     return record(y.reshape(x.shape), (x,), vjp)

@@ -1,6 +1,6 @@
 """Lesson 2.15 · Attention
 
-Needs attention_kernels, attention_weights, memory, tensor, threads. Used by models/gpt.py.
+Needs attention_kernels, attention_weights, memory, reduce, tensor, threads. Used by models/gpt.py.
 
 Idea      Every position of a text asks a question (its query). Every position also shows a label
           (its key) and has something to say (its value). The better a label answers the question,
@@ -33,6 +33,7 @@ from ..memory import contiguous, empty_like
 from ..tensor import Tensor, method, record
 from .attention_kernels import attention_backward, attention_forward
 from .attention_weights import seen_keys
+from .reduce import floating
 
 
 def _array(a):
@@ -78,6 +79,9 @@ def _refuse(q, k, v):
         )
     if not q.dtype == k.dtype == v.dtype:
         raise TypeError(f"q, k and v must have one type, not {q.dtype}, {k.dtype}, {v.dtype}")
+    if not q.size or not k.size:
+        raise ValueError(f"attention over nothing: q {q.shape} and k {k.shape} have an empty axis")
+    floating(q, "attention")
 
 
 @method
@@ -127,7 +131,9 @@ def attention_qkv(qkv, heads, causal=True, groups=None, **options):
         raise ValueError(
             f"attention_qkv takes (B, T, ({H} + 2·{G})·D), {H} a multiple of {G}, not {qkv.shape}"
         )
-    packed = contiguous(qkv.data)
+    if not qkv.size:
+        raise ValueError(f"attention over nothing: qkv {qkv.shape} has an empty axis")
+    packed = contiguous(floating(qkv, "attention_qkv"))
     q, k, v = split_heads(packed, H, G, G)
     rest = _prepare(q, k, causal, **options)
     y, lse = empty_like(packed, (*packed.shape[:2], H * q.shape[3])), empty_like(q, q.shape[:3])

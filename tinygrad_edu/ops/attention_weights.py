@@ -27,7 +27,7 @@ Cost      One exp an element, in the cache, between two products. The loop runs 
           Backward computes p again from lse: T·S numbers a head need not be kept.
 Try       build it    a window: query t sees the last w keys only. Which of (4) and (5) changes?
           break it    start the default in seen_keys at 0 instead of S − T. Which tests notice?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace --overwrite:
+          measure it  python scripts/trace_step.py:
                       the share of attention_weights_forward and _backward
 See       Vaswani et al. 2017, eq. 1 · Dao et al. 2022, section 3.1 (lse is enough for backward)
 """

@@ -1,6 +1,6 @@
 """Lesson 2.11 · Cross entropy, alone and fused with the head
 
-Needs kernel, loops, matmul, memory, softmax, tensor. Used by every model.
+Needs kernel, loops, matmul, memory, reduce, softmax, tensor. Used by every model.
 
 Idea      The loss of a language model is the surprise at the token that really came: minus the
           logarithm of its probability. Its gradient is as simple as a gradient can be: predicted
@@ -44,6 +44,7 @@ from ..loops import exp, helper
 from ..memory import contiguous, empty_like, zeros_like
 from ..tensor import Tensor, method, record
 from .matmul import linear, matmul_forward
+from .reduce import floating
 from .softmax import row_shift, shift
 
 CHUNK_BYTES = 1 << 24                              # of logits that are there at a time
@@ -171,7 +172,7 @@ def cross_entropy(logits, targets, ignore=-1, label_smoothing=0.0, reduction="me
     """
     shape, V = logits.shape, logits.shape[-1:]
     flat = _checked(shape[:-1], V, targets, ignore, label_smoothing, reduction)
-    z = contiguous(logits.data).reshape(len(flat), *V)          # (N, V)
+    z = contiguous(floating(logits, "cross_entropy")).reshape(len(flat), *V)  # (N, V)
     loss, lse = (empty_like(z, shape=flat.shape) for _ in range(2))
     cross_entropy_forward(loss, lse, z, flat, ignore, label_smoothing)
     scale = _scale(flat, ignore, reduction)
@@ -192,10 +193,11 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
     losses are. One case holds all logits: reduction="none" with a gradient, see the Pitfalls.
     """
     flat = _checked(x.shape[:-1], w.shape[:1], targets, ignore, label_smoothing, reduction)
-    if w.ndim != 2 or x.shape[-1] != w.shape[1] or x.dtype != w.dtype:
+    if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[1] or x.dtype != w.dtype:
         raise ValueError(f"the head needs x (…, in) and w (out, in) of one type, not {x.dtype} "
                          f"{x.shape} and {w.dtype} {w.shape}")
-    rows, weight = contiguous(x.data).reshape(len(flat), x.shape[-1]), contiguous(w.data)
+    rows = contiguous(floating(x, "linear_cross_entropy")).reshape(len(flat), x.shape[-1])
+    weight = contiguous(w.data)
     loss = empty_like(rows, shape=flat.shape)
     scale = _scale(flat, ignore, reduction)
     grads = [None, None]                           # of x and w, filled in below

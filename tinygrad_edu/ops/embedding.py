@@ -22,8 +22,8 @@ Cost      Forward: reads and writes N·C numbers. Backward: reads N·C, writes V
           gradient of the table is dense. With a head that shares the table it is so anyway.
 Try       build it    the backward pass cut by columns instead of by ids: no sort needed. Faster?
           break it    use dw[ids] += dy in the reference. Which tests notice?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace --overwrite
-                      with --vocab 512 and 8192: what does embedding_backward grow with?
+          measure it  python scripts/trace_step.py with --vocab 512, then 8192: what does
+                      embedding_backward grow with?
 See       Bengio et al. 2003 (a learned vector a word) · Vaswani et al. 2017 (sum with positions)
 """
 

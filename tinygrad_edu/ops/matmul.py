@@ -32,7 +32,7 @@ Cost      2·n·k·m operations forward and twice that backward, on n·k + k·m 
           The Numba loops are far behind BLAS and are there to be read: they run only when forced.
 Try       build it    the loops of (1) in blocks of 64 × 64: how near to BLAS do they get?
           break it    give dW the product Xᵀ·dY. Which tests notice? Which does a square W fool?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace --overwrite:
+          measure it  python scripts/trace_step.py:
                       the share of matmul_forward; then with TG_BACKEND=numba
 See       Goto, van de Geijn 2008 (how BLAS multiplies) · Giles 2008, 2.2.2 (their derivatives)
 """

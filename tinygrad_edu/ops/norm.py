@@ -1,6 +1,6 @@
 """Lesson 2.8 · LayerNorm and RMSNorm, alone and fused with the residual
 
-Needs kernel, loops, memory, tensor. Used by layers.
+Needs kernel, loops, memory, reduce, tensor. Used by layers.
 
 Idea      Deep networks train when the numbers that flow through them keep their size. LayerNorm
           gives every row mean 0 and variance 1, RMSNorm only divides by the root mean square; a
@@ -24,7 +24,7 @@ Cost      Reads s once from memory (a row stays in the cache for the second pass
 Try       build it    write the body yourself: @layernorm_forward.body("mine"), then
                       TG_BACKEND=mine pytest tests/ops/test_norm.py
           break it    use mean(x²) − mean(x)². Which test notices, and at what offset?
-          measure it  TG_TRACE=1 python scripts/train_gpt.py --steps 3 --out runs/trace --overwrite:
+          measure it  python scripts/trace_step.py:
                       the GB/s of add_layernorm_forward, beside those of the others
 See       Ba, Kiros, Hinton 2016, eq. 3-4 · Zhang, Sennrich 2019, eq. 4
 """
@@ -35,6 +35,7 @@ from ..kernel import Kernel
 from ..loops import helper
 from ..memory import contiguous, empty_like
 from ..tensor import as_tensor, method, record, record_all
+from .reduce import floating
 
 
 def _rows(v):
@@ -211,6 +212,7 @@ def add_layernorm(x, r, w, b, eps=1e-5):
 # behind them in memory.
 
 def _check(x, *weights):
+    floating(x, "a norm")
     for weight in weights:
         if not x.ndim or weight.shape != x.shape[-1:]:
             raise ValueError(f"a norm of x {x.shape} needs weights {x.shape[-1:]}, not "

@@ -1,6 +1,6 @@
 """Lesson 2.10 · Softmax and its logarithm
 
-Needs kernel, loops, memory, tensor. Used by cross_entropy.
+Needs kernel, loops, memory, reduce, tensor. Used by cross_entropy.
 
 Idea      Softmax turns any numbers into probabilities: positive, with sum 1, their ratios the
           exponentials of the differences. Only differences matter, so the largest number can be
@@ -35,6 +35,7 @@ from ..kernel import Kernel
 from ..loops import exp, helper
 from ..memory import contiguous, empty_like
 from ..tensor import method, record
+from .reduce import floating
 
 
 def shift(x):
@@ -163,7 +164,7 @@ def _along(forward, backward, x, axis):
     """Both ops: the axis is moved to the end, the rest are rows. The closure keeps the result."""
     if not -x.ndim <= axis < x.ndim or not x.shape[axis]:
         raise ValueError(f"there are no numbers along axis {axis} of the shape {x.shape}")
-    moved = contiguous(np.moveaxis(x.data, axis, -1))
+    moved = contiguous(np.moveaxis(floating(x, forward.name[:-8]), axis, -1))  # without _forward
     rows = moved.reshape(-1, moved.shape[-1])                   # (N, C)
     y = empty_like(rows)
     forward(y, rows)

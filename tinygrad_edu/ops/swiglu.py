@@ -1,6 +1,6 @@
 """Lesson 2.6 · SiLU and SwiGLU: a layer whose one half opens and closes the other
 
-Needs activation, kernel, loops, memory, tensor. Used by tests/ops/test_swiglu.py.
+Needs activation, kernel, loops, memory, reduce, tensor. Used by tests/ops/test_swiglu.py.
 
 Idea      SiLU is x times the logistic probability of x: like GELU, but with one exp and no cubic.
           In a gated layer two linear maps read the same input, and the SiLU of one multiplies the
@@ -28,6 +28,7 @@ from ..loops import sigmoid
 from ..memory import contiguous, empty_like
 from ..tensor import as_tensor, method, record
 from .activation import elementwise, logistic
+from .reduce import floating
 
 LOW = -88.0                                        # x·σ(x) there: −5·10⁻³⁷, and closer to 0 below
 
@@ -104,7 +105,7 @@ def swiglu(gate, up):
     up = as_tensor(up, like=gate)
     if gate.shape != up.shape:
         raise ValueError(f"swiglu needs gate and up of one shape, not {gate.shape} and {up.shape}")
-    g, u = (contiguous(t.data).reshape(-1) for t in (gate, up))
+    g, u = (contiguous(floating(t, "swiglu")).reshape(-1) for t in (gate, up))
     y = empty_like(g)
     swiglu_forward(y, g, u)
 

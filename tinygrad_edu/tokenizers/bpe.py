@@ -278,9 +278,9 @@ if __name__ == "__main__":
     start = perf_counter()
     tokenizer = train_bpe(texts, 4096)
     middle = perf_counter()
-    ids = tokenizer.encode_documents(texts)
+    count = sum(tokenizer.encode(text).size for text in texts)
     end = perf_counter()
     print(
-        f"bytes={sum(map(len, texts))} tokens={ids.size} train_s={middle - start:.2f} "
+        f"bytes={sum(map(len, texts))} tokens={count} train_s={middle - start:.2f} "
         f"encode_s={end - middle:.2f}"
     )

@@ -94,17 +94,6 @@ class Tokenizer:
             elif part:
                 yield part
 
-    def encode_documents(self, documents, separator=END_OF_TEXT):
-        """The ids of all documents as one array (N,) int32, each followed by the separator.
-
-        Training uses `token_stream` of lesson loader, where a separator comes before each document.
-        """
-        end = np.array([self.special[separator]], np.int32)
-        ids = [empty(0, np.int32)]
-        for document in documents:
-            ids += [self.encode(document), end]
-        return np.concatenate(ids)
-
     def decode_bytes(self, ids):
         """The bytes of these ids, exactly: (1). ValueError for an id that is not in 0 … V − 1."""
         return b"".join(map(self.tokens.__getitem__, self._checked(ids).ravel().tolist()))
