@@ -1,6 +1,8 @@
 """Flags do what they say: the main functions of the scripts, called within this process."""
 
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,9 +61,11 @@ def there(trained, monkeypatch):
 
 
 def losses_with(*flags):
+    """Of four steps in a folder of their own: a process keeps the run it has begun to itself."""
+    out = Path(f"run{len(list(Path().iterdir()))}")
     quiet = ["--sample-every", 99, "--save-every", 99, "--evaluate-every", 99]
-    call("train_gpt.py", *SMALL, *quiet, "--steps", 4, *flags, "--overwrite")
-    return [row["loss"] for row in read_metrics("run/metrics.csv")]
+    call("train_gpt.py", *SMALL, *quiet, "--steps", 4, *flags, "--out", out)
+    return [row["loss"] for row in read_metrics(out / "metrics.csv")]
 
 
 CHANGES = ["--dropout 0.5", "--beta1 0.5", "--beta2 0.5", "--decay 9", "--clip 0.01", "--warmup 3",
@@ -101,8 +105,8 @@ def test_samples_are_printed_at_their_interval(folder, capsys):
     assert [f"sample at step {step} " in out + err for step in range(1, 7)] == 3 * [False, True]
 
 
-def test_a_run_is_replaced_where_that_is_asked_for(folder):
-    call("train_gpt.py", *SMALL, "--steps", 3)
+def test_a_run_is_replaced_where_that_is_asked_for(trained, folder):
+    shutil.copytree(trained / "run", folder / "run")
     call("train_gpt.py", *SMALL, "--steps", 2, "--overwrite")
     assert len(read_metrics("run/metrics.csv")) == 2 == read_run("run")[1]["done"]
 
@@ -125,6 +129,14 @@ def test_greedy_text_is_the_likeliest_token_each_time_after_the_start_of_a_docum
     end = tokenizer.special[END_OF_TEXT]
     ids = generate(model, [end, *tokenizer.encode("de")], 30, None, (end,), greedy=True)
     assert written(capsys, "--greedy") == "de" + tokenizer.decode(list(ids))
+
+
+def test_without_a_prompt_text_begins_as_documents_do(there, capsys):
+    model, tokenizer = load_run("run")
+    end = tokenizer.special[END_OF_TEXT]
+    call("generate.py", "run", "--greedy", "--max-new", 6)
+    expected = tokenizer.decode(list(generate(model, [end], 6, None, (end,), greedy=True)))
+    assert capsys.readouterr().out.rsplit("\n", 2)[0] == expected
 
 
 def test_every_way_to_cut_down_to_the_likeliest_token_is_greedy(there, capsys):

@@ -1,6 +1,11 @@
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
+from house import ROOT
 from tinygrad_edu import memory
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.nn.optim import AdamW
@@ -25,6 +30,20 @@ def test_the_estimate_counts_what_the_process_holds_already():
     peak = estimate_peak(GPTConfig(300, context=64, layers=1, heads=1, width=16), 64)
     if peak is not None:
         assert peak >= memory.peak_resident_bytes()
+
+
+@pytest.mark.parametrize("tokenizer", [["char"], ["bpe", "--vocab", "300"]], ids=["char", "bpe"])
+def test_what_is_said_beforehand_is_what_the_process_takes(tokenizer, tmp_path):
+    """A character tokenizer leaves Numba to the first step of training, byte pairs load it."""
+    if memory.peak_resident_bytes() is None:
+        pytest.skip("the system does not tell")
+    (tmp_path / "text.txt").write_text("".join(f"line {i}: {i * i}\n" for i in range(1000)))
+    command = [sys.executable, str(ROOT / "scripts" / "train_gpt.py"), "--data", "text.txt",
+               "--width", "64", "--context", "64", "--steps", "3", "--tokenizer", *tokenizer]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    said, took = (float(re.search(pattern, run.stdout)[1].replace(",", "")) for pattern in (
+        r"about ([\d,]+) MB of memory", r"memory at its peak: ([\d,]+) MB"))
+    assert abs(said / took - 1) < 0.15, (said, took)
 
 
 @pytest.mark.parametrize("seconds, text", [

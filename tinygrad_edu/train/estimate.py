@@ -17,8 +17,9 @@ Shapes    tokens N = batch · context of one pass; P parameters; L blocks of wid
 Pitfalls  Peak memory is not the sum of all that was ever allocated: a closure is dropped when it
           has run, so the backward pass frees block by block what the forward pass kept.
           The interpreter, NumPy, the compiled loops and the text itself are there too: they are
-          measured, not counted. A gradient that two tensors share (a tied embedding) is still one
-          array.
+          measured, or guessed where they come later, as Numba does with a character tokenizer. For
+          a small model that guess is the larger part. A gradient that two tensors share (a tied
+          embedding) is still one array.
 Cost      Arithmetic only.
 Try       build it    the largest batch that fits a given number of gigabytes.
           break it    forget (4) and compare with the measured peak at width 768.
@@ -27,9 +28,12 @@ Try       build it    the largest batch that fits a given number of gigabytes.
 See       Rajbhandari et al. 2020, section 3 (where memory goes)
 """
 
+import sys
+
 from ..memory import give_back, peak_resident_bytes, resident_bytes
 
-COMPILER = 60 << 20  # bytes that compiling or loading the loops adds, roughly
+COMPILER = 48 << 20  # bytes for the rest of the loops: more to compile them, less to load them
+FIRST_LOOP = 150 << 20  # the same where Numba is not in memory yet
 
 
 def training_bytes(config, tokens, itemsize=4):
@@ -47,7 +51,8 @@ def estimate_peak(config, tokens):
     before, peak = resident_bytes(), peak_resident_bytes()
     if before is None:
         return None
-    return max(peak, before + COMPILER + training_bytes(config, tokens))
+    loops = COMPILER if "numba" in sys.modules else FIRST_LOOP
+    return max(peak, before + loops + training_bytes(config, tokens))
 
 
 def readable(seconds):
