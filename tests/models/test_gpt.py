@@ -40,6 +40,15 @@ def test_the_counted_parameters_are_the_ones_of_the_model(changes):
     assert model.parameter_count() == model.config.parameter_count()
 
 
+def test_the_operations_of_a_token_are_six_a_weight_and_attention_to_half_the_context():
+    model = model_of()
+    weights = sum(tensor.size for name, tensor in model.named_parameters()
+                  if tensor.ndim == 2 and name != "wpe.weight")
+    seen = model.config.context / 2                 # positions, each with a score and a value
+    attention = 3 * model.config.layers * seen * 2 * 2 * model.config.width
+    assert model.config.operations_per_token() == 6 * weights + attention
+
+
 def test_the_loss_of_fresh_weights_is_that_of_guessing():
     model = model_of()
     assert abs(model.loss(*ids_and_targets(model.config)).item() - np.log(11)) < 0.05
