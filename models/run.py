@@ -20,6 +20,7 @@ Try       build it    keep the checkpoint with the lowest held-out loss as well.
 See       the lessons checkpoint and safetensors
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +32,14 @@ from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer
 from .gpt import GPT, GPTConfig
 
 
-def save_run(folder, model, optimizer, settings, done):
-    """Write the checkpoint: weights, optimizer, settings (a dict for JSON), steps done."""
+def save_run(folder, model, optimizer, settings, done, text=""):
+    """Write the checkpoint: weights, optimizer, settings (a dict for JSON), steps done.
+
+    text: a checksum of what the run reads, by which a resumed run notices that it has changed.
+    """
     arrays = {f"model.{name}": array for name, array in model.state().items()}
     arrays |= {f"optimizer.{name}": array for name, array in optimizer.state().items()}
-    state = {"model": to_dict(model.config), "settings": settings, "done": done}
+    state = {"model": to_dict(model.config), "settings": settings, "done": done, "text": text}
     save_checkpoint(folder, arrays, state)
 
 
@@ -66,4 +70,37 @@ def load_model(arrays, state):
 def load_run(folder):
     """(model, tokenizer) of a run folder. Raises OSError or ValueError in one sentence."""
     arrays, state = read_run(folder)
-    return load_model(arrays, state), load_tokenizer(Path(folder) / "tokenizer.json")
+    return load_model(arrays, state), run_tokenizer(folder, state)
+
+
+def run_tokenizer(folder, state):
+    """The tokenizer of a run; ValueError where the file is another run's."""
+    tokenizer = load_tokenizer(Path(folder) / "tokenizer.json")
+    expected = from_dict(GPTConfig, state["model"]).vocabulary
+    if tokenizer.vocab_size != expected:
+        raise ValueError(f"{folder}/tokenizer.json has {tokenizer.vocab_size} tokens, the model of "
+                         f"the run {expected}: it belongs to another run, put the right one there")
+    return tokenizer
+
+
+def claim(folder):
+    """Keep other processes from training in this folder; ValueError where one does already.
+
+    The lock is on the folder and lasts until the descriptor that is returned is closed, at the
+    latest until the process ends, however it ends. None where the system has no such lock.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ValueError(f"another process is training in {folder}: wait for its end, or choose "
+                         "another --out") from None
+    except OSError:  # a file system without locks
+        os.close(descriptor)
+        return None
+    return descriptor

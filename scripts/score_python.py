@@ -67,7 +67,7 @@ def main():
             print(f"----- {block.reason or 'accepted'}\n{block.text}")
         shares[name] = score.share
     first, second = shares.values()
-    ratio = f"{first / second:.2f}" if second else "inf"
+    ratio = f"{first / second:.2f}" if second else "inf" if first else "nan"
     print(" ".join(f"{name}_share={share:.2f}" for name, share in shares.items()),
           f"ratio={ratio} blocks={settings.blocks} python={platform.python_version()}")
 

@@ -9,6 +9,7 @@ metrics and a picture of the losses. Every flag: --help.
 """
 
 import time
+import zlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,14 @@ from tinygrad_edu.files.safetensors import save as save_safetensors
 from tinygrad_edu.inference.sampling import generate
 from tinygrad_edu.memory import peak_resident_bytes
 from tinygrad_edu.models.gpt import GPT, SIZES, GPTConfig
-from tinygrad_edu.models.run import load_model, part, read_run, save_run
+from tinygrad_edu.models.run import (
+    claim,
+    load_model,
+    part,
+    read_run,
+    run_tokenizer,
+    save_run,
+)
 from tinygrad_edu.nn.config import (
     complain,
     differences,
@@ -38,7 +46,7 @@ from tinygrad_edu.nn.config import (
 from tinygrad_edu.nn.optim import AdamW
 from tinygrad_edu.tokenizers.bpe import train_bpe
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT, train_characters
-from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer, save_tokenizer
+from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 from tinygrad_edu.train.estimate import estimate_peak, readable
 from tinygrad_edu.train.loop import evaluate, time_steps, train
 from tinygrad_edu.train.metrics import Metrics, draw_losses
@@ -103,18 +111,25 @@ def main():
         check(settings)
         arrays, state = None, None
         if settings.resume:
+            if settings.out.is_dir():
+                claim(settings.out)
             arrays, state = read_run(settings.out)
             settings = resumed_settings(settings, given, state)
         corpus = read_corpus(settings.data)
         print(corpus.statistics())
         if not settings.resume:
             prepare_folder(settings)
-        tokenizer = the_tokenizer(settings, corpus)
+        tokenizer = the_tokenizer(settings, corpus, state)
         check_sample(settings, tokenizer, given)
         streams = read_streams(corpus, tokenizer, settings.context)
+        if state and state.get("text") not in (None, "", checksum(streams)):
+            print(f"note: {settings.data} has changed since this run began; it goes on with what "
+                  "is there now, and its losses are not those of one run")
         config = model_config(settings, tokenizer)
         announce(config, settings)
         model = load_model(arrays, state).train() if state else new_model(config, settings)
+        if not settings.resume:
+            replace_run(settings.out, tokenizer)
     batch = partial(batches_of_step, streams[0], settings)
     fix_steps(settings, config, streams, batch)
     optimizer = new_optimizer(model, settings)
@@ -124,7 +139,7 @@ def main():
         arrays = None  # windows on the checkpoint, which is about to be replaced
     with errors_in_one_sentence():
         metrics = Metrics(settings.out / "metrics.csv", done)
-    fit(settings, model, optimizer, tokenizer, streams[1], batch, metrics, done)
+    fit(settings, model, optimizer, tokenizer, streams, batch, metrics, done)
     finish(settings, corpus, model, streams[1], metrics)
 
 
@@ -152,20 +167,25 @@ def resumed_settings(settings, given, state):
 def prepare_folder(settings):
     """Make the run folder; never write into one that holds a run unless asked to."""
     out = settings.out
-    if checkpoint_path(out).exists() or (out / "metrics.csv").exists():
-        if not settings.overwrite:
-            raise FileExistsError(f"{out} holds a run already: go on with it (--resume), "
-                                  "replace it (--overwrite), or choose another --out")
-        for name in RUN_FILES:
-            (out / name).unlink(missing_ok=True)
+    there = checkpoint_path(out).exists() or (out / "metrics.csv").exists()
+    if there and not settings.overwrite:
+        raise FileExistsError(f"{out} holds a run already: go on with it (--resume), "
+                              "replace it (--overwrite), or choose another --out")
     out.mkdir(parents=True, exist_ok=True)
+    claim(out)
 
 
-def the_tokenizer(settings, corpus):
-    """The run's tokenizer: read on --resume, else trained on the training text and saved."""
-    path = settings.out / "tokenizer.json"
+def replace_run(out, tokenizer):
+    """Begin a run in its folder. What was there goes only now, when the new run is known to fit."""
+    for name in RUN_FILES:
+        (out / name).unlink(missing_ok=True)
+    save_tokenizer(tokenizer, out / "tokenizer.json")
+
+
+def the_tokenizer(settings, corpus, state):
+    """The run's tokenizer: read on --resume, else trained on the training text."""
     if settings.resume:
-        return load_tokenizer(path)
+        return run_tokenizer(settings.out, state)
     texts = [text for _, text in corpus.train]
     if settings.tokenizer == "char":
         # A character that only the held-out text has would have no number: its loss is wanted too.
@@ -173,7 +193,6 @@ def the_tokenizer(settings, corpus):
     else:
         bar = partial(tqdm, desc="tokenizer", unit="merge", leave=False)
         tokenizer = train_bpe(texts, settings.vocab, progress=bar)
-    save_tokenizer(tokenizer, path)
     return tokenizer
 
 
@@ -198,6 +217,14 @@ def read_streams(corpus, tokenizer, context):
     print(f"{tokenizer.vocab_size:,} tokens in the vocabulary, {len(streams[0]):,} of text to "
           f"train on, {len(streams[1]):,} held out")
     return streams
+
+
+def checksum(streams):
+    """Eight digits that stand for the text of both streams."""
+    code = 0
+    for stream in streams:
+        code = zlib.crc32(stream, code)
+    return f"{code:08x}"
 
 
 def model_config(settings, tokenizer):
@@ -256,10 +283,10 @@ def held_out_batches(settings, stream, windows=None):
     return evaluation_batches(stream, settings.batch, settings.context, windows=windows)
 
 
-def fit(settings, model, optimizer, tokenizer, held_out, batch, metrics, done):
+def fit(settings, model, optimizer, tokenizer, streams, batch, metrics, done):
     """Train, look, sample and save. An interrupted run is saved, and says how to go on."""
     def look(step, row):
-        windows = held_out_batches(settings, held_out, windows=QUICK * settings.batch)
+        windows = held_out_batches(settings, streams[1], windows=QUICK * settings.batch)
         row["val_loss"] = evaluate(model, windows)[0]
         bar.write(f"step {step:,}: loss {row['loss']:.3f}, held out {row['val_loss']:.3f}")
 
@@ -267,17 +294,18 @@ def fit(settings, model, optimizer, tokenizer, held_out, batch, metrics, done):
         text = continuation(model, tokenizer, settings, 120)
         bar.write(f"----- sample at step {step:,} -----\n{text}\n-----")
 
-    def save(step, row=None):
+    def save(step):
         chosen = to_dict(settings) | {"resume": False, "overwrite": False}
-        save_run(settings.out, model, optimizer, chosen, step)
+        save_run(settings.out, model, optimizer, chosen, step, digits)
 
-    every = ((settings.evaluate_every, look), (settings.sample_every, sample),
-             (settings.save_every, save))
+    digits = checksum(streams)
+    every = ((settings.evaluate_every, look), (settings.sample_every, sample))
     with tqdm(total=settings.steps, initial=done, desc="training", unit="step") as bar:
         if done == 0:
             save(0)
         try:
-            done = train(model, optimizer, batch, settings, metrics, done, every, bar)
+            done = train(model, optimizer, batch, settings, metrics, done, every, bar,
+                         (settings.save_every, save))
         except FloatingPointError as error:
             complain(f"{error}: the checkpoint before it is kept; a smaller --lr may help")
         save(done)
@@ -315,7 +343,7 @@ def finish(settings, corpus, model, held_out, metrics):
     if peak:
         print(f"memory at its peak: {peak / 1e6:,.0f} MB")
     print(f"more text: python scripts/generate.py {settings.out} --prompt \"def \"")
-    speed = metrics.last("tokens") / metrics.last("seconds")
+    speed = metrics.last("tokens") / metrics.last("seconds") if metrics.rows else 0
     print(f"val_loss={loss:.4f} bits_per_byte={bits:.4f} tokens_per_s={speed:.0f} params={count} "
           f"steps={settings.steps} out={settings.out}")
 

@@ -161,6 +161,7 @@ class Kernel:
 
     def _plan(self, args):
         device = "cpu" if isinstance(args[0], np.ndarray) else "gpu"
+        loops_serve = all(loops.compiles_for(a.dtype) for a in args if isinstance(a, np.ndarray))
         forced = state.forced
         known = {name for kernel in kernels.values() for name in kernel.bodies}
         if forced and forced not in known:
@@ -170,7 +171,7 @@ class Kernel:
             raise ValueError(f"TG_BACKEND={forced}: this backend is not available here")
         names = ((forced,) if forced else ()) + ORDER[device]
         there = [name for name in names if name in self.bodies and backends[name].available()]
-        return [self.bodies[name] for name in there]
+        return [self.bodies[name] for name in there if loops_serve or name != "numba"]
 
     def __repr__(self):
         return f"<kernel {self.name}({', '.join(self.parameters)}): {', '.join(self.bodies)}>"

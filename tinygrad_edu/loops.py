@@ -74,6 +74,11 @@ def compiler():
     return functools.partial(numba.njit, nogil=True, **OPTIONS)
 
 
+def compiles_for(dtype):
+    """Can a compiled loop read this type? Not half or extended floats, nor bytes swapped round."""
+    return dtype.isnative and (dtype.kind in "biu" or dtype.name in ("float32", "float64"))
+
+
 def _teach(numba):
     """Tell Numba what `exp` and `sigmoid` of this file mean in a compiled loop."""
     from numba.extending import overload

@@ -209,3 +209,9 @@ def test_a_file_held_open_elsewhere_is_named_in_one_sentence(tmp_path, monkeypat
 def test_a_missing_folder_is_an_error_before_anything_is_written(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "none" / "a.bin"):
         raise AssertionError("the block must not run")
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError) as caught, atomic_write(tmp_path / "file"):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == os.path.realpath(tmp_path / "file")

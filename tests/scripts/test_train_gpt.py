@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 
 from tinygrad_edu.files.checkpoint import load_checkpoint
+from tinygrad_edu.models.run import claim
+from tinygrad_edu.tokenizers.characters import train_characters
+from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 from tinygrad_edu.train.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -266,3 +270,53 @@ def test_a_script_whose_reader_has_seen_enough_ends_in_silence(trained):
         err = process.stderr.read()
         assert process.wait(timeout=60) == 141
         assert err == ""
+
+
+@pytest.fixture
+def again(trained, tmp_path):
+    """A copy of the run that `trained` left, beside the same text."""
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def resume(folder):
+    return call("train_gpt.py", "--out", "runs/text", "--resume", cwd=folder)
+
+
+def test_a_mistake_beside_overwrite_leaves_the_old_run_whole(again):
+    code, _, err = call("train_gpt.py", "--data", "text.txt", *SMALL, "--heads", 3, "--overwrite",
+                        cwd=again)
+    assert code == 2 and "\nerror: width 16" in err
+    assert resume(again)[0] == 0
+
+
+def test_a_resumed_run_says_that_its_text_has_changed_and_only_then(again):
+    assert "has changed" not in resume(again)[1]
+    (again / "text.txt").write_text(TEXT[:-200] + TEXT[:200])
+    code, out, err = resume(again)
+    assert code == 0, err
+    assert "text.txt has changed" in out
+
+
+def test_a_resumed_run_bears_that_its_records_are_gone(again):
+    (again / "runs" / "text" / "metrics.csv").unlink()
+    code, out, err = resume(again)
+    assert code == 0, err
+    assert last_line(out)["tokens_per_s"] == "0"
+
+
+def test_the_tokenizer_of_another_run_is_refused(again):
+    save_tokenizer(train_characters([b"abc"]), again / "runs" / "text" / "tokenizer.json")
+    for code, _, err in (resume(again), call("generate.py", "runs/text", cwd=again)):
+        assert code == 2
+        assert "belongs to another run" in err and err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such locks there")
+def test_two_processes_do_not_train_in_one_folder(again):
+    lock = claim(again / "runs" / "text")
+    code, _, err = resume(again)
+    assert code == 2
+    assert err.startswith("error: another process is training in")
+    os.close(lock)
+    assert resume(again)[0] == 0

@@ -97,6 +97,16 @@ def test_actions_come_at_their_interval_and_may_add_to_the_row():
     assert [row.get("val_loss") for row in rows] == [None, None, 1.0] * 3 + [None]
 
 
+def test_a_checkpoint_never_knows_of_a_step_whose_row_is_not_written():
+    rows, saved = Rows(), []
+
+    def save(done):
+        saved.append((done, len(rows)))
+    model = Line()
+    train(model, SGD(model.named_parameters()), batch, Config(), rows, save=(4, save))
+    assert saved == [(4, 4), (8, 8)]
+
+
 def test_an_interrupt_ends_the_run_after_the_step_in_progress():
     model, rows = Line(), Rows()
     before = signal.getsignal(signal.SIGINT)       # a job in the background may ignore it

@@ -64,3 +64,13 @@ def test_the_picture_shows_both_losses(tmp_path):
     assert image[:4] == b"\x89PNG"
     from matplotlib import image as images
     assert len(np.unique(images.imread(tmp_path / "loss.png").reshape(-1, 4), axis=0)) > 10
+
+
+@pytest.mark.parametrize("rest", [b"3,12", b"3,12,1e-", b"3,\xff"])
+def test_a_last_line_cut_short_by_a_full_disk_is_passed_over(tmp_path, rest):
+    path = tmp_path / "metrics.csv"
+    metrics = Metrics(path)
+    for step in range(3):
+        metrics.add(step=step, loss=1.0)
+    path.write_bytes(path.read_bytes() + rest)
+    assert [row["step"] for row in read_metrics(path)] == [0, 1, 2]

@@ -61,8 +61,10 @@ def atomic_write(path):
             os.fsync(file.fileno())  # from the system to the disk: first arrow of (2)
         keep_mode(path, temporary)
         replace(temporary, path)
-    except BaseException:  # KeyboardInterrupt too
+    except BaseException as error:  # KeyboardInterrupt too
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)  # a full disk does not say which file it was
         raise
     sync_folder(path.parent)  # second arrow of (2)
 

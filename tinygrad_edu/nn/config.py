@@ -129,10 +129,10 @@ def errors_in_one_sentence():
         complain(error)
 
 
-def complain(message, code=2):
-    """Print one line and leave with the exit code of a wrong command line, or another."""
+def complain(message):
+    """Print one line and leave with the exit code of a wrong command line."""
     print("error:", " ".join(str(message).split()), file=sys.stderr)
-    raise SystemExit(code)
+    raise SystemExit(2)
 
 
 class Parser(argparse.ArgumentParser):

@@ -100,13 +100,16 @@ class Interrupt:
             signal.signal(number, handler)
 
 
-def train(model, optimizer, batch, config, metrics, start=0, every=(), bar=None):
+def train(model, optimizer, batch, config, metrics, start=0, every=(), bar=None,
+          save=None):
     """Steps start … config.steps − 1. Returns how many steps the run has now.
 
     batch(step): the (x, y) pairs of a step. metrics.add(**row) takes each step's record. every:
     pairs (interval, action); action(done, row) is called after every interval-th step and may add
-    to the row. bar: a progress bar (tqdm) to move. Ctrl-C ends the run after the step in progress;
-    the caller saves.
+    to the row. bar: a progress bar (tqdm) to move. save: a pair (interval, action), action(done)
+    comes when the row is written: a process killed between the two leaves a row too many, which a
+    resumed run drops, never one too few. Ctrl-C ends the run after the step in progress; the caller
+    saves.
     """
     seconds = metrics.last("seconds") or 0.0
     with Interrupt() as interrupt:
@@ -126,6 +129,8 @@ def train(model, optimizer, batch, config, metrics, start=0, every=(), bar=None)
                 if interval and (step + 1) % interval == 0:
                     action(step + 1, row)
             metrics.add(**row)
+            if save and (step + 1) % save[0] == 0:
+                save[1](step + 1)
             if interrupt.seen:
                 return step + 1
     return config.steps

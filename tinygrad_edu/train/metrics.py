@@ -23,6 +23,7 @@ See       RFC 4180 (CSV)
 """
 
 import csv
+import io
 from pathlib import Path
 
 COLUMNS = ("step", "tokens", "seconds", "learning_rate", "loss", "gradient_norm", "val_loss")
@@ -66,7 +67,9 @@ def read_metrics(path):
     """
     if not Path(path).exists():
         return []
-    with open(path, newline="") as file:
+    text = Path(path).read_bytes().decode("utf-8", "replace")
+    whole = text[: text.rfind("\n") + 1]  # a full disk or a kill can cut the last line short
+    with io.StringIO(whole, newline="") as file:
         reader = csv.DictReader(file)
         if reader.fieldnames is None or tuple(reader.fieldnames) != COLUMNS:
             raise ValueError(f"{path} is no metrics file of this program: its first line is not "

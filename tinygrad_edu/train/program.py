@@ -47,8 +47,10 @@ def program():
         forget_output()
         raise SystemExit(128 + 13) from None  # (1); Windows has no signal.SIGPIPE
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the impatient press it more than once
         forget_output()
-        complain("interrupted; what was saved before is whole", 128 + signal.SIGINT)           # (1)
+        print("interrupted; what was saved before is whole", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None                                        # (1)
     except MemoryError as error:
         complain(f"not enough memory: {error or 'the system gives no more'}; a smaller batch, "
                  "context or model needs less")
