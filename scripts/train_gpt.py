@@ -54,6 +54,7 @@ from tinygrad_edu.train.program import program
 
 STARTED = time.perf_counter()
 RATES = {"tiny": 4e-3, "small": 2e-3, "medium": 1e-3, "gpt2": 6e-4}  # larger models want smaller
+FORECAST = 20  # steps after which the time of the rest is known
 QUICK = 8  # batches of held-out text in a look during training
 RUN_FILES = ("checkpoint.safetensors", "metrics.csv", "model.safetensors", "loss.png",
              "tokenizer.json")
@@ -290,6 +291,13 @@ def fit(settings, model, optimizer, tokenizer, streams, batch, metrics, done):
         row["val_loss"] = evaluate(model, windows)[0]
         bar.write(f"step {step:,}: loss {row['loss']:.3f}, held out {row['val_loss']:.3f}")
 
+    def forecast(step, row):
+        if step <= begun + FORECAST:  # once, from the second half: the first steps also compile
+            early = metrics.rows[step - FORECAST // 2]
+            a_step = (row["seconds"] - early["seconds"]) / (row["step"] - early["step"])
+            left = readable((settings.steps - step) * a_step)
+            bar.write(f"{1e3 * a_step:.0f} ms a step: about {left} to go, looks and samples aside")
+
     def sample(step, row):
         text = continuation(model, tokenizer, settings, 120)
         bar.write(f"----- sample at step {step:,} -----\n{text}\n-----")
@@ -298,8 +306,8 @@ def fit(settings, model, optimizer, tokenizer, streams, batch, metrics, done):
         chosen = to_dict(settings) | {"resume": False, "overwrite": False}
         save_run(settings.out, model, optimizer, chosen, step, digits)
 
-    digits = checksum(streams)
-    every = ((settings.evaluate_every, look), (settings.sample_every, sample))
+    digits, begun = checksum(streams), done
+    every = ((FORECAST, forecast), (settings.evaluate_every, look), (settings.sample_every, sample))
     with tqdm(total=settings.steps, initial=done, desc="training", unit="step") as bar:
         if done == 0:
             save(0)

@@ -75,6 +75,7 @@ def test_a_run_ends_with_its_figures_and_leaves_a_folder(trained):
     values = last_line(out)
     assert values.keys() == {"val_loss", "bits_per_byte", "tokens_per_s", "params", "steps", "out"}
     assert values["steps"] == "30"
+    assert re.search(r"ms a step: about \d+ s to go", out)
     assert 0.5 < float(values["val_loss"]) < 3.3  # below ln V = 3.4: it has learnt something
     assert "estimated" in out or "about" in out
     run = folder / "runs" / "text"

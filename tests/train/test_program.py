@@ -85,3 +85,9 @@ def test_a_terminal_without_the_letter_shows_an_escape():
 
 def test_a_program_without_any_output_runs():
     assert run("sys.stdout = None\nprint('nobody hears this')")[0] == 0
+
+
+def test_a_backend_that_does_not_exist_is_a_mistake_of_the_user():
+    code, _, errors = run("import tinygrad_edu", env=os.environ | {"TG_BACKEND": "nmpy"})
+    assert code == 2
+    assert errors.startswith("error: TG_BACKEND=nmpy") and errors.count("\n") == 1
