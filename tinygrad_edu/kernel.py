@@ -43,6 +43,14 @@ kernels = {}  # name -> Kernel: the kernel table
 ORDER = {"cpu": ("native", "blas", "numba", "numpy"), "gpu": ("cuda", "numpy")}
 
 
+def refuse_unknown_backend():
+    """Raise ValueError where TG_BACKEND forces a body that no kernel has."""
+    known = {name for kernel in kernels.values() for name in kernel.bodies}
+    if state.forced and state.forced not in known:
+        raise ValueError(f"TG_BACKEND={state.forced}: no kernel has such a body; there are "
+                         f"{', '.join(sorted(known))}")
+
+
 class Backend:
     """A way to run bodies: is it there (asked once, when needed), what makes a function ready?"""
 
@@ -163,10 +171,7 @@ class Kernel:
         device = "cpu" if isinstance(args[0], np.ndarray) else "gpu"
         loops_serve = all(loops.compiles_for(a.dtype) for a in args if isinstance(a, np.ndarray))
         forced = state.forced
-        known = {name for kernel in kernels.values() for name in kernel.bodies}
-        if forced and forced not in known:
-            raise ValueError(f"TG_BACKEND={forced}: no kernel has such a body; there are "
-                             f"{', '.join(sorted(known))}")
+        refuse_unknown_backend()
         if forced in self.bodies and not backends[forced].available():
             raise ValueError(f"TG_BACKEND={forced}: this backend is not available here")
         names = ((forced,) if forced else ()) + ORDER[device]

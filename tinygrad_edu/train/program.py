@@ -1,6 +1,6 @@
 """Lesson 5.4 · Program: a script among pipes, keys and full disks
 
-Needs config. Used by scripts/train_gpt.py, scripts/generate.py, scripts/score_python.py,
+Needs config, kernel. Used by scripts/train_gpt.py, scripts/generate.py, scripts/score_python.py,
 scripts/show.py.
 
 Idea      A library raises exceptions, a program ends: with a code that other programs read and a
@@ -27,6 +27,7 @@ import signal
 import sys
 from contextlib import contextmanager
 
+from ..kernel import refuse_unknown_backend
 from ..nn.config import complain, errors_in_one_sentence
 
 
@@ -39,10 +40,11 @@ def program():
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not None, nor a test's replacement
             stream.reconfigure(errors="backslashreplace")
+    with errors_in_one_sentence():
+        refuse_unknown_backend()
     try:
         yield
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        print(end="", flush=True)
     except BrokenPipeError:
         forget_output()
         raise SystemExit(128 + 13) from None  # (1); Windows has no signal.SIGPIPE
@@ -52,8 +54,7 @@ def program():
         print("interrupted; what was saved before is whole", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None                                        # (1)
     except MemoryError as error:
-        complain(f"not enough memory: {error or 'the system gives no more'}; a smaller batch, "
-                 "context or model needs less")
+        complain(f"not enough memory for this batch, context and model: {error}")
     except OSError as error:
         forget_output()
         with errors_in_one_sentence():
@@ -67,6 +68,4 @@ def forget_output():
     except (AttributeError, ValueError):  # no output at all, or closed by now
         return
     except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
