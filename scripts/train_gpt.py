@@ -21,6 +21,7 @@ from tqdm import tqdm
 from tinygrad_edu import threads
 from tinygrad_edu.data.corpus import read_corpus
 from tinygrad_edu.data.loader import bits_per_byte, draw_batch, evaluation_batches, token_stream
+from tinygrad_edu.eval.python_blocks import PROMPT
 from tinygrad_edu.files.checkpoint import checkpoint_path
 from tinygrad_edu.files.safetensors import save as save_safetensors
 from tinygrad_edu.inference.sampling import generate
@@ -99,7 +100,8 @@ class Settings:
         None, "steps between printed samples (default: a quarter of the run)", low=1)
     save_every: int | None = option(
         None, "steps between checkpoints (default: a tenth of the run)", low=1)
-    sample: str = option("\n", "the text that printed samples continue")
+    sample: str | None = option(
+        None, "the text that printed samples continue (default: a new line, of Python a def)")
     seed: int = option(1, "of the first weights, the batches and dropout", low=0, high=2**32 - 1)
     device: Literal["cpu", "cuda"] = option("cpu", "where to compute")
 
@@ -152,6 +154,8 @@ def check(settings):
     if settings.steps and settings.minutes:
         raise ValueError("--steps and --minutes exclude each other: give one of them")
     settings.min_lr = settings.lr / 10 if settings.min_lr is None else settings.min_lr
+    if settings.sample is None:
+        settings.sample = PROMPT if settings.data == "pystdlib" else "\n"
     settings.out = settings.out or Path("runs") / (Path(settings.data).stem or "text")
 
 
@@ -265,18 +269,24 @@ def fix_steps(settings, config, streams, batch):
         settings.steps = 1000  # of the schedule while timing
         model = new_model(config, settings)
         seconds = time_steps(model, new_optimizer(model, settings), batch, settings)
-        began = time.perf_counter()
-        evaluate(model, held_out_batches(settings, streams[1], windows=2 * settings.batch))
-        look = (time.perf_counter() - began) / (2 * settings.batch)  # seconds a window
+        look = time_windows(model, settings, streams[1])
         minutes = settings.minutes or 4.5
         ends = look * (len(streams[1]) / settings.context + 10 * QUICK * settings.batch)
-        left = minutes * 60 - (time.perf_counter() - STARTED) - ends - 10
-        settings.steps = max(1, int(0.95 * left / seconds))
-        print(f"{1e3 * seconds:.0f} ms a step: {settings.steps:,} steps, "
-              f"about {readable(settings.steps * seconds + ends)} in all")
+        left = minutes * 60 - (time.perf_counter() - STARTED) - ends - 5
+        settings.steps = max(1, int(0.97 * left / seconds))
+        print(f"{1e3 * seconds:.0f} ms a step: {settings.steps:,} steps, about "
+              f"{readable(settings.steps * seconds)}, and {readable(ends)} for held-out text")
     for name, parts in (("evaluate_every", 10), ("sample_every", 4), ("save_every", 10)):
         if getattr(settings, name) is None:
             setattr(settings, name, max(1, settings.steps // parts))
+
+
+def time_windows(model, settings, stream):
+    """Seconds that a window of held-out text takes; the first batch, which compiles, left out."""
+    evaluate(model, held_out_batches(settings, stream, windows=settings.batch))
+    began = time.perf_counter()
+    evaluate(model, held_out_batches(settings, stream, windows=4 * settings.batch))
+    return (time.perf_counter() - began) / (4 * settings.batch)
 
 
 def held_out_batches(settings, stream, windows=None):
@@ -330,7 +340,7 @@ def continuation(model, tokenizer, settings, count):
     random = np.random.default_rng(settings.seed)
     text = tokenizer.decode(list(generate(model, prompt, count, random, temperature=0.8)))
     model.train()
-    return text
+    return (settings.sample + text).strip("\n")
 
 
 def finish(settings, corpus, model, held_out, metrics):
