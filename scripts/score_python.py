@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tinygrad_edu.data.corpus import read_corpus
-from tinygrad_edu.data.loader import token_stream
+from tinygrad_edu.data.loader import bits_per_byte, token_stream
 from tinygrad_edu.eval.ngram import NGram
 from tinygrad_edu.eval.python_blocks import PROMPT, finished, score_blocks
 from tinygrad_edu.inference.sampling import generate
@@ -48,6 +48,10 @@ def main():
         prompt = [end, *tokenizer.encode(PROMPT)]
         stream = token_stream(corpus.train, tokenizer.encode, end)
         rival = NGram(stream, settings.order, tokenizer.vocab_size)
+        held_out = token_stream(corpus.held_out, tokenizer.encode, end)
+        loss = rival.loss(held_out)
+        bits = bits_per_byte(loss, len(held_out) - 1, corpus.held_out_bytes)
+    print(f"{settings.order}gram: {loss:.4f} nats a token on held-out text, {bits:.4f} bits a byte")
 
     def by_gpt(prompt, random):
         return generate(model, prompt, settings.max_new, random, temperature=settings.temperature)
@@ -69,7 +73,8 @@ def main():
     first, second = shares.values()
     ratio = f"{first / second:.2f}" if second else "inf" if first else "nan"
     print(" ".join(f"{name}_share={share:.2f}" for name, share in shares.items()),
-          f"ratio={ratio} blocks={settings.blocks} python={platform.python_version()}")
+          f"ratio={ratio} blocks={settings.blocks} temperature={settings.temperature:g} "
+          f"python={platform.python_version()}")
 
 
 def written(write, tokenizer, prompt, random):
