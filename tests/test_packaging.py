@@ -110,7 +110,7 @@ def test_folders_of_sources_are_not_importable_packages():
     [("train", "python scripts/train_gpt.py"), ("test", "python -m pytest")],
 )
 def test_make_sets_up_and_then_runs_the_plain_line(target, line):
-    command = ["make", "-n", "-B", target]
+    command = ["make", "--no-print-directory", "-n", "-B", target]  # also within `make test`
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     lines = run.stdout.splitlines()
     assert any(line_.endswith("-m venv .venv") for line_ in lines)

@@ -153,8 +153,10 @@ def test_what_a_run_writes_is_scored_beside_an_ngram_model_of_its_text(there, ca
     call("score_python.py", "run", "--blocks", 3, "--max-new", 5, "--order", 2, "--show", 1)
     out = capsys.readouterr().out
     told = last_line(out)
-    assert list(told) == ["gpt_share", "2gram_share", "ratio", "blocks", "python"]
+    assert list(told) == ["gpt_share", "2gram_share", "ratio", "blocks", "temperature", "python"]
     assert told["blocks"] == "3"
+    assert told["temperature"] == "0.5"
+    assert "2gram: " in out.splitlines()[0]
     assert out.count(" of 3 blocks parse (95 % interval") == 2
     assert out.count("----- ") == 2
 
