@@ -19,7 +19,7 @@ from tinygrad_edu.data.loader import bits_per_byte, token_stream
 from tinygrad_edu.eval.ngram import NGram
 from tinygrad_edu.eval.python_blocks import PROMPT, finished, score_blocks
 from tinygrad_edu.inference.sampling import generate
-from tinygrad_edu.models.run import load_run, read_run
+from tinygrad_edu.models.run import load_model, read_run, run_tokenizer
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
 from tinygrad_edu.train.program import program
@@ -42,8 +42,9 @@ def main():
     """Score both models and print their shares."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
-        model, tokenizer = load_run(settings.run)
-        corpus = read_corpus(read_run(settings.run)[1]["settings"]["data"])
+        arrays, state = read_run(settings.run)
+        model, tokenizer = load_model(arrays, state), run_tokenizer(settings.run, state)
+        corpus = read_corpus(state["settings"]["data"])
         end = tokenizer.special[END_OF_TEXT]
         prompt = [end, *tokenizer.encode(PROMPT)]
         stream = token_stream(corpus.train, tokenizer.encode, end)
