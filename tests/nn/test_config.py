@@ -87,6 +87,22 @@ def test_the_preset_of_the_default_applies_without_any_flag():
     assert config.layers == 7 and given == frozenset()
 
 
+TASTE = {"note": {"taste": {"layers": 9}}}
+
+
+def test_a_preset_of_a_given_word_wins_over_that_of_a_default():
+    config, _ = parse(Config, ["--note", "taste"], presets={**TASTE, **SIZES})
+    assert config.layers == 9
+    config, _ = parse(Config, ["--note", "taste", "--size", "large"], presets={**TASTE, **SIZES})
+    assert (config.layers, config.min_lr) == (24, 1e-5)
+
+
+@pytest.mark.parametrize("word, layers", [("taste", 9), ("taste:7", 9), ("taster", 2), ("x", 2)])
+def test_a_field_with_presets_for_some_words_takes_others_too(word, layers):
+    config, _ = parse(Config, ["--note", word], presets=TASTE)
+    assert (config.note, config.layers) == (word, layers)
+
+
 def test_a_flag_given_its_default_value_counts_as_given():
     assert parse(Config, ["--layers", "2"]) == (Config(), {"layers"})
 

@@ -7,7 +7,8 @@ Idea      The settings of a run are written down once, as the fields of a datacl
           default, one line of help. From that table come the flags, --help, the checks, and the
           JSON that a checkpoint keeps, so they cannot disagree. A mistake gets one sentence.
 Math      A setting is decided by the first of these that speaks of it:
-              flag on the command line  >  preset that a setting chooses  >  default of field  (1)
+              flag on the command line  >  preset that a flag chooses  >  preset that a default
+              chooses  >  default of the field                                                 (1)
 Shapes    layers: int → --layers 4 · min_lr: float → --min-lr 1e-4 · bool → --flag / --no-flag ·
           X | None → takes the word none too · Literal["a", "b"] or choices → one of the words ·
           Path → a path · positional=True → no dashes · JSON {"layers": 4, "min_lr": 0.0001, …}
@@ -15,8 +16,7 @@ Pitfalls  · bool("False") is True: a flag of type bool that takes a value is a 
           · True is an int: read from JSON it would pass for the number 1.
           · argparse accepts --step for --steps; a flag added later then breaks old commands.
           · nan is a float, and every comparison with it is False: bounds do not catch it.
-          · "the setting has its default" and "the user said nothing" differ when a run is
-          resumed: the set `given` knows which, the values do not.
+          · a default and nothing said differ when a run is resumed: the set `given` knows.
 Cost      Nothing that can be felt: it runs once.
 Try       build it    a dataclass of three fields, parse() below it: four lines, and try --help.
           break it    let the preset win over the flag in (1). Which test notices?
@@ -64,8 +64,9 @@ def parse(config_class, argv=None, prog=None, description=None, presets=None):
     """Read a command line (that of the program without `argv`): (config, given).
 
     `given` is the set of field names that the user wrote down. `presets` maps the name of a field
-    to {word: {field: value}}: choosing the word sets those fields where no flag does (1). Prints
-    help and exits with 0 for --help; prints `error: …` and exits with 2 for a mistake.
+    to {word: {field: value}}: choosing the word, or word:more, sets those fields where no flag does
+    (1). A field whose default is none of the words takes other words too. Prints help and exits
+    with 0 for --help; prints `error: …` and exits with 2 for a mistake.
     """
     presets = presets or {}
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -79,7 +80,7 @@ def parse(config_class, argv=None, prog=None, description=None, presets=None):
         if rest:
             raise ValueError(f"{rest[0]!r} is one word too many; see --help")
         given = {name: from_text(t, flags[name], kinds[name]) for name, t in vars(texts).items()}
-        values = {**preset_values(config_class, presets, given), **given}  # (1)
+        values = {**preset_values(config_class, presets, given), **given}                      # (1)
         return build(config_class, values, kinds, flags), frozenset(given)
 
 
@@ -152,8 +153,8 @@ def flags_of(config_class):
     return flags
 
 
-def kinds_of(config_class, presets=()):
-    """{field name: Kind}, read from the annotations; the words of a preset are choices."""
+def kinds_of(config_class, presets=types.MappingProxyType({})):
+    """{field name: Kind}, read from the annotations; the words of a preset may be choices."""
     hints = typing.get_type_hints(config_class)  # also where annotations are kept as text
     kinds = {}
     for field in fields(config_class):
@@ -167,7 +168,7 @@ def kinds_of(config_class, presets=()):
             hint = type(choices[0])
         if hint not in NEEDS:
             raise TypeError(f"{config_class.__name__}.{field.name}: no flag can have type {hint}")
-        if field.name in presets:
+        if field.default in presets.get(field.name, ()):
             choices = choices or tuple(presets[field.name])
         kinds[field.name] = Kind(hint, choices, optional)
     return kinds
@@ -181,9 +182,12 @@ def build_parser(config_class, kinds, presets, prog, description):
     """
     parser = Parser(prog=prog, description=description, allow_abbrev=False)
     flags = flags_of(config_class)
+    defaults = {field.name: field.default for field in fields(config_class)}
+    origin = {target: flags[name] for name, preset in presets.items()
+              for target in preset.get(defaults[name], ())}
     for field in fields(config_class):
         kind = kinds[field.name]
-        settings = {"help": help_of(field, flags, presets), "default": argparse.SUPPRESS}
+        settings = {"help": help_of(field, origin), "default": argparse.SUPPRESS}
         if kind.type is bool:
             settings["action"] = argparse.BooleanOptionalAction
         else:
@@ -197,14 +201,12 @@ def build_parser(config_class, kinds, presets, prog, description):
     return parser
 
 
-def help_of(field, flags, presets):
-    """The help line of a field, with its default or where that comes from."""
+def help_of(field, origin):
+    """The help line of a field, with its default or the flag in `origin` that decides it."""
     words = {None: "none", True: "on", False: "off"}
     value = field.default
     default = words[value] if value is None or isinstance(value, bool) else value
-    for name, preset in presets.items():
-        if any(field.name in values for values in preset.values()):
-            default = f"from {flags[name]}"
+    default = f"from {origin[field.name]}" if field.name in origin else default
     end = "(required)" if value is MISSING else f"(default: {default})"
     text = field.metadata.get("help", "")
     if "(default: " in text:  # the text says itself what happens where nothing is given
@@ -214,7 +216,7 @@ def help_of(field, flags, presets):
 
 def refuse_unknown_flags(argv, flags, kinds):
     """Raise ValueError for a word that looks like a flag and is none."""
-    known = {"-h", "--help", *(flag for flag in flags.values() if flag.startswith("--"))}
+    known = {"-h", "--help", *flags.values()}
     known |= {"--no-" + flags[name][2:] for name, kind in kinds.items() if kind.type is bool}
     for word in argv:
         flag = word.split("=")[0]
@@ -261,10 +263,11 @@ def from_json(value, name, kind):
 
 def preset_values(config_class, presets, given):
     """What the presets say that a flag or a default chooses; unknown words are left to `check`."""
+    defaults = {field.name: field.default for field in fields(config_class)}
     result = {}
-    for field in fields(config_class):
-        word = given.get(field.name, field.default)
-        result |= presets.get(field.name, {}).get(word, {})
+    for words in (defaults, given):  # a word that was given wins over one that was not: (1)
+        for name, word in words.items():
+            result |= presets.get(name, {}).get(str(word).partition(":")[0], {})
     return result
 
 
