@@ -7,7 +7,9 @@ import pytest
 
 from tinygrad_edu import kernel, watch
 from tinygrad_edu.kernel import Kernel
-from tinygrad_edu.watch import mismatch, poison, settings
+from tinygrad_edu.nn.module import Module
+from tinygrad_edu.tensor import Tensor
+from tinygrad_edu.watch import Listener, listening, mismatch, poison, settings
 
 
 @pytest.fixture
@@ -196,6 +198,66 @@ def test_settings_end_with_their_block_even_after_an_exception():
     assert watch.checking() == before[1]
     with pytest.raises(AttributeError), settings(speed=11):
         pass
+
+
+# ---- listeners ----------------------------------------------------------------------------------
+
+
+class Ear(Listener):
+    def __init__(self):
+        self.heard = []
+
+    def kernel_ran(self, body, args):
+        self.heard.append((body.kernel.name, body.backend, args[0].tolist()))
+
+
+def test_a_listener_is_told_of_every_kernel_with_its_outputs_filled_in(twice):
+    with listening(ear := Ear()):
+        y = np.zeros(2)
+        twice(y, np.ones(2))
+    twice(y, np.ones(2))
+    assert ear.heard == [("twice_of", "numpy", [2, 2])]
+
+
+def test_several_listen_side_by_side_each_until_its_own_block_ends(twice):
+    first, second = Ear(), Ear()
+    y = np.zeros(1)
+    with listening(first):
+        twice(y, y)
+        with pytest.raises(KeyError), listening(second):
+            twice(y, y)
+            raise KeyError
+        twice(y, y)
+    assert (len(first.heard), len(second.heard)) == (3, 1)
+    assert watch.state.listeners == ()
+
+
+def test_a_listener_hears_modules_and_nodes_in_the_order_of_the_computation():
+    class Everything(Listener):
+        def __init__(self):
+            self.heard = []
+
+        def module_called(self, module, inputs):
+            self.heard.append("called")
+
+        def module_returned(self, module, inputs, output):
+            self.heard.append(("returned", output.item()))
+
+        def node_recorded(self, node):
+            self.heard.append(node.op)
+
+        def gradient_arrived(self, node, grad):
+            self.heard.append(("arrived", float(grad)))
+
+        def gradient_sent(self, node, grads):
+            self.heard.append(("sent", float(grads[0])))
+
+    class Triple(Module):
+        def forward(self, x):
+            return x * 3.0
+    with listening(everything := Everything()):
+        Triple()(Tensor(2.0, requires_grad=True)).backward()
+    assert everything.heard == ["called", "affine", ("returned", 6), ("arrived", 1), ("sent", 3)]
 
 
 PROGRAM = """

@@ -148,7 +148,7 @@ class Kernel:
 
     def __call__(self, *args):
         body = self.choose(args)
-        if state.trace or state.check:
+        if state.trace or state.check or state.listeners:
             run_watched(body, args)
         else:
             body.run(*args)

@@ -67,6 +67,8 @@ class Node:
         self.op = _operation(vjp) if vjp else "leaf"
         self.where = watch.caller() if vjp else None
         self.kept = [_keep(*pair) for pair in _arrays_of(vjp)] if vjp else None
+        if vjp and watch.state.listeners:
+            watch.tell("node_recorded", self)
 
     def pull(self, grad):
         """Turn the gradient of the result into those of the parents, (1); forget the closure."""
@@ -80,6 +82,8 @@ class Node:
                 raise RuntimeError(f"{self}: an array of shape {array.array.shape} that backward() "
                                    "still needs was overwritten in the meantime; write to a copy, "
                                    "or after backward()")
+        if watch.state.listeners:
+            watch.tell("gradient_arrived", self, grad)
         grads = vjp(*grad) if self.shape is None else vjp(grad)
         if not isinstance(grads, (tuple, list)) or len(grads) != len(self.parents):
             raise RuntimeError(f"{self}: its vjp must return a tuple of {len(self.parents)}, one "
@@ -88,6 +92,8 @@ class Node:
             if parent and g is not None and (g.shape != parent.shape or g.dtype != parent.dtype):
                 raise RuntimeError(f"{self}: the gradient of a parent is {g.dtype}{g.shape}, the "
                                    f"parent itself {parent.dtype}{parent.shape}")
+        if watch.state.listeners:
+            watch.tell("gradient_sent", self, grads)
         return grads
 
     def __repr__(self):

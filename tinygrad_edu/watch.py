@@ -1,14 +1,16 @@
-"""Lesson 1.4 · Watch: force, trace and check what runs
+"""Lesson 1.4 · Watch: force, trace, check and overhear what runs
 
-Needs nothing. Used by kernel, tape.
+Needs nothing. Used by kernel, tape, module.
 
 Idea      Every piece of array arithmetic of this library runs as a kernel: one name for several
           bodies (in NumPy, Numba, C) that compute the same. The body in NumPy is the reference. All
-          kernels are called in one place, the next lesson. So three wishes need no line in any
+          kernels are called in one place, the next lesson. So four wishes need no line in any
           kernel. Which body is to run? TG_BACKEND=numba forces one. What runs, from which line of
           mine, and where does the time go? TG_TRACE=1 prints a line a call and a table at the end.
           Is a fast body right, here, in my program? TG_CHECK=1 lets the reference compute every
-          call as well and compares.
+          call as well and compares. And a program that wants to know by itself what happens, such
+          as one that looks for the first NaN, hands in a Listener: it is told of every kernel that
+          has run, and of the modules and the gradients around it.
 Math      right:  |got − want| ≤ 10⁻⁴·max|want|      float64: 10⁻¹⁰      float16: 10⁻²         (1)
           GB/s of a call = bytes of all its arrays / seconds / 10⁹                             (2)
 Shapes    A line of the trace: kernel, body, file:line of the caller, type and shape of each
@@ -20,7 +22,7 @@ Pitfalls  A body that reads its output works until memory is reused. So TG_CHECK
           relative to the largest element. A wrong element far below the largest is not noticed by
           (1) alone: tests use several magnitudes.
           Bytes of (2) count each array once; a body that reads one twice moves more than that.
-Cost      Off: two looks at a flag. TG_CHECK: the time of the reference and copies of the outputs.
+Cost      Off: three looks at a flag. TG_CHECK: the time of the reference and copies of the outputs.
 Try       build it    a TG_TRACE that adds up by line of your code and not by kernel.
           break it    leave out `poison`. Which test of tests/test_watch.py notices?
           measure it  python scripts/trace_step.py:
@@ -46,6 +48,7 @@ class State:
     forced = os.environ.get("TG_BACKEND", "")
     trace = os.environ.get("TG_TRACE", "0") not in ("", "0")
     check = os.environ.get("TG_CHECK", "0") not in ("", "0")
+    listeners = ()
 
 
 state = State()
@@ -68,6 +71,42 @@ def checking():
     return state.check
 
 
+class Listener:
+    """Somebody who wants to know what happens; a subclass overrides what it wants to hear.
+
+    Arrays are shown, not given: a listener looks at them at once, and writes into none.
+    """
+
+    def kernel_ran(self, body, args):
+        """A kernel has run; its outputs, args[i] for i in body.kernel.outputs, are filled in."""
+
+    def module_called(self, module, inputs):
+        """The forward of a module is about to run."""
+
+    def module_returned(self, module, inputs, output):
+        """The forward of a module has run."""
+
+    def node_recorded(self, node):
+        """An operation has left a node on the tape."""
+
+    def gradient_arrived(self, node, grad):
+        """The whole gradient of a node's result is there, and its vjp is about to run."""
+
+    def gradient_sent(self, node, grads):
+        """The vjp of a node has returned the gradients of the node's parents."""
+
+
+def listening(listener):
+    """Tell a Listener what happens inside a `with` block, beside those who listen already."""
+    return settings(listeners=(*state.listeners, listener))
+
+
+def tell(event, *what):
+    """Call the method `event` of everybody who listens."""
+    for listener in state.listeners:
+        getattr(listener, event)(*what)
+
+
 def caller():
     """(file, line) of the innermost frame outside this package: whose code called the library."""
     frame = sys._getframe(1)
@@ -77,7 +116,7 @@ def caller():
 
 
 def run_watched(body, args):
-    """body.run(*args), traced and checked as the settings say."""
+    """body.run(*args), traced, checked and told of as the settings say."""
     kernel = body.kernel
     expected = _reference_result(kernel, args) if state.check else None
     start = time.perf_counter()
@@ -87,6 +126,7 @@ def run_watched(body, args):
         _trace(kernel, body, args, seconds)
     if state.check:
         _compare(kernel, body, args, expected)
+    tell("kernel_ran", body, args)
 
 
 def _trace(kernel, body, args, seconds):

@@ -1,6 +1,6 @@
 """Lesson 3.0 · Module: a model is its attributes
 
-Needs memory, tensor. Used by layers, optim, every model.
+Needs memory, tensor, watch. Used by layers, optim, every model.
 
 Idea      A model is a tree of parts, and the parts own arrays that training changes. No
           registration is needed: the attributes are the tree. A Tensor is a parameter, an array is
@@ -34,6 +34,7 @@ import numpy as np
 
 from ..memory import empty_like
 from ..tensor import Tensor
+from ..watch import Listener, listening, state, tell
 
 
 class Call(NamedTuple):
@@ -49,12 +50,13 @@ class Module:
     """The base of layers and models: subclasses set attributes in __init__, define forward."""
 
     training = True                                # False: dropout is off (eval mode)
-    _watchers = ()
 
     def __call__(self, *args, **options):
+        if not state.listeners:
+            return self.forward(*args, **options)
+        tell("module_called", self, args)
         output = self.forward(*args, **options)
-        for watch in Module._watchers:
-            watch(self, args, output)
+        tell("module_returned", self, args, output)
         return output
 
     def forward(self, *args, **options):
@@ -169,26 +171,28 @@ class Module:
         return f"{type(self).__name__}({inside or f'{self.parameter_count():,} parameters'})"
 
 
+class _Recorder(Listener):
+    """Keeps a Call for every call of a module that has a name."""
+
+    def __init__(self, names, only):
+        self.names, self.only, self.calls = names, only, []
+
+    def module_returned(self, module, inputs, output):
+        """Keep the call, if it is one of those that are wanted."""
+        name = self.names.get(id(module))
+        if name is not None and (self.only is None or self.only(name, module)):
+            self.calls.append(Call(name, module, inputs, output))
+
+
 @contextlib.contextmanager
 def recording(model, only=None):
     """Collect a Call for every module call inside the `with` block, innermost first.
 
-    only: a predicate (name, module) -> bool. Looking for the first NaN and drawing activations
-    both begin with this list.
+    only: a predicate (name, module) -> bool. Drawing activations begins with this list.
     """
-    names = {id(module): name for name, module in model.walk()}
-    calls = []
-
-    def watch(module, inputs, output):
-        name = names.get(id(module))
-        if name is not None and (only is None or only(name, module)):
-            calls.append(Call(name, module, inputs, output))
-
-    Module._watchers = (*Module._watchers, watch)
-    try:
-        yield calls
-    finally:
-        Module._watchers = tuple(other for other in Module._watchers if other is not watch)
+    recorder = _Recorder({id(module): name for name, module in model.walk()}, only)
+    with listening(recorder):
+        yield recorder.calls
 
 
 class Flat:

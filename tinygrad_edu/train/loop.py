@@ -6,14 +6,20 @@ Idea      Look at a batch, ask the model how wrong it is, push every parameter a
           makes it less wrong; a few thousand times. Around that stand the habits that make a run
           trustworthy: every random draw is a function of (seed, step), so that step 700 is the same
           whether or not the run stopped at 600; the loss on text never trained on is looked at now
-          and then; nothing is lost when the run is interrupted.
+          and then; nothing is lost when the run is interrupted; and a step that would ruin the
+          weights is not taken.
 Math      θ ← step(θ, clip(∇ mean over micro-batches of ℓ(θ; x, y)))                             (1)
+          before anything is learned, every one of V tokens is as likely:  ℓ₀ ≈ ln V           (2)
+          no step if ℓ or ‖∇ℓ‖ is not finite, or ℓ > 3·max(ln V, the first loss)               (3)
 Shapes    x, y (B, T) integers; y is x one token later. Loss: nats per token.
 Pitfalls  A batch in several parts is the mean over all its targets: the parts' gradients are added,
           then scaled by 1/parts, which is right as long as every part has the same number of
           targets. Evaluation runs without tape and without dropout, and the mode must be switched
           back. Ctrl-C in the middle of a step leaves a step half taken: the interrupt is noted and
           obeyed after the step.
+          Clipping does not help against NaN: NaN·c is NaN, and after the step every weight is. And
+          a loss that explodes may stay finite for ever: (3) also looks at its size. To guess evenly
+          costs ln V; a model that is three times as wrong on a whole batch is no longer learning.
 Cost      Nothing beside the model's.
 Try       build it    an average of the weights over the last tenth of the steps. Is its held-out
                       loss lower?
@@ -34,24 +40,65 @@ from ..nn.layers import set_dropout_key
 from ..nn.schedule import warmup_cosine
 from ..tensor import no_grad
 
+FAR = 0.15  # share of ln V by which a first loss may miss it
+EXPLODED = 3  # times what is normal at the start: (3)
 
-def train_step(model, optimizer, batches, config, step):
-    """One step of (1); returns (loss, gradient norm).
 
-    batches: (x, y) pairs of the step, one per micro-batch. config: lr, min_lr, warmup, steps, clip,
-    seed. Raises FloatingPointError if the loss or the norm is not finite; no parameter has changed
-    then.
+class Diverged(FloatingPointError):
+    """A step that is not taken, since its loss or its gradient is beyond use: (3)."""
+
+    def __init__(self, reason, step):
+        super().__init__(f"step {step} is not taken, no parameter has changed: {reason}")
+        self.step = step
+
+
+def forward_and_backward(model, batches, seed, step):
+    """Add the gradients of a step's micro-batches to the parameters; returns their mean loss.
+
+    batches: (x, y) pairs, one per micro-batch. The same arguments give the same draws of dropout.
     """
     total = 0.0
     for part, (x, y) in enumerate(batches):
-        set_dropout_key(model, config.seed, step * len(batches) + part)
+        set_dropout_key(model, seed, step * len(batches) + part)
         loss = model.loss(x, y)
         loss.backward()
         total += loss.item()
-    if not np.isfinite(total):
-        raise FloatingPointError(f"the loss is {total} at step {step}")
-    norm = optimizer.step(learning_rate(config, step), config.clip, 1 / len(batches))
-    return total / len(batches), norm
+    return total / len(batches)
+
+
+def train_step(model, optimizer, batches, config, step, limit=np.inf):
+    """One step of (1); returns (loss, gradient norm).
+
+    batches: (x, y) pairs of the step, one per micro-batch. config: lr, min_lr, warmup, steps, clip,
+    seed. Raises Diverged if the loss or the norm is not finite, or the loss is above `limit`; no
+    parameter and no state of the optimizer has changed then, and the gradients are forgotten.
+    """
+    loss = forward_and_backward(model, batches, config.seed, step)
+    try:
+        if not np.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss}")
+        if loss > limit:                                                                       # (3)
+            raise FloatingPointError(f"the loss is {loss:.4g}, above {limit:.4g}: it explodes")
+        norm = optimizer.step(learning_rate(config, step), config.clip, 1 / len(batches))
+    except FloatingPointError as error:
+        model.zero_grad()
+        raise Diverged(error, step) from None
+    return loss, norm
+
+
+def expected_first_loss(loss, uniform):
+    """A sentence of what may be wrong where a fresh model's loss is far from (2), else None.
+
+    uniform: the loss of guessing evenly, ln V. Far is more than 15 % of it.
+    """
+    if abs(loss - uniform) <= FAR * uniform:
+        return None
+    seen = f"the first loss is {loss:.3g}; an untrained model should be near ln V = {uniform:.3g}"
+    if loss > uniform:
+        return (f"note: {seen}. It is sure of what it cannot know: first weights that are too "
+                "large, or a loss that is a sum and not a mean?")
+    return (f"note: {seen}. It knows what it cannot know: targets that are not shifted by one, a "
+            "mask that shows them, a vocabulary other than the tokenizer's, or trained weights?")
 
 
 def learning_rate(config, step):
@@ -101,7 +148,7 @@ class Interrupt:
 
 
 def train(model, optimizer, batch, config, metrics, start=0, every=(), bar=None,
-          save=None):
+          save=None, uniform=None):
     """Steps start … config.steps − 1. Returns how many steps the run has now.
 
     batch(step): the (x, y) pairs of a step. metrics.add(**row) takes each step's record. every:
@@ -109,14 +156,15 @@ def train(model, optimizer, batch, config, metrics, start=0, every=(), bar=None,
     to the row. bar: a progress bar (tqdm) to move. save: a pair (interval, action), action(done)
     comes when the row is written: a process killed between the two leaves a row too many, which a
     resumed run drops, never one too few. Ctrl-C ends the run after the step in progress; the caller
-    saves.
+    saves. uniform: the loss of guessing evenly, ln V. With it a first loss far from it is said
+    aloud through the bar, and a loss that explodes is noticed: (3). Raises Diverged.
     """
-    seconds = metrics.last("seconds") or 0.0
+    seconds, limit = metrics.last("seconds") or 0.0, np.inf
     with Interrupt() as interrupt:
         for step in range(start, config.steps):
             began = time.perf_counter()
             batches = batch(step)
-            loss, norm = train_step(model, optimizer, batches, config, step)
+            loss, norm = train_step(model, optimizer, batches, config, step, limit)
             seconds += time.perf_counter() - began
             tokens = sum(x.size for x, _ in batches)
             row = {"step": step, "tokens": (step + 1) * tokens, "seconds": seconds, "loss": loss,
@@ -125,6 +173,11 @@ def train(model, optimizer, batch, config, metrics, start=0, every=(), bar=None,
                 speed = row["tokens"] / seconds
                 bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
                 bar.update()
+            if uniform and step == start:
+                limit = EXPLODED * max(uniform, loss)                                          # (3)
+                doubt = expected_first_loss(loss, uniform) if step == 0 else None              # (2)
+                if doubt and bar is not None:
+                    bar.write(doubt)
             for interval, action in every:
                 if interval and (step + 1) % interval == 0:
                     action(step + 1, row)
@@ -141,7 +194,7 @@ def time_steps(model, optimizer, batch, config, steps=20):
     times = []
     for step in range(steps):
         began = time.perf_counter()
-        with contextlib.suppress(FloatingPointError):
+        with contextlib.suppress(Diverged):
             train_step(model, optimizer, batch(step), config, step)
         times.append(time.perf_counter() - began)
     return sorted(times[3:])[len(times[3:]) // 2]
