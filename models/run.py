@@ -8,7 +8,8 @@ Idea      A run is a folder: what it was told, its tokenizer, its weights, and a
 Math      none
 Shapes    tokenizer.json          the tokenizer, in the format of the field
           checkpoint.safetensors  weights as `model.NAME`, optimizer as `optimizer.NAME`, and in its
-                                  metadata the settings of the run and how many steps it has done
+                                  metadata the settings of the run, how many steps it has done,
+                                  and with how many threads
           model.safetensors       the weights alone, under the names of the published GPT-2 but with
                                   every matrix as (out, in)
           metrics.csv, loss.png   what happened
@@ -32,14 +33,16 @@ from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer
 from .gpt import GPT, GPTConfig
 
 
-def save_run(folder, model, optimizer, settings, done, text=""):
+def save_run(folder, model, optimizer, settings, done, text="", threads=None):
     """Write the checkpoint: weights, optimizer, settings (a dict for JSON), steps done.
 
-    text: a checksum of what the run reads, by which a resumed run notices that it has changed.
+    text: a checksum of what the run reads, threads: how many it computes with. A resumed run
+    compares both with its own, since other ones lead to other numbers.
     """
     arrays = {f"model.{name}": array for name, array in model.state().items()}
     arrays |= {f"optimizer.{name}": array for name, array in optimizer.state().items()}
-    state = {"model": to_dict(model.config), "settings": settings, "done": done, "text": text}
+    state = {"model": to_dict(model.config), "settings": settings, "done": done, "text": text,
+             "threads": threads}
     save_checkpoint(folder, arrays, state)
 
 

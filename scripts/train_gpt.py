@@ -8,6 +8,7 @@ It reads the text, trains a tokenizer, trains the model, and leaves a run folder
 metrics and a picture of the losses. Every flag: --help.
 """
 
+import os
 import time
 import zlib
 from dataclasses import dataclass
@@ -118,6 +119,7 @@ def main():
                 claim(settings.out)
             arrays, state = read_run(settings.out)
             settings = resumed_settings(settings, given, state)
+            threads.use(thread_count(state))
         corpus = read_corpus(settings.data)
         print(corpus.statistics())
         if not settings.resume:
@@ -167,6 +169,21 @@ def resumed_settings(settings, given, state):
         raise ValueError(f"--resume goes on with {flag} {was}, not {now}: leave {flag} away, "
                          "or start another run")
     return old
+
+
+def thread_count(state):
+    """How many threads a resumed run uses: as many as before, unless OMP_NUM_THREADS asks."""
+    now = threads.count()
+    before = state.get("threads") or now
+    if type(before) is not int or not 0 < before < 10_000:
+        raise ValueError(f"the checkpoint is damaged: it names {before!r} threads")
+    if before != now and "OMP_NUM_THREADS" in os.environ:
+        print(f"note: this run began with {before} threads and goes on with {now}; sums are added "
+              "up in another order, so its losses are no longer those of one run to the last digit")
+        return now
+    if before != now:
+        print(f"{before} threads, as this run began (OMP_NUM_THREADS={now} would change that)")
+    return before
 
 
 def prepare_folder(settings):
@@ -314,7 +331,7 @@ def fit(settings, model, optimizer, tokenizer, streams, batch, metrics, done):
 
     def save(step):
         chosen = to_dict(settings) | {"resume": False, "overwrite": False}
-        save_run(settings.out, model, optimizer, chosen, step, digits)
+        save_run(settings.out, model, optimizer, chosen, step, digits, threads.count())
 
     digits, begun = checksum(streams), done
     every = ((FORECAST, forecast), (settings.evaluate_every, look), (settings.sample_every, sample))

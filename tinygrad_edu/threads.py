@@ -143,6 +143,11 @@ def count():
     return pool.count
 
 
+def use(threads):
+    """Use this many threads from now on."""
+    pool.count = threads
+
+
 @contextlib.contextmanager
 def limit(threads):
     """Use this many threads inside the `with` block, whichever thread of the program calls."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinygrad_edu import threads
 from tinygrad_edu.files.checkpoint import load_checkpoint
 from tinygrad_edu.models.run import claim
 from tinygrad_edu.tokenizers.characters import train_characters
@@ -31,8 +32,8 @@ def start(script, *flags, cwd, **options):
                             text=True, encoding="utf-8", **options)
 
 
-def call(script, *flags, cwd):
-    process = start(script, *flags, cwd=cwd)
+def call(script, *flags, cwd, **options):
+    process = start(script, *flags, cwd=cwd, **options)
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
@@ -304,6 +305,24 @@ def test_a_resumed_run_bears_that_its_records_are_gone(again):
     code, out, err = resume(again)
     assert code == 0, err
     assert last_line(out)["tokens_per_s"] == "0"
+
+
+def test_a_resumed_run_keeps_its_number_of_threads_unless_asked_for_another(folder):
+    def environment(**changes):
+        kept = {name: text for name, text in os.environ.items() if name != "OMP_NUM_THREADS"}
+        return {**kept, **changes}
+
+    flags = ["--data", "text.txt", *SMALL, "--steps", 6, "--out", "run"]
+    more = threads.default_count() + 1
+    own = environment(OMP_NUM_THREADS=str(more))
+    assert call("train_gpt.py", *flags, cwd=folder, env=own)[0] == 0
+    again = ["--out", "run", "--resume"]
+    for env, sentence in ((environment(), f"{more} threads, as this run began"), (own, ""),
+                          (environment(OMP_NUM_THREADS="1"), "goes on with 1;")):
+        code, out, err = call("train_gpt.py", *again, cwd=folder, env=env)
+        assert code == 0, err
+        assert sentence in out
+        assert bool(sentence) == ("this run began" in out)
 
 
 def test_the_tokenizer_of_another_run_is_refused(again):
