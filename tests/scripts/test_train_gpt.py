@@ -315,7 +315,8 @@ def test_a_resumed_run_keeps_its_number_of_threads_unless_asked_for_another(fold
     flags = ["--data", "text.txt", *SMALL, "--steps", 6, "--out", "run"]
     more = threads.default_count() + 1
     own = environment(OMP_NUM_THREADS=str(more))
-    assert call("train_gpt.py", *flags, cwd=folder, env=own)[0] == 0
+    code, _, err = call("train_gpt.py", *flags, cwd=folder, env=own)
+    assert code == 0, err
     again = ["--out", "run", "--resume"]
     for env, sentence in ((environment(), f"{more} threads, as this run began"), (own, ""),
                           (environment(OMP_NUM_THREADS="1"), "goes on with 1;")):
