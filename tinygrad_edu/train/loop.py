@@ -1,6 +1,6 @@
 """Lesson 5.2 · Loop: training, one step after the other
 
-Needs layers, schedule, tensor. Used by scripts/train_gpt.py.
+Needs layers, schedule, tensor. Used by overfit, scripts/train_gpt.py.
 
 Idea      Look at a batch, ask the model how wrong it is, push every parameter a little the way that
           makes it less wrong; a few thousand times. Around that stand the habits that make a run
@@ -67,19 +67,25 @@ def forward_and_backward(model, batches, seed, step):
 
 
 def train_step(model, optimizer, batches, config, step, limit=np.inf):
-    """One step of (1); returns (loss, gradient norm).
+    """One step of (1) as config says (lr, min_lr, warmup, steps, clip, seed): see `take_step`."""
+    rate = learning_rate(config, step)
+    return take_step(model, optimizer, batches, step, rate, config.clip, config.seed, limit)
 
-    batches: (x, y) pairs of the step, one per micro-batch. config: lr, min_lr, warmup, steps, clip,
-    seed. Raises Diverged if the loss or the norm is not finite, or the loss is above `limit`; no
-    parameter and no state of the optimizer has changed then, and the gradients are forgotten.
+
+def take_step(model, optimizer, batches, step, rate, clip, seed, limit=np.inf):
+    """One step of (1) at a learning rate; returns (loss, gradient norm).
+
+    batches: (x, y) pairs of the step, one per micro-batch. Raises Diverged if the loss or the norm
+    is not finite, or the loss is above `limit`; no parameter and no state of the optimizer has
+    changed then, and the gradients are forgotten.
     """
-    loss = forward_and_backward(model, batches, config.seed, step)
+    loss = forward_and_backward(model, batches, seed, step)
     try:
         if not np.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss}")
         if loss > limit:                                                                       # (3)
             raise FloatingPointError(f"the loss is {loss:.4g}, above {limit:.4g}: it explodes")
-        norm = optimizer.step(learning_rate(config, step), config.clip, 1 / len(batches))
+        norm = optimizer.step(rate, clip, 1 / len(batches))
     except FloatingPointError as error:
         model.zero_grad()
         raise Diverged(error, step) from None
