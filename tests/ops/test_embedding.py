@@ -121,3 +121,12 @@ def test_ids_that_are_no_integers_and_tables_that_do_not_fit_are_refused():
         embedding([0, 1, 2], w, Tensor(np.zeros((4, 2))))
     with pytest.raises(ValueError, match="rows, width"):
         embedding([0], Tensor(np.zeros(3)))
+
+
+def test_texts_of_no_tokens_have_no_rows_and_send_zeros_back():
+    w, p = Tensor(np.ones((4, 3)), requires_grad=True), Tensor(np.ones((0, 3)), requires_grad=True)
+    y = embedding(np.zeros((2, 0), int), w, p)
+    assert y.shape == (2, 0, 3)
+    y.backward(np.zeros((2, 0, 3)))
+    assert w.grad.tolist() == np.zeros((4, 3)).tolist()
+    assert p.grad.shape == (0, 3)

@@ -149,3 +149,18 @@ def test_linear_refuses_wrong_shapes_types_and_activations():
         linear(x, w, activation="relu")
     with pytest.raises(TypeError, match="convert"):
         linear(x, Tensor(np.zeros((4, 3), np.float32)))
+
+
+def test_products_of_matrices_without_rows_or_columns_are_empty_or_zero():
+    def product(*shapes):
+        a, b = (Tensor(np.ones(shape), requires_grad=True) for shape in shapes)
+        y = a @ b
+        y.backward(np.ones(y.shape))
+        assert (a.grad.shape, b.grad.shape) == shapes
+        return y.data
+
+    assert product((0, 3, 2), (0, 2, 5)).shape == (0, 3, 5)
+    assert product((4, 2, 0), (0, 3)).tolist() == np.zeros((4, 2, 3)).tolist()
+    assert product((4, 2, 0), (4, 0, 3)).shape == (4, 2, 3)
+    y = linear(Tensor(np.ones((2, 0))), Tensor(np.ones((3, 0))), Tensor(np.ones(3)))
+    assert y.data.tolist() == np.ones((2, 3)).tolist()

@@ -27,6 +27,8 @@ Try       build it    the backward pass cut by columns instead of by ids: no sor
 See       Bengio et al. 2003 (a learned vector a word) · Vaswani et al. 2017 (sum with positions)
 """
 
+import math
+
 import numpy as np
 
 from ..kernel import Kernel
@@ -108,26 +110,26 @@ def embedding(ids, w, positions=None):
     ids = _checked(ids, w, positions)
     flat = contiguous(ids).reshape(-1)                          # (N,)
     table = contiguous(w.data)
-    T = ids.shape[-1] if ids.ndim else 1
+    B, T = math.prod(ids.shape[:-1]), ids.shape[-1] if ids.ndim else 1
     C = w.shape[1]
     y = empty_like(table, shape=(flat.size, C))
     if positions is None:
         embedding_forward(y, flat, table)
     else:
-        embedding_add_forward(y.reshape(-1, T, C), flat.reshape(-1, T), table,
+        embedding_add_forward(y.reshape(B, T, C), flat.reshape(B, T), table,
                               contiguous(positions.data))
     parents = (w,) if positions is None else (w, positions)
     wanted, shape = [parent.requires_grad for parent in parents], w.shape
 
     def vjp(dy):
         dw = dp = None
-        rows = contiguous(dy).reshape(-1, C)                    # (N, C)
+        rows = contiguous(dy).reshape(flat.size, C)             # (N, C)
         if wanted[0]:
             dw = empty_like(rows, shape=shape)
             embedding_backward(dw, rows, *sort_by_id(flat, shape[0]))
         if positions is not None and wanted[1]:
             dp = empty_like(rows, shape=(T, C))
-            sum_batch(dp, rows.reshape(-1, T, C))
+            sum_batch(dp, rows.reshape(B, T, C))
         return (dw, dp)[:len(wanted)]
     return record(y.reshape(ids.shape + (C,)), parents, vjp)
 

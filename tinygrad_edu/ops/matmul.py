@@ -37,6 +37,8 @@ Try       build it    the loops of (1) in blocks of 64 × 64: how near to BLAS d
 See       Goto, van de Geijn 2008 (how BLAS multiplies) · Giles 2008, 2.2.2 (their derivatives)
 """
 
+import math
+
 import numpy as np
 
 from ..broadcast import unbroadcast
@@ -145,7 +147,7 @@ def matmul(a, b):
     shape = batch + ((n,) if a.ndim > 1 else ()) + ((m,) if b.ndim > 1 else ())
     if right.ndim == 2:                            # one flat product, whatever the axes … of a
         kernel = matmul_forward
-        left = left if left.ndim == 2 else contiguous(left).reshape(-1, left.shape[-1])
+        left = left if left.ndim == 2 else _as_rows(left)
     else:
         kernel = batched_matmul_forward
         left, right = _stack(left, batch), _stack(right, batch)
@@ -172,7 +174,12 @@ def _matrices(a, b):
 def _stack(x, batch):
     """(…, n, k) -> (P, n, k), P the product of the axes `batch`; a copy only where they repeat."""
     matrix = x.shape[-2:]
-    return contiguous(np.broadcast_to(x, batch + matrix)).reshape((-1,) + matrix)
+    return contiguous(np.broadcast_to(x, batch + matrix)).reshape((math.prod(batch),) + matrix)
+
+
+def _as_rows(x):
+    """(…, k) -> (N, k). The N is computed: where an axis is 0, reshape could not tell it."""
+    return contiguous(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _pull(kernel, left, right, batch, a, b):
@@ -220,7 +227,7 @@ def linear(x, w, b=None, activation=None):
     ValueError for shapes that do not fit, TypeError where the types differ.
     """
     _check_linear(x, w, b, activation)
-    rows, weight = contiguous(x.data).reshape(-1, x.shape[-1]), contiguous(w.data)
+    rows, weight = _as_rows(x.data), contiguous(w.data)
     y = empty_like(rows, shape=(len(rows), len(weight)))
     z = bias = None
     if activation:
