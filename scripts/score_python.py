@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tinygrad_edu.data.corpus import read_corpus
 from tinygrad_edu.data.loader import bits_per_byte, token_stream
+from tinygrad_edu.data.sources import read_corpus
+from tinygrad_edu.data.token_folder import is_token_folder, read_token_folder
 from tinygrad_edu.eval.ngram import NGram
 from tinygrad_edu.eval.python_blocks import PROMPT, finished, score_blocks
 from tinygrad_edu.inference.sampling import generate
@@ -44,14 +45,11 @@ def main():
     with errors_in_one_sentence():
         arrays, state = read_run(settings.run)
         model, tokenizer = load_model(arrays, state), run_tokenizer(settings.run, state)
-        corpus = read_corpus(state["settings"]["data"])
-        end = tokenizer.special[END_OF_TEXT]
-        prompt = [end, *tokenizer.encode(PROMPT)]
-        stream = token_stream(corpus.train, tokenizer.encode, end)
-        rival = NGram(stream, settings.order, tokenizer.vocab_size)
-        held_out = token_stream(corpus.held_out, tokenizer.encode, end)
+        prompt = [tokenizer.special[END_OF_TEXT], *tokenizer.encode(PROMPT)]
+        train, held_out, text_bytes = encoded_text(settings.run, state["settings"], tokenizer)
+        rival = NGram(train, settings.order, tokenizer.vocab_size)
         loss = rival.loss(held_out)
-        bits = bits_per_byte(loss, len(held_out) - 1, corpus.held_out_bytes)
+        bits = bits_per_byte(loss, len(held_out) - 1, text_bytes)
     print(f"{settings.order}gram: {loss:.4f} nats a token on held-out text, {bits:.4f} bits a byte")
 
     def by_gpt(prompt, random):
@@ -76,6 +74,19 @@ def main():
     print(" ".join(f"{name}_share={share:.2f}" for name, share in shares.items()),
           f"ratio={ratio} blocks={settings.blocks} temperature={settings.temperature:g} "
           f"python={platform.python_version()}")
+
+
+def encoded_text(run, trained, tokenizer):
+    """Training tokens, held-out tokens, bytes of held-out text: as the run left them, or anew."""
+    for folder in (run, trained["data"]):
+        if is_token_folder(folder):
+            found = read_token_folder(folder)
+            return found.train, found.held_out, found.held_out_bytes
+    corpus = read_corpus(trained["data"], trained.get("data_dir"))
+    end = tokenizer.special[END_OF_TEXT]
+    train, held_out = (token_stream(part, tokenizer.encode, end)
+                       for part in (corpus.train, corpus.held_out))
+    return train, held_out, corpus.held_out_bytes
 
 
 def written(write, tokenizer, prompt, random):

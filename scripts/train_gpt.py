@@ -20,8 +20,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tinygrad_edu import threads
-from tinygrad_edu.data.corpus import read_corpus
 from tinygrad_edu.data.loader import bits_per_byte, draw_batch, evaluation_batches, token_stream
+from tinygrad_edu.data.sources import read_corpus
 from tinygrad_edu.eval.python_blocks import PROMPT
 from tinygrad_edu.files.checkpoint import checkpoint_path
 from tinygrad_edu.files.safetensors import save as save_safetensors

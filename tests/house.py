@@ -72,8 +72,8 @@ PROSE_PER_LINE = (0.35, 1.6)
 FEW_LINES = 40  # of code: below, neither number means much, and neither is judged
 
 VARIABLES = {"TG_BACKEND", "TG_TRACE", "TG_CHECK"}
-# Read, but not ours: the number of threads that a user has already asked other libraries for.
-FOREIGN_VARIABLES = {"OMP_NUM_THREADS"}
+# Read, but not ours: how many threads other libraries were asked for, and where caches belong.
+FOREIGN_VARIABLES = {"OMP_NUM_THREADS", "XDG_CACHE_HOME"}
 
 
 def load(path):

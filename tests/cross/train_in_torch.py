@@ -11,8 +11,8 @@ import argparse
 import numpy as np
 import torch
 
-from tinygrad_edu.data.corpus import read_corpus
 from tinygrad_edu.data.loader import evaluation_batches, token_stream
+from tinygrad_edu.data.sources import read_corpus
 from tinygrad_edu.models.gpt import GPTConfig
 from tinygrad_edu.nn.schedule import warmup_cosine
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT, train_characters

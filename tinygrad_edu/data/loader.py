@@ -1,6 +1,6 @@
 """Lesson 4.6 · Batches: windows of a stream of tokens
 
-Needs atomic. Used by scripts/train_gpt.py, scripts/score_python.py.
+Needs atomic. Used by token_folder, scripts/train_gpt.py, scripts/score_python.py.
 
 Idea      All documents become one long stream of tokens. Training reads it through a window that
           falls anywhere; evaluation reads all of it, window after window, so that no luck is in the
@@ -45,18 +45,27 @@ from tinygrad_edu.files.atomic import atomic_write
 IGNORED = -1  # the target of a position that is not counted
 
 
-def token_stream(documents, encode, separator=None):
-    """One stream of tokens (n,) int32 from documents (path, bytes).
+def encode_documents(documents, encode, separator=None, progress=None):
+    """Yield arrays of ids, a piece of a document at a time: all that is in memory at once.
 
     `encode` turns bytes into ids; the id `separator` stands before every document, the first one
-    too, so that each token of text is the target of some position.
+    too, so that each token of text is the target of some position. Neighbours with the same path
+    are pieces of one document. progress(bytes) is called after each piece.
     """
-    before = [] if separator is None else [separator]
-    pieces = [np.zeros(0, np.int32)]
-    for _, text in documents:
-        pieces.append(np.asarray(before, np.int32))
-        pieces.append(np.asarray(encode(text), np.int32))
-    return np.concatenate(pieces)
+    current = None
+    for path, text in documents:
+        if path != current and separator is not None:
+            yield np.array([separator], np.int32)
+        current = path
+        yield np.asarray(encode(text), np.int32)
+        if progress is not None:
+            progress(len(text))
+
+
+def token_stream(documents, encode, separator=None):
+    """One stream of tokens (n,) int32 in memory: what `encode_documents` yields, end to end."""
+    pieces = list(encode_documents(documents, encode, separator))
+    return np.concatenate([np.zeros(0, np.int32), *pieces])
 
 
 def gather(tokens, starts, context):

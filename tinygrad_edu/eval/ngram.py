@@ -1,6 +1,6 @@
 """Lesson 8.0 · n-gram models: how far counting gets
 
-Needs corpus. Used by scripts/score_python.py.
+Needs sources. Used by scripts/score_python.py.
 
 Idea      Before a neural network may boast, something simpler has to lose against it. An n-gram
           model looks at the last n − 1 tokens and asks what followed them in the training text.
@@ -39,7 +39,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygrad_edu.data.corpus import read_corpus
+from tinygrad_edu.data.sources import read_corpus
 
 FALLBACK = np.array([0.0, 0.5, 1.0, 1.5])  # discounts where (4) has no answer
 
