@@ -1,6 +1,6 @@
 """Lesson 1.4 · Watch: force, trace, check and overhear what runs
 
-Needs nothing. Used by kernel, tape, module.
+Needs nothing. Used by kernel, tape, module, growth, hunt.
 
 Idea      Every piece of array arithmetic of this library runs as a kernel: one name for several
           bodies (in NumPy, Numba, C) that compute the same. The body in NumPy is the reference. All

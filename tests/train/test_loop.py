@@ -10,7 +10,14 @@ from tinygrad_edu.nn.layers import Dropout
 from tinygrad_edu.nn.module import Module
 from tinygrad_edu.nn.optim import SGD
 from tinygrad_edu.tensor import record
-from tinygrad_edu.train.loop import evaluate, learning_rate, train, train_step
+from tinygrad_edu.train.loop import (
+    Diverged,
+    evaluate,
+    expected_first_loss,
+    learning_rate,
+    train,
+    train_step,
+)
 
 
 @dataclass
@@ -82,6 +89,70 @@ def test_a_loss_that_is_not_finite_stops_before_the_step():
         train_step(model, SGD(model.named_parameters()), [(np.ones((1, 1)), np.array([[np.inf]]))],
                    Config(), 5)
     assert model.w.data[0, 0] == 0
+
+
+@pytest.mark.parametrize(("x", "off", "limit", "reason"), [
+    (1.0, np.nan, np.inf, "the loss is nan"),
+    (1.0, 1e3, 9e5, r"the loss is 1e\+06, above 9e\+05: it explodes"),
+    (1e155, 1e145, np.inf, "the gradient norm is inf at optimizer step 2")])
+def test_a_step_that_is_not_taken_changes_nothing_and_leaves_no_gradient(x, off, limit, reason):
+    model = Line()
+    optimizer = SGD(model.named_parameters(), momentum=0.9)
+    train_step(model, optimizer, batch(0), Config(), 0)
+    before = {name: array.copy() for name, array in optimizer.state().items()}
+    weight = model.w.data.copy()
+    pair = np.full((1, 1), x), weight * x + off     # the loss is off²
+    with pytest.raises(Diverged, match=f"step 4 is not taken, no .*: {reason}") as caught:
+        train_step(model, optimizer, [pair], Config(), 4, limit)
+    assert caught.value.step == 4
+    assert np.array_equal(model.w.data, weight)
+    assert model.w.grad is None
+    assert all(np.array_equal(array, before[name]) for name, array in optimizer.state().items())
+
+
+def jumping(step):
+    """Batches whose loss at w = 0 is y²: 1 for three steps, then 100."""
+    y = 1.0 if step < 3 else 10.0
+    return [(np.zeros((1, 1)), np.full((1, 1), y))]
+
+
+def test_a_loss_three_times_as_large_as_normal_ends_the_run_where_the_normal_is_known():
+    for uniform, ends in ((0.5, True), (30.0, True), (40.0, False), (None, False)):
+        model, rows = Line(), Rows()
+        optimizer = SGD(model.named_parameters())
+        if ends:
+            with pytest.raises(Diverged, match="step 3 .*the loss is 100, above .*: it explodes"):
+                train(model, optimizer, jumping, Config(), rows, uniform=uniform)
+        else:
+            train(model, optimizer, jumping, Config(), rows, uniform=uniform)
+        assert len(rows) == (3 if ends else 10)
+
+
+def test_a_first_loss_far_from_that_of_an_even_guess_is_said_aloud_and_not_on_a_resumed_run():
+    class Bar:
+        def __init__(self):
+            self.said = []
+
+        def write(self, text):
+            self.said.append(text)
+
+        def set_postfix_str(self, text, refresh):
+            pass
+
+        def update(self):
+            pass
+    for start, uniform, said in ((0, 1.1, 0), (0, 0.9, 0), (0, 2.0, 1), (0, 0.5, 1), (1, 2.0, 0)):
+        bar, model = Bar(), Line()
+        train(model, SGD(model.named_parameters()), jumping, Config(steps=2), Rows(), start,
+              bar=bar, uniform=uniform)
+        assert len(bar.said) == said, (start, uniform)
+
+
+def test_the_sentence_on_the_first_loss_tells_too_sure_from_too_good():
+    assert expected_first_loss(7.62, np.log(2048)) is None
+    assert "the first loss is 12; an untrained model should be near ln V = 7.62. It is sure" in (
+        expected_first_loss(12.0, np.log(2048)))
+    assert "targets that are not shifted" in expected_first_loss(5.0, np.log(2048))
 
 
 def test_actions_come_at_their_interval_and_may_add_to_the_row():

@@ -1,6 +1,6 @@
 """Lesson 5.2 · Loop: training, one step after the other
 
-Needs layers, schedule, tensor. Used by overfit, scripts/train_gpt.py.
+Needs layers, schedule, tensor. Used by growth, hunt, overfit, scripts/train_gpt.py.
 
 Idea      Look at a batch, ask the model how wrong it is, push every parameter a little the way that
           makes it less wrong; a few thousand times. Around that stand the habits that make a run
@@ -52,6 +52,7 @@ class Diverged(FloatingPointError):
         self.step = step
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is looked for, and told once
 def forward_and_backward(model, batches, seed, step):
     """Add the gradients of a step's micro-batches to the parameters; returns their mean loss.
 

@@ -1,0 +1,1 @@
+"""Debugging: what a run that goes wrong can be asked."""
