@@ -107,11 +107,11 @@ def evaluation_batches(tokens, batch, context, windows=None):
     """
     if len(tokens) < 2:
         raise ValueError("the held-out text has fewer than two tokens: give a longer text")
-    starts = np.arange(0, len(tokens) - 1, context)
-    if windows is not None and windows < len(starts):
-        starts = starts[np.arange(windows) * len(starts) // windows]
-    for first in range(0, len(starts), batch):
-        yield gather(tokens, starts[first : first + batch], context)
+    count = -(-(len(tokens) - 1) // context)
+    shown = count if windows is None else min(windows, count)
+    for first in range(0, shown, batch):
+        chosen = np.arange(first, min(first + batch, shown)) * count // shown
+        yield gather(tokens, chosen * context, context)
 
 
 def bits_per_byte(nats_per_token, tokens, text_bytes):
