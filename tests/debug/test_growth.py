@@ -35,7 +35,7 @@ BATCH = (np.array([1.0, -1.0, 2.0, 0.0]), None)     # rms √1.5
 def test_sizes_are_those_that_one_computes_by_hand():
     sizes = layer_sizes(Chain(), [BATCH], 0, 0)
     root = np.sqrt(1.5)
-    assert sizes.keys() == {"first", "rest.0"}      # Chain itself holds layers: it is none
+    assert sizes.keys() == {"first", "rest.0"}      # Chain itself has no parameter
     assert sizes["first"] == pytest.approx((2 * root, 3 * np.sqrt(6)))       # y = 2x, g = 3x
     assert sizes["rest.0"] == pytest.approx((6 * root, 2 * np.sqrt(6)))
 

@@ -1,6 +1,6 @@
 """Lesson 8.2 · Growth: which layer has changed its size
 
-Needs loop, watch. Used by hunt.
+Needs loop, tensor, watch. Used by hunt.
 
 Idea      A network that is well set up keeps its numbers in proportion: what goes into a layer and
           what comes out, the weights and their gradients, differ by factors that stay much the same
@@ -31,6 +31,7 @@ import contextlib
 
 import numpy as np
 
+from ..tensor import Tensor
 from ..train.loop import forward_and_backward
 from ..watch import Listener, listening
 
@@ -40,11 +41,11 @@ class Sizes(Listener):
 
     def __init__(self, model):
         self.names = {id(module): name for name, module in model.walk()
-                      if not list(module.children())}
+                      if any(isinstance(value, Tensor) for value in vars(module).values())}
         self.output = {}
 
     def module_returned(self, module, inputs, output):
-        """Measure what a layer with no layers inside has made; of a pair, the last."""
+        """Measure what a layer with parameters of its own has made; of a pair, the last."""
         name = self.names.get(id(module))
         if name is not None:
             y = output[-1] if isinstance(output, tuple) else output

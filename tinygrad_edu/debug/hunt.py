@@ -19,12 +19,11 @@ Shapes    Arrays are looked at whole; what is told of them is their largest fini
 Pitfalls  Not every infinity is a mistake: a mask may be −∞ before softmax. So the hunt ends with
           NaN; an infinity is accused only if a kernel that got one made NaN of it, or if no NaN
           came.
-          max(0, x) of NaN is 0 on some machines and NaN on others: a NaN can also disappear.
+          fmax(0, NaN) is 0 in C, np.maximum makes NaN of it: a NaN may also disappear on the way.
           A small epsilon is no cure: √(v + 10⁻⁵⁰) is √v in float32.
           A loss may explode and stay finite. Then nothing is "first"; lesson growth says which
           layer has grown most.
-Cost      A step, and a look at every output: about twice the time of the step. Without a hunt,
-          nothing but a flag.
+Cost      A step, and a look at every output of every kernel. Without a hunt: a flag.
 Try       build it    a listener that finds the first number above 10⁴: what float16 will not hold.
           break it    let a body of layernorm_forward forget eps and train on rows of zeros. Is it
                       this kernel that is named?
@@ -86,7 +85,7 @@ class Hunter(Listener):
 
     def node_recorded(self, node):
         """Backward, the node will belong to the layer that runs now."""
-        self.recorded_in[node.index] = self.layer()
+        self.recorded_in[node.index] = self.running[-1] if self.running else ""
 
     def gradient_arrived(self, node, grad):
         """Backward: go into an operation; what arrives is a sum over the uses of its result."""
@@ -110,21 +109,22 @@ class Hunter(Listener):
 
     # ---- what is made of it ----
 
-    def layer(self):
-        """The name of the layer that is at work."""
-        if self.running:
-            return self.running[-1]
-        return self.recorded_in.get(self.node.index, "") if self.node else ""
+    def place(self):
+        """What runs now: forward or backward, the layer, file:line of the code that called it."""
+        if self.node and not self.running:
+            direction, layer = "backward", self.recorded_in.get(self.node.index, "")
+        else:
+            direction, layer = "forward", self.running[-1] if self.running else ""
+        file, line = self.node.where if self.node else caller()
+        return direction, layer, f"{os.path.basename(file)}:{line}"
 
-    def look(self, array, culprit, inputs=()):
+    def look(self, array, culprit, inputs=(), place=None):
         """Note who made an array, if it has the first NaN or the first infinity."""
         value = None if "NaN" in self.found else what_is_wrong(array)
         if value and value not in self.found:
-            direction = "backward" if self.node else "forward"
-            file, line = self.node.where if self.node else caller()
+            direction, layer, where = place or self.place()
             lines = tuple(describe(*pair) for pair in inputs if is_floating(pair[1]))
-            self.found[value] = Finding(value, direction + self.part, self.layer(), culprit,
-                                        f"{os.path.basename(file)}:{line}", lines)
+            self.found[value] = Finding(value, direction + self.part, layer, culprit, where, lines)
 
     def suspects(self):
         """The findings that matter, in the order in which they came: see the Pitfalls."""
@@ -178,9 +178,10 @@ def hunt(model, batches, seed, step):
         for part, pair in enumerate(batches):
             hunter.part = f" of part {part + 1} of {len(batches)}" if len(batches) > 1 else ""
             loss = forward_and_backward(model, [pair], seed, step * len(batches) + part)
-            hunter.look(np.array(loss), "the sum of the losses")
+            hunter.look(np.array(loss), "the loss", place=("forward", "", ""))
             for name, tensor in model.named_parameters():
-                hunter.look(tensor.grad, f"the sum of the gradients of {name}")
+                place = "backward", name.rpartition(".")[0], ""
+                hunter.look(tensor.grad, f"the sum of the gradients of {name}", place=place)
     return hunter.suspects()
 
 
@@ -197,4 +198,4 @@ def explain(error, model, batches, seed, usual):
         for word, finding in zip(("first", "then"), findings, strict=False):
             details += [f"{word} {finding}", *(f"    {line}" for line in finding.inputs)]
         return f"{error}. First {findings[0]}", [*details, *table]
-    return f"{error}. No result is NaN or infinite; {grown_most(now, usual)}", table
+    return f"{error}. Every result of every layer is finite; {grown_most(now, usual)}", table
