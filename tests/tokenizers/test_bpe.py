@@ -175,6 +175,12 @@ def test_a_vocabulary_larger_than_the_text_can_give_is_refused_and_the_most_is_n
         train_bpe([], 258)
 
 
+def test_a_vocabulary_that_may_shrink_is_as_large_as_the_text_allows():
+    small = train_bpe("abc abc", 1000, shrink=True)
+    assert small.tokens == train_bpe("abc abc", 259).tokens
+    assert train_bpe(CODE, 300, shrink=True).tokens == train_bpe(CODE, 300).tokens
+
+
 def test_the_progress_hook_sees_every_merge():
     seen = []
 

@@ -155,12 +155,15 @@ def count_pieces(documents):
     return counts
 
 
-def train_bpe(documents, vocab_size, special=(END_OF_TEXT,), least_count=2, progress=iter):
+def train_bpe(
+    documents, vocab_size, special=(END_OF_TEXT,), least_count=2, progress=iter, shrink=False
+):
     """A BPETokenizer of exactly `vocab_size` tokens, from documents (iterable of str or bytes).
 
     vocab_size counts bytes, merges and special tokens, (3). A pair that occurs less than
     `least_count` times is not merged. progress wraps the range of merges, as tqdm does.
-    ValueError where vocab_size is below 256 + special tokens or more than the text can give.
+    ValueError where vocab_size is below 256 + special tokens, or more than the text can give; with
+    `shrink` the vocabulary is then as large as the text allows.
     """
     special = list(special)
     merges = vocab_size - 256 - len(special)
@@ -176,6 +179,8 @@ def train_bpe(documents, vocab_size, special=(END_OF_TEXT,), least_count=2, prog
     for _ in progress(range(merges)):
         pair, count = pairs.best()
         if count < least_count or pair is None:
+            if shrink:
+                break
             most = 256 + len(learnt) + len(special)
             raise ValueError(
                 f"a vocabulary of {vocab_size} is more than this text can give; with it, "
