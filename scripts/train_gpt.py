@@ -45,7 +45,7 @@ from tinygrad_edu.nn.config import (
     parse,
     to_dict,
 )
-from tinygrad_edu.nn.optim import AdamW
+from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.tokenizers.bpe import train_bpe
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT, train_characters
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer

@@ -12,7 +12,7 @@ import pytest
 
 from tinygrad_edu.data.loader import draw_batch, evaluation_batches
 from tinygrad_edu.models.gpt import GPT, GPTConfig, from_published
-from tinygrad_edu.nn.optim import AdamW
+from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.tensor import no_grad
 from tinygrad_edu.train.loop import evaluate, train_step
 

@@ -1,4 +1,4 @@
-"""Lesson 3.6: at every instant a file is the old one or the new one, whatever happens to us."""
+"""Lesson 3.12: at every instant a file is the old one or the new one, whatever happens to us."""
 
 import os
 import signal

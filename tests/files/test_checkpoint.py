@@ -1,4 +1,4 @@
-"""Lesson 3.8: what was saved comes back, or one sentence says why not; a kill changes nothing."""
+"""Lesson 3.14: what was saved comes back, or one sentence says why not; a kill changes nothing."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Lesson 3.7: what is written comes back, and a file that lies gets one sentence."""
+"""Lesson 3.13: what is written comes back, and a file that lies gets one sentence."""
 
 import json
 import os

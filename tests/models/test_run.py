@@ -4,7 +4,7 @@ import pytest
 from tinygrad_edu.files.checkpoint import load_checkpoint, save_checkpoint
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.models.run import load_model, load_run, part, read_run, save_run
-from tinygrad_edu.nn.optim import AdamW
+from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.tokenizers.characters import train_characters
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 

@@ -1,4 +1,4 @@
-"""Lesson 3.5: flags, presets, defaults and JSON say the same, and a mistake gets one sentence."""
+"""Lesson 3.11: flags, presets, defaults and JSON say the same, and a mistake gets one sentence."""
 
 import dataclasses
 import json

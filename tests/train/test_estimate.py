@@ -8,7 +8,7 @@ import pytest
 from house import ROOT
 from tinygrad_edu import memory
 from tinygrad_edu.models.gpt import GPT, GPTConfig
-from tinygrad_edu.nn.optim import AdamW
+from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.train.estimate import estimate_peak, readable, training_bytes
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinygrad_edu.models.gpt import GPT, GPTConfig
-from tinygrad_edu.nn.optim import AdamW
+from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.tensor import Tensor
 from tinygrad_edu.train.overfit import GOAL, checklist, lowest_loss, overfit
 

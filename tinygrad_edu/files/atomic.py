@@ -1,4 +1,4 @@
-"""Lesson 3.6 · Writing a file that is old or new, never half
+"""Lesson 3.12 · Writing a file that is old or new, never half
 
 Needs nothing. Used by safetensors, checkpoint, tokenizer_file, loader.
 

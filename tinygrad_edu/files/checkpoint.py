@@ -1,4 +1,4 @@
-"""Lesson 3.8 · Checkpoints: one file from which a run goes on
+"""Lesson 3.14 · Checkpoints: one file from which a run goes on
 
 Needs atomic, safetensors. Used by models/run.py, scripts/train_gpt.py.
 

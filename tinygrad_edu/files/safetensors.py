@@ -1,4 +1,4 @@
-"""Lesson 3.7 · safetensors: a file of arrays that a stranger may have written
+"""Lesson 3.13 · safetensors: a file of arrays that a stranger may have written
 
 Needs atomic. Used by checkpoint, scripts/train_gpt.py.
 

@@ -1,4 +1,4 @@
-"""Lesson 3.5 · A dataclass is its own command line
+"""Lesson 3.11 · A dataclass is its own command line
 
 Needs nothing. Used by models/gpt.py, models/run.py, scripts/train_gpt.py, scripts/generate.py,
 scripts/score_python.py.

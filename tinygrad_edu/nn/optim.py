@@ -1,31 +1,32 @@
 """Lesson 3.3 · Optim: from gradients to a step
 
-Needs kernel, memory, module. Used by scripts/train_gpt.py.
+Needs kernel, memory, module. Used by adagrad, rmsprop, adam, lion, muon.
 
-Idea      The gradient says where the loss falls; an optimizer decides how far to go. SGD goes along
-          the gradient, with momentum along an average of recent ones. AdamW divides each
-          parameter's average by the size its gradients usually have, so that all parameters move at
-          a similar pace, and shrinks the weights a little at every step. All gradients are first
-          scaled down together if their norm is too large.
+Idea      The gradient says where the loss falls; an optimizer decides how far to go. All of them
+          share what stands here: parameters laid out in flat groups, gradients that are scaled
+          down together if their norm is too large, a state that a checkpoint can hold. What
+          differs is the update, one kernel call a group. The simplest is here too: SGD goes along
+          the gradient, with momentum along an average of recent ones. The lessons that follow are
+          one idea further each.
 Math      clip     c = min(1, limit/‖g‖), the norm over all parameters together                  (1)
           SGD      v ← μ·v + d    w ← w − η·v    Nesterov: w ← w − η·(d + μ·v)    d = c·g + λ·w  (2)
-          AdamW    m ← β₁·m + (1 − β₁)·c·g      v ← β₂·v + (1 − β₂)·(c·g)²                       (3)
-                   w ← w − η·λ·w − η·m̂/(√v̂ + ε)      m̂ = m/(1 − β₁ᵗ)      v̂ = v/(1 − β₂ᵗ)    (4)
-          η learning rate, λ weight decay, t the number of the step from 1
-Shapes    w, g, m, v (n,): all parameters with the same decay lie in one flat array (module.Flat).
-Pitfalls  Decay belongs to matrices; on offsets and norm scales it only hurts. The L2 penalty λ·w
-          added to g, as SGD has it, is not AdamW's decay: inside Adam it would be divided by √v̂ as
-          well. m and v start at 0, so without the hats the first steps are far too small (m) or too
-          large (v). Clip the gradient of the whole batch, after all parts of it have been added up.
-Cost      AdamW reads w, g, m, v and writes w, m, v once: 28 bytes a float32 parameter,
-          bandwidth-bound. The reference makes eighteen passes, one per operation on arrays. The
-          norm is one more pass over g; clipping itself costs none, c is an argument.
-Try       build it    Lion: the sign of an average of gradients. Its state is half of Adam's.
-          break it    leave out the hats. What happens to the first ten losses?
-          measure it  python scripts/trace_step.py: the share of adamw_update, also with --batch 1
-See       Loshchilov, Hutter 2019, alg. 2 · Kingma, Ba 2015 · Sutskever et al. 2013 · Pascanu et al.
-          2013 (clipping)
+          η learning rate, λ weight decay, μ momentum
+Shapes    w, g, v (n,): all parameters of a group lie in one flat array (module.Flat).
+Pitfalls  Decay belongs to matrices; on offsets and norm scales it only hurts, so they are a group
+          of their own without it. Clip the gradient of the whole batch, after all parts of it have
+          been added up. A norm that is not finite must stop the step before anything has changed:
+          once a NaN is in an average, no later step gets it out.
+Cost      SGD reads w, g, v and writes w, v once: 20 bytes a float32 parameter, bandwidth-bound.
+          The reference makes a pass for every operation on arrays. The norm is one more pass over
+          g; clipping itself costs none, c is an argument.
+Try       build it    SGD without momentum that keeps no v. How much memory does a run save?
+          break it    clip each group by itself. Which test notices?
+          measure it  python scripts/compare_optimizers.py: the losses of all of them on one GPT
+See       Robbins, Monro 1951 · Polyak 1964 (momentum) · Sutskever et al. 2013, eq. 1-4 · Pascanu et
+          al. 2013 (clipping)
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -64,54 +65,51 @@ def sgd_update_numba(w, v, g, lr, momentum, nesterov, decay, scale):
         w[i] -= lr * (d + momentum * v[i] if nesterov else v[i])
 
 
-@Kernel(inout=("w", "m", "v"))
-def adamw_update(w, m, v, g, lr, beta1, beta2, eps, decay, scale, step):
-    g = scale * g
-    m[...] = beta1 * m + (1 - beta1) * g                                                       # (3)
-    v[...] = beta2 * v + (1 - beta2) * g * g
-    root = np.sqrt(v / (1 - beta2 ** step)) + eps
-    w -= lr * decay * w + lr / (1 - beta1 ** step) * m / root                                  # (4)
+class Group(NamedTuple):
+    """Parameters that are updated in the same way, flat, and what the optimizer knows of them."""
 
-
-@adamw_update.body("numba", rows="w m v g")
-def adamw_update_numba(w, m, v, g, lr, beta1, beta2, eps, decay, scale, step):
-    real = w.dtype.type
-    rate = real(lr / (1 - beta1 ** step))
-    undo = real(1 / (1 - beta2 ** step))
-    shrink = real(lr * decay)
-    b1, c1, b2, c2 = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2)
-    eps, scale = real(eps), real(scale)
-    for i in range(w.size):
-        d = scale * g[i]
-        m[i] = b1 * m[i] + c1 * d                                                              # (3)
-        v[i] = b2 * v[i] + c2 * d * d
-        w[i] -= shrink * w[i] + rate * m[i] / (np.sqrt(v[i] * undo) + eps)                     # (4)
+    names: list
+    flat: Flat
+    state: dict  # slot -> array (n,): one number a parameter in each
+    decay: float
+    update: object  # function(w, g, group, lr, scale)
 
 
 class Optimizer:
-    """What SGD and AdamW share: parameters in two flat groups, with decay and without.
+    """What all optimizers share: parameters in flat groups, and a step over them.
 
     named: (name, tensor) pairs, as model.named_parameters() gives them; those that want no gradient
     are left out. Their arrays are laid out flat here (module.Flat), so make the optimizer after the
-    model is complete.
+    model is complete. decay: that of the matrices; vectors have none.
+
+    A subclass names its `slots` and defines `update`. One that treats some parameters in another
+    way adds its own groups in `arrange`.
     """
 
-    slots = ()  # names of the state arrays: one number a parameter in each
+    slots = ()
 
     def __init__(self, named, decay):
         wanted = [(name, tensor) for name, tensor in named if tensor.requires_grad]
         if not wanted:
             raise ValueError("there is nothing to optimize: no parameter has requires_grad=True")
-        matrices = [(name, tensor) for name, tensor in wanted if tensor.ndim >= 2]
-        vectors = [(name, tensor) for name, tensor in wanted if tensor.ndim < 2]
         self.groups = []
-        for pairs, group_decay in ((matrices, decay), (vectors, 0.0)):
-            if pairs:
-                flat = Flat(tensor for _, tensor in pairs)
-                state = {slot: zeros_like(flat.data) for slot in self.slots}
-                names = [name for name, _ in pairs]
-                self.groups.append((names, flat, state, group_decay))
         self.steps = 0
+        self.arrange(wanted, decay)
+
+    def arrange(self, pairs, decay):
+        """Make the groups: here matrices with decay and vectors without it."""
+        self.add_group([pair for pair in pairs if pair[1].ndim >= 2], decay)
+        self.add_group([pair for pair in pairs if pair[1].ndim < 2], 0.0)
+
+    def add_group(self, pairs, decay, slots=None, update=None):
+        """Lay (name, tensor) pairs out as a group; slots and update are the optimizer's own
+        where no others are given. No pairs, no group."""
+        if pairs:
+            flat = Flat(tensor for _, tensor in pairs)
+            slots = self.slots if slots is None else slots
+            state = {slot: zeros_like(flat.data) for slot in slots}
+            names = [name for name, _ in pairs]
+            self.groups.append(Group(names, flat, state, decay, update or self.update))
 
     def step(self, lr, clip=None, scale=1.0):
         """Take one step with the gradients collected, then forget them.
@@ -128,31 +126,31 @@ class Optimizer:
         if clip is not None and norm > clip:
             scale *= clip / norm                                                               # (1)
         self.steps += 1
-        for _, flat, state, decay in self.groups:
-            self.update(flat.data, flat.grad, state, lr, decay, scale)
-            for tensor in flat.tensors:
+        for group in self.groups:
+            group.update(group.flat.data, group.flat.grad, group, lr, scale)
+            for tensor in group.flat.tensors:
                 tensor.zero_grad()
         return norm
 
     def _norm(self):
         squares = 0.0
-        for _, flat, _, _ in self.groups:
-            total = zeros_like(flat.data, shape=(1,))
-            sum_of_squares(total, flat.gather())
+        for group in self.groups:
+            total = zeros_like(group.flat.data, shape=(1,))
+            sum_of_squares(total, group.flat.gather())
             squares += float(total[0])
         return squares ** 0.5
 
-    def update(self, w, g, state, lr, decay, scale):
-        """One kernel call over a flat group; each optimizer has its own."""
+    def update(self, w, g, group, lr, scale):
+        """Change w (n,) by the gradients scale·g (n,): one kernel call over a flat group."""
         raise NotImplementedError
 
     def state(self):
         """Name -> array: `m.h.0.attn.c_attn.weight` and so on, views; and `steps`."""
         arrays = {"steps": np.array(self.steps)}
-        for names, flat, state, _ in self.groups:
-            for slot, array in state.items():
-                views = flat.views(array)
-                arrays |= {f"{slot}.{name}": view for name, view in zip(names, views, strict=True)}
+        for group in self.groups:
+            for slot, array in group.state.items():
+                pairs = zip(group.names, group.flat.views(array), strict=True)
+                arrays |= {f"{slot}.{name}": view for name, view in pairs}
         return arrays
 
     def load_state(self, arrays):
@@ -176,21 +174,7 @@ class SGD(Optimizer):
         self.momentum, self.nesterov = momentum, nesterov
         super().__init__(named, decay)
 
-    def update(self, w, g, state, lr, decay, scale):
+    def update(self, w, g, group, lr, scale):
         """One step of (2)."""
-        sgd_update(w, state["v"], g, lr, self.momentum, self.nesterov, decay, scale)
-
-
-class AdamW(Optimizer):
-    """(3) and (4). Loshchilov, Hutter 2019, algorithm 2, with decay times the learning rate."""
-
-    slots = ("m", "v")
-
-    def __init__(self, named, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1):
-        self.beta1, self.beta2, self.eps = beta1, beta2, eps
-        super().__init__(named, decay)
-
-    def update(self, w, g, state, lr, decay, scale):
-        """One step of (3) and (4)."""
-        adamw_update(w, state["m"], state["v"], g, lr, self.beta1, self.beta2, self.eps, decay,
-                     scale, self.steps)
+        v = group.state["v"]
+        sgd_update(w, v, g, lr, self.momentum, self.nesterov, group.decay, scale)

@@ -1,0 +1,137 @@
+"""Lesson 3.8 · Muon: a step in all directions of a matrix at once
+
+Needs adam, kernel, matmul, memory, optim. Used by optimizers.
+
+Idea      The optimizers so far see a list of numbers. A weight matrix maps vectors to vectors, and
+          its gradient is usually dominated by a few directions: seen as a map it stretches those
+          and hardly touches the rest. Muon replaces the averaged gradient U·S·Vᵀ by U·Vᵀ, the
+          nearest matrix that stretches all directions alike, so that rare directions are learnt
+          too. No decomposition is needed: a few matrix products push all singular values towards 1.
+          This makes sense for matrices that map hidden vectors; embeddings, which are tables, the
+          head and all vectors are left to AdamW.
+Math      m ← μ·m + c·g      u = c·g + μ·m                                                       (1)
+          X₀ = u/‖u‖      A = X·Xᵀ      X ← a·X + (b·A + c·A²)·X, five times                     (2)
+          a singular value σ becomes a·σ + b·σ³ + c·σ⁵; (a, b, c) = (3.4445, −4.7750, 2.0315)
+          brings [0.01, 1] to between 0.68 and 1.13, fast rather than exactly
+          w ← w − η·λ·w − η·0.2·√max(rows, columns)·X                                            (3)
+Shapes    w, g, m, u, X (rows, columns); A is the smaller of X·Xᵀ and Xᵀ·X
+Pitfalls  The entries of an orthogonal matrix are about 1/√max(rows, columns) large. The factor of
+          (3) gives them the size that AdamW's steps have, so one learning rate and one decay serve
+          both parts. Without it every shape wants its own.
+          Which parameters are hidden matrices cannot be seen from their shape. `in_a_block` goes by
+          the name: a number on the path (h.3.mlp.c_fc.weight) means a layer among many. GPT's
+          wte and wpe have none. A model with other names passes another predicate.
+          The fused matrix of queries, keys and values is one matrix here; in its authors'
+          experience three would be a little better.
+Cost      State: one number a parameter instead of AdamW's two. (2) takes 5·(4·r²·s + 2·r³)
+          operations for a matrix whose shorter side is r and longer side s, each step, however
+          small the batch: next to nothing with many tokens a step, a large share with few.
+Try       build it    hand c_attn's three parts to (2) one by one. Is the loss lower?
+          break it    leave out the division by ‖u‖. What does σ = 2 become after five rounds?
+          measure it  python scripts/compare_optimizers.py: loss, and seconds a step
+See       Jordan et al. 2024 (Muon) · Liu et al. 2025 "Muon is scalable for LLM training", eq. 4
+          (the factor of (3), and decay) · Bernstein, Newhouse 2024 (why U·Vᵀ)
+"""
+
+import numpy as np
+
+from ..kernel import Kernel
+from ..memory import empty_like
+from ..ops.matmul import matmul_forward
+from .adam import adam_update
+from .optim import Optimizer
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ROUNDS = 5
+TINY = 1e-7  # added to the norm, for a gradient of zeros
+
+
+@Kernel(outputs=1, inout="m")
+def nesterov_average(u, m, g, momentum, scale):
+    m[...] = momentum * m + scale * g                                                          # (1)
+    u[...] = scale * g + momentum * m
+
+
+@nesterov_average.body("numba", rows="u m g")
+def nesterov_average_numba(u, m, g, momentum, scale):
+    real = m.dtype.type
+    momentum, scale = real(momentum), real(scale)
+    for i in range(m.size):
+        d = scale * g[i]
+        m[i] = momentum * m[i] + d                                                             # (1)
+        u[i] = d + momentum * m[i]
+
+
+@Kernel
+def newton_schulz(x, u):
+    a, b, c = COEFFICIENTS
+    y = u / (np.linalg.norm(u) + TINY)
+    for _ in range(ROUNDS):
+        gram = y @ y.T
+        y = a * y + (b * gram + c * gram @ gram) @ y                                           # (2)
+    x[...] = y
+
+
+@newton_schulz.body("blas", jit=False)
+def newton_schulz_blas(x, u):
+    # The same from products that are cut over our threads, of the smaller of X·Xᵀ and Xᵀ·X: with
+    # the matrix turned the result is the turned result, up to rounding.
+    a, b, c = (x.dtype.type(number) for number in COEFFICIENTS)
+    wide = u.shape[0] <= u.shape[1]
+    y = (u if wide else u.T) / (np.linalg.norm(u) + x.dtype.type(TINY))
+    gram = empty_like(y, shape=(len(y), len(y)))
+    square, turned = empty_like(gram), empty_like(y)
+    for _ in range(ROUNDS):
+        matmul_forward(gram, y, y.T)
+        matmul_forward(square, gram, gram)
+        matmul_forward(turned, b * gram + c * square, y)
+        y = a * y + turned                                                                     # (2)
+    x[...] = y if wide else y.T
+
+
+def in_a_block(name, tensor):
+    """Whether a parameter is a hidden matrix: two axes, and a number on its dotted path."""
+    return tensor.ndim == 2 and any(part.isdigit() for part in name.split("."))
+
+
+class Muon(Optimizer):
+    """(1) to (3) for the matrices that `hidden` chooses, AdamW for all other parameters.
+
+    hidden: a predicate (name, tensor) -> bool. Raises ValueError where it chooses nothing, or
+    something that is no matrix. beta1, beta2, eps: of AdamW.
+    """
+
+    slots = ("m", "v")  # of AdamW's part
+
+    def __init__(self, named, momentum=0.95, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1,
+                 hidden=in_a_block):
+        self.momentum, self.hidden = momentum, hidden
+        self.numbers = beta1, beta2, eps           # of AdamW
+        super().__init__(named, decay)
+
+    def arrange(self, pairs, decay):
+        """The hidden matrices are a group of their own; the others are grouped as ever."""
+        matrices = [pair for pair in pairs if self.hidden(*pair)]
+        if not matrices:
+            raise ValueError("no parameter is a hidden matrix, which is what Muon is for; "
+                             "use AdamW, or say with hidden=… which ones are")
+        for name, tensor in matrices:
+            if tensor.ndim != 2:
+                raise ValueError(f"Muon updates matrices; {name} has the shape {tensor.shape}")
+        self.add_group(matrices, decay, ("m",), self.update_matrices)
+        super().arrange([pair for pair in pairs if not self.hidden(*pair)], decay)
+
+    def update_matrices(self, w, g, group, lr, scale):
+        """One step of (1) to (3), matrix by matrix."""
+        u = empty_like(g)
+        nesterov_average(u, group.state["m"], g, self.momentum, scale)
+        w *= 1 - lr * group.decay
+        for matrix, average in zip(group.flat.views(w), group.flat.views(u), strict=True):
+            x = empty_like(average)
+            newton_schulz(x, average)
+            matrix[...] -= lr * 0.2 * max(x.shape) ** 0.5 * x                                  # (3)
+
+    def update(self, w, g, group, lr, scale):
+        """One step of AdamW (lesson adam) for what is no hidden matrix."""
+        m, v = group.state["m"], group.state["v"]
+        adam_update(w, m, v, g, lr, *self.numbers, 0.0, group.decay, scale, self.steps)
