@@ -128,6 +128,12 @@ def test_a_loss_three_times_as_large_as_normal_ends_the_run_where_the_normal_is_
         assert len(rows) == (3 if ends else 10)
 
 
+def test_a_first_loss_that_is_large_already_is_no_reason_to_stop():
+    rows, model = Rows(), Line()
+    train(model, SGD(model.named_parameters()), jumping, Config(steps=3), rows, uniform=0.01)
+    assert [row["loss"] for row in rows] == [1, 1, 1]
+
+
 def test_a_first_loss_far_from_that_of_an_even_guess_is_said_aloud_and_not_on_a_resumed_run():
     class Bar:
         def __init__(self):
@@ -176,6 +182,32 @@ def test_a_checkpoint_never_knows_of_a_step_whose_row_is_not_written():
     model = Line()
     train(model, SGD(model.named_parameters()), batch, Config(), rows, save=(4, save))
     assert saved == [(4, 4), (8, 8)]
+
+
+def spoil_after(step, model):
+    """A batch function that ruins the weights when batch `step` is asked for: by step − 1, then."""
+    def spoiling(now):
+        if now == step:
+            model.w.data[...] = np.nan
+        return batch(now)
+    return spoiling
+
+
+@pytest.mark.parametrize(("spoiled", "saved_then"), [(8, [4]), (9, [4, 8]), (10, [4, 8])])
+def test_spoiled_weights_never_replace_a_good_checkpoint(spoiled, saved_then):
+    model, saved, rows = Line(), [], Rows()
+    with pytest.raises(Diverged, match=f"step {spoiled} is not taken, .*: the loss is nan"):
+        train(model, SGD(model.named_parameters()), spoil_after(spoiled, model), Config(), rows,
+              save=(4, saved.append))
+    assert saved == saved_then
+    assert len(rows) == spoiled
+    assert model.training
+
+
+def test_a_run_that_has_all_its_steps_takes_none():
+    model, rows = Line(), Rows()
+    assert train(model, SGD(model.named_parameters()), batch, Config(), rows, start=10) == 10
+    assert not rows
 
 
 def test_an_interrupt_ends_the_run_after_the_step_in_progress():

@@ -20,6 +20,8 @@ Pitfalls  A batch in several parts is the mean over all its targets: the parts' 
           Clipping does not help against NaN: NaN·c is NaN, and after the step every weight is. And
           a loss that explodes may stay finite for ever: (3) also looks at its size. To guess evenly
           costs ln V; a model that is three times as wrong on a whole batch is no longer learning.
+          The step that ruins the weights looks fine itself, the next one shows it: a checkpoint
+          written between the two would replace the last good one. So a loss is asked for first.
 Cost      Nothing beside the model's.
 Try       build it    an average of the weights over the last tenth of the steps. Is its held-out
                       loss lower?
@@ -82,15 +84,31 @@ def take_step(model, optimizer, batches, step, rate, clip, seed, limit=np.inf):
     """
     loss = forward_and_backward(model, batches, seed, step)
     try:
-        if not np.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss}")
-        if loss > limit:                                                                       # (3)
-            raise FloatingPointError(f"the loss is {loss:.4g}, above {limit:.4g}: it explodes")
+        refuse(loss, limit)
         norm = optimizer.step(rate, clip, 1 / len(batches))
     except FloatingPointError as error:
         model.zero_grad()
         raise Diverged(error, step) from None
     return loss, norm
+
+
+def refuse(loss, limit):
+    """Raise FloatingPointError for a loss that no step should follow: (3)."""
+    if not np.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss}")
+    if loss > limit:
+        raise FloatingPointError(f"the loss is {loss:.4g}, above {limit:.4g}: it explodes")
+
+
+def refuse_to_save(model, batches, step, limit):
+    """Raise Diverged if the weights are spoiled already: the last step went through, and ruined it.
+
+    batches: those of the next step. Looked at without dropout and without tape.
+    """
+    try:
+        refuse(evaluate(model, batches)[0], limit)
+    except FloatingPointError as error:
+        raise Diverged(error, step) from None
 
 
 def expected_first_loss(loss, uniform):
@@ -162,9 +180,10 @@ def train(model, optimizer, batch, config, metrics, start=0, every=(), bar=None,
     pairs (interval, action); action(done, row) is called after every interval-th step and may add
     to the row. bar: a progress bar (tqdm) to move. save: a pair (interval, action), action(done)
     comes when the row is written: a process killed between the two leaves a row too many, which a
-    resumed run drops, never one too few. Ctrl-C ends the run after the step in progress; the caller
-    saves. uniform: the loss of guessing evenly, ln V. With it a first loss far from it is said
-    aloud through the bar, and a loss that explodes is noticed: (3). Raises Diverged.
+    resumed run drops, never one too few. Weights that are spoiled are not saved. Ctrl-C ends the
+    run after the step in progress; the caller saves. uniform: the loss of guessing evenly, ln V;
+    with it a first loss far from that is said aloud through the bar, and a loss that explodes is
+    noticed: (3). Raises Diverged.
     """
     seconds, limit = metrics.last("seconds") or 0.0, np.inf
     with Interrupt() as interrupt:
@@ -189,11 +208,14 @@ def train(model, optimizer, batch, config, metrics, start=0, every=(), bar=None,
                 if interval and (step + 1) % interval == 0:
                     action(step + 1, row)
             metrics.add(**row)
+            ends = interrupt.seen or step + 1 == config.steps
+            if save and (ends or (step + 1) % save[0] == 0):
+                refuse_to_save(model, batch(step + 1), step + 1, limit)
             if save and (step + 1) % save[0] == 0:
                 save[1](step + 1)
-            if interrupt.seen:
+            if ends:
                 return step + 1
-    return config.steps
+    return start
 
 
 def time_steps(model, optimizer, batch, config, steps=20):

@@ -106,13 +106,13 @@ def checklist(model, batch, losses, seed=0):
 
 
 def _progress(losses):
-    last, share = losses[-1], max(1, len(losses) // 10)
+    last = losses[-1]
     if last < GOAL:
         return Check(True, f"the loss is {last:.4f} after {len(losses)} steps")
     course = f"the loss went from {losses[0]:.4g} to {last:.4g} in {len(losses)} steps"
     if last >= losses[0]:
         return Check(False, f"{course}: a learning rate that is too large?")
-    if np.mean(losses[-share:]) < 0.95 * np.mean(losses[-2 * share:-share] or losses[:1]):
+    if last < 0.9 * losses[len(losses) // 2]:
         return Check(False, f"{course} and still falls: give it more steps")
     return Check(False, f"{course} and is stuck there: try another learning rate after the rest "
                         "of this list")
