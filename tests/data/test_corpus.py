@@ -172,6 +172,15 @@ def test_a_separator_makes_documents_of_a_file_whatever_the_pieces(tmp_path, mon
     assert list(joined.items()) == whole
 
 
+def test_statistics_say_small_amounts_in_small_units():
+    small = Corpus("x", [("a", b"1" * 1234), ("b", b"2" * 1000)], [("c", b"3" * 19)])
+    assert small.statistics() == (
+        "x: 2 documents with 2.2 kB to train on, 1 document with 19 bytes held out (0.8 %)"
+    )
+    large = Documents([replace(held([("a", b"")])[0], stop=2_227_753_162)])
+    assert "x: 1 document with 2,227.75 MB to" in Corpus("x", large, [("c", b"3")]).statistics()
+
+
 def test_a_small_corpus_is_its_own_sample():
     pairs = numbered(20)
     assert list(Corpus("x", pairs, pairs).sample()) == [text for _, text in pairs]

@@ -81,6 +81,14 @@ def test_links_that_lead_nowhere_or_in_circles_do_no_harm(tmp_path):
     assert paths(everything(read_corpus(tmp_path))) == ["a.txt", "b.txt"]
 
 
+def test_a_run_in_the_folder_is_no_text(tmp_path):
+    notes = {"a.txt": b"a text", "b/c.txt": b"b text", "d.txt": b"d text"}
+    runs = {"runs/x/tokenizer.json": b"{}", "runs/x/checkpoint.safetensors": b"x",
+            "runs/x/more/y.txt": b"no", "encoded/tokens.json": b"{}", "venv/pyvenv.cfg": b"home",
+            "venv/lib/a.py": b"no"}
+    assert paths(everything(read_corpus(make_folder(tmp_path, notes | runs)))) == sorted(notes)
+
+
 def test_what_is_not_there_is_refused_in_one_sentence(tmp_path):
     for spec in ["", str(tmp_path / "missing"), "pystdlb"]:
         with pytest.raises(FileNotFoundError, match="give a text file, a folder, or one of pystd"):
@@ -90,7 +98,7 @@ def test_what_is_not_there_is_refused_in_one_sentence(tmp_path):
 
 
 def test_a_place_without_text_is_refused_in_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match="holds no text"):
+    with pytest.raises(ValueError, match="holds no text: give one with plain text files"):
         read_corpus(tmp_path)
     (tmp_path / "empty.txt").touch()
     with pytest.raises(ValueError, match="too few"):

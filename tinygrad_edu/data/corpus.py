@@ -211,7 +211,14 @@ def counted(number, singular, plural=None):
 def amount(documents):
     """`1,204 documents with 13.17 MB`, where a MB is 10⁶ bytes."""
     word = "file" if getattr(documents, "separator", None) else "document"
-    return f"{counted(len(documents), word)} with {size_of(documents) / 1e6:,.2f} MB"
+    return f"{counted(len(documents), word)} with {readable_size(size_of(documents))}"
+
+
+def readable_size(size):
+    """`13.17 MB`, `4.1 kB`, `19 bytes`."""
+    if size < 1000:
+        return counted(size, "byte")
+    return f"{size / 1e3:.1f} kB" if size < 1e5 else f"{size / 1e6:,.2f} MB"
 
 
 def hashed(path):

@@ -19,6 +19,8 @@ Pitfalls  "The newest version" at an address changes results silently: every add
           A file that differs is kept, since it is the evidence; but under another name, so that it
           is never read by mistake. Files in the user's own folder are left alone.
           Two processes that fetch the same file at once write into the same .part: it will differ.
+          Without a limit on silence a server that has died holds the program for ever.
+          Proxies are those of the environment (https_proxy, no_proxy), as urllib reads them.
 Cost      The checksum of a cached file is computed each time: no note could say that a disk is
           still right. `measure it` prints how fast; encoding the same text takes far longer.
 Try       build it    a fourth data set: a row in DATASETS and nothing else.
@@ -175,7 +177,8 @@ def download(remote, path, by_hand):
     try:
         receive(remote, part)
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as e:
-        reason = getattr(e, "reason", None) or str(e) or type(e).__name__
+        reason = getattr(e, "reason", e)
+        reason = getattr(reason, "strerror", None) or str(reason) or type(e).__name__
         raise OSError(
             f"cannot download {remote.url} ({reason}): try again, or bring {remote.name}"
             f" ({remote.size:,} bytes) from another machine and put it into {by_hand}"
@@ -194,7 +197,8 @@ def download(remote, path, by_hand):
 def receive(remote, part):
     """Append what is missing to `part`; ConnectionError where the connection ends before the file.
 
-    What is there stays, whatever happens: the next call asks for the rest only.
+    What is there stays, whatever happens: the next call asks for the rest only. A server that sends
+    more than it should is not listened to any longer. OSError where the disk has no room for all.
     """
     done = part.stat().st_size if part.exists() else 0
     if done >= remote.size:

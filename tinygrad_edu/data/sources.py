@@ -1,4 +1,4 @@
-"""Lesson 4.14 · Sources: the words that --data knows
+"""Lesson 4.17 · Sources: the words that --data knows
 
 Needs config, corpus, download. Used by ngram, scripts/train_gpt.py, scripts/score_python.py.
 
@@ -18,6 +18,8 @@ Pitfalls  Text that changes between machines: figures must name the version of P
           text they are learnt as text, and the model never learns what the token means.
           An encoding is guessed from a byte order mark or not at all: Latin-1 stays as it is, and
           its letters are bytes that are no UTF-8. Line ends stay as they are, too.
+          Whoever trains on the folder they are in will find the run in it the next time: the list
+          of tokens in tokenizer.json is text, too. Runs are known by their files and passed over.
           The archive of WikiText is small and read where it lies: nothing is unpacked.
 Cost      A folder is listed and the start of each file read. Text in UTF-16 is turned into UTF-8
           and stays in memory; all other text stays on the disk.
@@ -49,6 +51,8 @@ from tinygrad_edu.nn.config import did_you_mean
 
 WORDS = ("pystdlib", *DATASETS)
 NOT_LIBRARY = ("site-packages", "dist-packages", "test", "tests", "idle_test")
+# Files by which one knows a folder that holds nobody's notes: a run, encoded text, an environment.
+MADE_BY_PROGRAMS = {"checkpoint.safetensors", "tokens.json", "pyvenv.cfg"}
 BETWEEN_STORIES = b"<|endoftext|>"
 
 
@@ -108,11 +112,11 @@ def read_file(path, name=None):
 
 
 def read_folder(folder, name=None, suffix="", without=()):
-    """All text files below `folder` whose names end in `suffix`, split by path (1).
+    """All text files below `folder` whose names end in `suffix`, split by path (1) of `corpus`.
 
-    Hidden files and folders (a leading dot) and folders named in `without` are passed over, links
-    to folders are not followed. Files that are not text (`find_text`) are counted. Empty files are
-    no documents. A folder with one text file is split like a file.
+    What `walk` passes over is not read, links to folders are not followed. Files that are not text
+    (`find_text`) are counted. Empty files are no documents. A folder with one text file is split
+    like a file.
     """
     documents = []
     binary = 0
@@ -125,9 +129,9 @@ def read_folder(folder, name=None, suffix="", without=()):
         elif document.size:
             documents.append(document)
     if not documents:
+        skipped = f" ({counted(binary, 'binary file')} skipped)" if binary else ""
         raise ValueError(
-            f"the folder {str(folder)!r} holds no text"
-            f" ({counted(binary, 'binary file')} skipped): give a folder with plain text files"
+            f"the folder {str(folder)!r} holds no text{skipped}: give one with plain text files"
         )
     name = name or Path(folder).resolve().name
     if len(documents) == 1:
@@ -136,8 +140,14 @@ def read_folder(folder, name=None, suffix="", without=()):
 
 
 def walk(folder, without):
-    """Paths of the files below `folder`, hidden ones and those below `without` left out."""
+    """Paths of the files below `folder`, hidden ones and those below `without` left out.
+
+    Folders in it that a program has filled are left out too: runs, virtual environments.
+    """
     for parent, folders, files in os.walk(folder):
+        if MADE_BY_PROGRAMS & set(files) and Path(parent) != Path(folder):
+            folders.clear()
+            continue
         folders[:] = [one for one in folders if one not in without and not one.startswith(".")]
         for file in files:
             path = Path(parent, file)
