@@ -7,8 +7,8 @@ from tinygrad_edu.debug.growth import layer_sizes
 from tinygrad_edu.debug.hunt import Hunter, describe, explain, hunt
 from tinygrad_edu.kernel import kernels
 from tinygrad_edu.models.gpt import GPT, GPTConfig
-from tinygrad_edu.nn.module import Module
 from tinygrad_edu.nn.adam import AdamW
+from tinygrad_edu.nn.module import Module
 from tinygrad_edu.tensor import Tensor, record
 from tinygrad_edu.train.loop import Diverged, train, train_step
 from tinygrad_edu.watch import listening, settings
