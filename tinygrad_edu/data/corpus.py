@@ -42,7 +42,7 @@ from itertools import accumulate
 from pathlib import Path
 
 HELD_OUT_SHARE = 0.1
-PIECE = 1 << 24  # bytes of one document that are in memory at a time
+PIECE = 1 << 22  # bytes of one document that are in memory at a time
 SAMPLE = 1 << 26  # bytes that are enough to train a tokenizer on
 BLOCK = 1 << 16  # bytes of a sample that stand together
 
