@@ -1,76 +1,61 @@
-"""The table of lessons, made from the lessons themselves.
+"""The table of lessons and the orders to read them in, made from the lessons themselves.
 
-    python scripts/contents.py            prints the table
-    python scripts/contents.py --write    puts it into README.md, between its two markers
-    python scripts/contents.py --check    exit code 1 if README.md shows another one
+    python scripts/contents.py                    prints the table
+    python scripts/contents.py --path beginner    a reading order, with the first sentence of each
+    python scripts/contents.py --write            puts both into README.md, between its markers
+    python scripts/contents.py --check            exit code 1 if README.md shows others
 
 A lesson names what it needs; the numbers behind the names are filled in here, so that moving a
-lesson changes one line of one file.
+lesson changes one line of one file. A path is a few goals in the order of a reader's interest;
+what each of them needs is filled in too.
 """
 
 import argparse
-import ast
 import re
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("native", "cuda", "tinygrad_edu", "models")  # where lessons live
+from tinygrad_edu.lessons import (
+    ROOT,
+    lesson_files,
+    lesson_named,
+    read_lesson,
+    read_lessons,
+    reading_order,
+)
+from tinygrad_edu.train.program import program
+
+__all__ = ["lesson_files", "lesson_named", "read_lesson", "read_lessons"]
+
 BEGIN = "<!-- lessons: python scripts/contents.py --write -->"
 END = "<!-- end of lessons -->"
-
-TITLE = re.compile(r"Lesson (\d+)\.(\d+) · (\S.*)")
-LINKS = re.compile(r"Needs (.+?)\. Used by (.+)\.")
+PATH_BEGIN = "<!-- path {}: python scripts/contents.py --write -->"
+PATH_END = "<!-- end of path {} -->"
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """The first lines of a lesson's docstring, and where it stands."""
+class Reader:
+    """Who reads: the goals in order, and which lessons may be taken on trust until the end."""
 
-    number: tuple[int, int]
-    title: str
-    path: str  # relative to the repository, with "/"
-    needs: tuple[str, ...]
-    used_by: tuple[str, ...]
-
-    @property
-    def name(self):
-        return self.path.rsplit("/", 1)[-1].removesuffix(".py")
-
-    def answers_to(self, name):
-        """Whether `name` means this lesson: its file's path, or the end of it, ".py" or not."""
-        return f"/{self.path}".removesuffix(".py").endswith("/" + name.removesuffix(".py"))
+    goals: tuple[str, ...]
+    last: tuple[str, ...] = ()
 
 
-def names(text):
-    """The names in "a, b" as a tuple; "nothing" is none."""
-    return () if text == "nothing" else tuple(name.strip() for name in text.split(","))
-
-
-def read_lesson(path, root):
-    """The Lesson in a Python file, or None where the docstring does not begin like one."""
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=False) or ""
-    paragraphs = docstring.split("\n\n")
-    title = TITLE.fullmatch(paragraphs[0].strip())
-    links = LINKS.fullmatch(" ".join(paragraphs[1].split())) if len(paragraphs) > 1 else None
-    if not title or not links:
-        return None
-    number = int(title[1]), int(title[2])
-    place = path.relative_to(root).as_posix()
-    return Lesson(number, title[3], place, names(links[1]), names(links[2]))
-
-
-def lesson_files(root):
-    """Every Python file that has to be a lesson: all of FOLDERS but the packages' __init__.py."""
-    files = (path for folder in FOLDERS for path in sorted((root / folder).rglob("*.py")))
-    return [path for path in files if path.name != "__init__.py"]
-
-
-def read_lessons(root=ROOT):
-    """All lessons below `root`, in reading order."""
-    found = (read_lesson(path, root) for path in lesson_files(root))
-    return sorted((lesson for lesson in found if lesson), key=lambda lesson: lesson.number)
+PLUMBING = ("memory", "threads", "loops", "watch", "kernel", "foreign", "broadcast", "atomic",
+            "config", "module", "init", "download", "sources", "unicode")
+READERS = {
+    "beginner": Reader(
+        ("scalar", "tape", "tensor", "gradcheck", "names", "bigram", "mlp", "one_block", "gpt",
+         "loop", "sampling"),
+        (*PLUMBING, "attention_weights", "attention_kernels", "dropout", "corpus", "loader")),
+    "llm": Reader(
+        ("bpe", "loader", "gpt", "attention", "rope", "swiglu", "dropout", "adam", "schedule",
+         "loop", "checkpoint", "sampling", "ngram"),
+        PLUMBING),
+    "systems": Reader(
+        ("memory", "threads", "loops", "kernel", "build", "foreign", "pointwise", "reduce", "norm",
+         "matmul", "cross_entropy", "attention", "optim", "estimate", "token_folder")),
+}
 
 
 def table(lessons):
@@ -78,46 +63,79 @@ def table(lessons):
     lines = ["| lesson | title | file | needs |", "|---|---|---|---|"]
     for lesson in lessons:
         needs = [
-            f"{other.name} {other.number[0]}.{other.number[1]}"
+            f"{other.name} {other.shown_number}"
             for other in lessons
             if any(other.answers_to(name) for name in lesson.needs)
         ]
-        floor, position = lesson.number
         file = f"[{lesson.path}]({lesson.path})"
-        lines.append(f"| {floor}.{position} | {lesson.title} | {file} | {', '.join(needs)} |")
+        lines.append(f"| {lesson.shown_number} | {lesson.title} | {file} | {', '.join(needs)} |")
     return "\n".join(lines)
 
 
-def with_table(readme, text):
+def order_of(reader, lessons):
+    """(main line, taken on trust) of one of READERS."""
+    return reading_order(READERS[reader].goals, lessons, READERS[reader].last)
+
+
+def path_for_readme(reader, lessons):
+    """A reading order as one paragraph of links; the goals are bold."""
+    main_line, trusted = order_of(reader, lessons)
+    goals = [lesson_named(name, lessons) for name in READERS[reader].goals]
+
+    def links(part):
+        found = (f"[{x.name}]({x.path})" for x in part)
+        bold = [f"**{link}**" if x in goals else link for x, link in zip(part, found, strict=True)]
+        return " →\n".join(bold)
+
+    return links(main_line) + (f";\nlast, taken on trust until here:\n{links(trusted)}"
+                               if trusted else "")
+
+
+def print_path(reader, lessons):
+    """A reading order, a line of number, title and file for each lesson, its Idea below."""
+    main_line, trusted = order_of(reader, lessons)
+    for lesson in main_line + trusted:
+        if trusted and lesson is trusted[0]:
+            print("---- taken on trust until here: what the lessons above stand on\n")
+        print(f"{lesson.shown_number:<5} {lesson.title}\n      {lesson.path}")
+        print(f"      “{lesson.idea()}”\n")
+    print(f"path={reader} lessons={len(main_line + trusted)} on_trust={len(trusted)}")
+
+
+def with_table(readme, text, begin=BEGIN, end=END):
     """`readme` with `text` between the markers. ValueError where it has none."""
-    once = readme.count(BEGIN) == readme.count(END) == 1
-    if not once or readme.index(END) < readme.index(BEGIN):
-        raise ValueError(f"README.md needs these two lines, once and in this order: {BEGIN} {END}")
-    before = readme[: readme.index(BEGIN)]
-    after = readme[readme.index(END) :]
-    return f"{before}{BEGIN}\n{text}\n{after}"
+    once = readme.count(begin) == readme.count(end) == 1
+    if not once or readme.index(end) < readme.index(begin):
+        raise ValueError(f"README.md needs these two lines, once and in this order: {begin} {end}")
+    before = readme[: readme.index(begin)]
+    after = readme[readme.index(end) :]
+    return f"{before}{begin}\n{text}\n{after}"
 
 
-def main(argv=None, root=ROOT):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
-    parser.add_argument("--check", action="store_true", help="exit code 1 if README.md is stale")
-    args = parser.parse_args(argv)
-    lessons = read_lessons(root)
-    if not args.write and not args.check:
-        print(table(lessons))
-        print(f"lessons={len(lessons)}")
-        return 0
-    path = root / "README.md"
+def regenerated(readme, lessons):
+    """`readme` with a fresh table, and a fresh path wherever it has the markers of one."""
+    readme = with_table(readme, table(lessons))
+    pattern = re.escape(PATH_BEGIN).replace(re.escape("{}"), r"(\S+)")
+    for name in re.findall(pattern, readme):
+        if name not in READERS:
+            raise ValueError(f"README.md has a path for {name!r}; there are: {', '.join(READERS)}")
+        text = path_for_readme(name, lessons)
+        readme = with_table(readme, text, PATH_BEGIN.format(name), PATH_END.format(name))
+    return readme
+
+
+def write_or_check(root, check):
+    """Write README.md anew, or with `check` only compare; the exit code."""
+    path, lessons = root / "README.md", read_lessons(root)
     try:
         old = path.read_text(encoding="utf-8")
-        new = with_table(old, table(lessons))
+        new = regenerated(old, lessons)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if args.check and old != new:
+    if check and old != new:
         advice = "run python scripts/contents.py --write"
-        print(f"error: the table of lessons in README.md is stale: {advice}", file=sys.stderr)
+        print(f"error: the lessons shown in README.md are stale: {advice}", file=sys.stderr)
         return 1
     if old != new:
         path.write_text(new, encoding="utf-8", newline="\n")
@@ -125,5 +143,28 @@ def main(argv=None, root=ROOT):
     return 0
 
 
+def main(argv=None, root=ROOT):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--path", choices=READERS, help="print the reading order of this reader")
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--check", action="store_true", help="exit code 1 if README.md is stale")
+    args = parser.parse_args(argv)
+    if args.write or args.check:
+        return write_or_check(root, args.check)
+    lessons = read_lessons(root)
+    if args.path:
+        try:
+            print_path(args.path, lessons)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        return 0
+    print(table(lessons))
+    print(f"lessons={len(lessons)}")
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    with program():
+        code = main()
+    sys.exit(code)

@@ -81,3 +81,54 @@ def test_the_table_in_the_readme_is_fresh(capsys):
     if not readme.exists() or contents.BEGIN not in readme.read_text(encoding="utf-8"):
         pytest.skip("README.md has no markers")
     assert contents.main(["--check"]) == 0, capsys.readouterr().err
+
+
+def closure(some, lessons):
+    """The lessons that these need, however far down."""
+    needed = {contents.lesson_named(name, lessons) for lesson in some for name in lesson.needs}
+    return needed | closure(needed, lessons) if needed else set()
+
+
+@pytest.mark.parametrize("reader", contents.READERS)
+def test_a_path_leads_to_its_goals_in_order_and_holds_what_each_lesson_needs(reader):
+    lessons = contents.read_lessons()
+    main_line, trusted = contents.order_of(reader, lessons)
+    goals = [contents.lesson_named(name, lessons) for name in contents.READERS[reader].goals]
+    # A goal that an earlier goal needs has been reached before it.
+    new = [goal for i, goal in enumerate(goals) if goal not in closure(goals[:i], lessons)]
+    places = [main_line.index(goal) for goal in new]
+    assert places == sorted(places) and len(new) > 3
+    assert set(goals) <= set(main_line)
+    everything = main_line + trusted
+    assert len(set(everything)) == len(everything)
+    for lesson in everything:
+        assert {contents.lesson_named(name, lessons) for name in lesson.needs} <= set(everything)
+
+
+def test_the_beginner_meets_no_plumbing_before_the_first_network():
+    lessons = contents.read_lessons()
+    main_line, trusted = contents.order_of("beginner", lessons)
+    names = [lesson.name for lesson in main_line]
+    assert names[0] == "scalar"
+    assert {"memory", "kernel", "foreign"} <= {lesson.name for lesson in trusted}
+    assert names.index("mlp") < names.index("one_block") < names.index("gpt")
+
+
+def test_a_path_quotes_the_first_sentence_of_each_lesson(capsys):
+    assert contents.main(["--path", "beginner"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("1.0   Automatic differentiation on plain floats\n"
+                          "      tinygrad_edu/scalar.py\n      “A program computes a number from")
+    assert "---- taken on trust until here" in out
+    assert out.splitlines()[-1].startswith("path=beginner lessons=")
+
+
+def test_a_path_is_written_where_the_readme_has_its_markers(capsys):
+    begin, end = contents.PATH_BEGIN.format("llm"), contents.PATH_END.format("llm")
+    readme = f"{contents.BEGIN}\n{contents.END}\n{begin}\nstale text\n{end}\n"
+    lessons = contents.read_lessons()
+    new = contents.regenerated(readme, lessons)
+    assert "**[gpt](models/gpt.py)**" in new and "stale text" not in new
+    assert contents.regenerated(new, lessons) == new
+    with pytest.raises(ValueError, match="a path for 'cook'"):
+        contents.regenerated(readme.replace("path llm", "path cook"), lessons)

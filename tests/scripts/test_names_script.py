@@ -1,0 +1,54 @@
+"""names.py climbs its ladder on a file of names, or says in one sentence why it cannot."""
+
+import sys
+
+import pytest
+
+from house import ROOT, load
+
+
+def call(*flags):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["names.py", *map(str, flags)])
+        load(ROOT / "scripts" / "names.py").main()
+
+
+SYLLABLES = ("ba", "ko", "li", "mun", "dö")
+NAMES = [a + b + c for a in SYLLABLES for b in SYLLABLES for c in SYLLABLES]
+
+
+@pytest.fixture
+def names(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("\n\n".join(NAMES), encoding="utf-8")
+    return path
+
+
+def test_four_models_are_trained_and_compared_and_each_invents_names(names, capsys):
+    flags = ["--data", names, "--steps", 60, "--batch", 16, "--invent", 6, "--show", 2]
+    call(*flags)
+    out = capsys.readouterr().out
+    assert "(124 empty lines and 0 copies passed over)" in out.splitlines()[0]
+    assert out.count("of 6 not among those it learned from:") == 4
+    told = dict(pair.split("=") for pair in out.splitlines()[-1].split())
+    assert list(told)[:4] == ["bigram", "mlp", "attention", "gpt"]
+    # Syllables are longer than a letter: whoever sees one letter alone cannot know where it is.
+    assert float(told["bigram"]) > float(told["mlp"]) + 0.05
+    call(*flags)
+    again = capsys.readouterr().out
+    assert again.splitlines()[-1] == out.splitlines()[-1]
+    call(*flags, "--seed", 2)
+    assert capsys.readouterr().out.splitlines()[-1] != out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("text", "said"), [("one\n", "holds 1 names"), ("", "holds 0 names")])
+def test_a_file_without_two_names_gets_one_sentence(tmp_path, capsys, text, said):
+    path = tmp_path / "names.txt"
+    path.write_text(text)
+    with pytest.raises(SystemExit) as caught:
+        call("--data", path)
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        call("--data", tmp_path / "none.txt")
+    assert capsys.readouterr().err.startswith("error: ")
