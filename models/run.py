@@ -1,6 +1,6 @@
 """Lesson 4.8 · Run: the folder that a training run leaves behind
 
-Needs checkpoint, config, gpt, tokenizer_file. Used by scripts/train_gpt.py,
+Needs atomic, checkpoint, config, gpt, tokenizer_file. Used by scripts/train_gpt.py,
 scripts/generate.py, scripts/score_python.py.
 
 Idea      A run is a folder: what it was told, its tokenizer, its weights, and all that it takes to
@@ -26,11 +26,16 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_edu.files.atomic import remove_leftovers
 from tinygrad_edu.files.checkpoint import load_checkpoint, save_checkpoint
 from tinygrad_edu.nn.config import from_dict, to_dict
 from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer
 
 from .gpt import GPT, GPTConfig
+
+STATE = {"model": (dict,), "settings": (dict,), "done": (int,), "text": (str,),
+         "threads": (int, type(None))}  # what stands in a checkpoint, and the types it has
+WRITTEN = ("checkpoint.safetensors", "model.safetensors", "tokenizer.json")  # in one step each
 
 
 def save_run(folder, model, optimizer, settings, done, text="", threads=None):
@@ -47,13 +52,24 @@ def save_run(folder, model, optimizer, settings, done, text="", threads=None):
 
 
 def read_run(folder):
-    """(arrays, state) of the newest checkpoint: state has `model`, `settings` and `done`."""
+    """(arrays, state) of the newest checkpoint: state has `model`, `settings` and `done`.
+
+    Raises OSError or ValueError in one sentence that names the file.
+    """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"there is no run in {folder}: train one with "
                                 f"scripts/train_gpt.py --out {folder}")
     arrays, state = load_checkpoint(folder)
     if not {"model", "settings", "done"} <= state.keys():
         raise ValueError(f"{folder}: the checkpoint is not one of train_gpt.py")
+    for name, kinds in STATE.items():
+        if name in state and type(state[name]) not in kinds:  # not isinstance: True is an int
+            raise ValueError(f"{arrays.path}: {name!r} in its state is not what train_gpt.py "
+                             "writes there")
+    for name, most in (("done", 2**53), ("threads", 2**12)):
+        if not 0 <= (state.get(name) or 0) <= most:
+            raise ValueError(f"{arrays.path}: {name!r} in its state is {state[name]}, and at "
+                             f"most {most} makes sense")
     return arrays, state
 
 
@@ -64,10 +80,39 @@ def part(arrays, prefix):
 
 
 def load_model(arrays, state):
-    """The model of a checkpoint, in evaluation mode."""
-    model = GPT(from_dict(GPTConfig, state["model"]), np.random.default_rng(0))
-    model.load_state(part(arrays, "model"))
+    """The model of a checkpoint, in evaluation mode. ValueError where the two do not fit."""
+    try:
+        weights = part(arrays, "model")
+        model = GPT(fitting_config(weights, state), np.random.default_rng(0))
+        model.load_state(weights)
+    except ValueError as error:
+        sentence = printable(str(error).removeprefix(f"{arrays.path}: "))
+        raise ValueError(f"{arrays.path}: {sentence}") from None
     return model.eval()
+
+
+def printable(text, longest=400):
+    """A line for a message: names that a file made up may hold line ends, and be long."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line if len(line) <= longest else line[:longest] + " ..."
+
+
+def fitting_config(weights, state):
+    """The model's configuration, once the weights show that it is not larger than they are.
+
+    A model is made before its weights are copied: one of a size that somebody has only claimed
+    could take all memory.
+    """
+    config = from_dict(GPTConfig, state["model"])
+    size = sum(array.size for array in weights.values())
+    if config.parameter_count() != size or config.layers > len(weights):
+        raise ValueError("its weights are of another model: its settings speak of "
+                         f"{config.layers} blocks of width {config.width}, and {size:,} numbers do "
+                         "not make those")
+    for name, array in weights.items():
+        if array.dtype.kind != "f":
+            raise ValueError(f"its weights {name} are {array.dtype}, and not floats")
+    return config
 
 
 def load_run(folder):
@@ -90,7 +135,8 @@ def claim(folder):
     """Keep other processes from training in this folder; ValueError where one does already.
 
     The lock is on the folder and lasts until the descriptor that is returned is closed, at the
-    latest until the process ends, however it ends. None where the system has no such lock.
+    latest until the process ends, however it ends. None where the system has no such lock. Files
+    that a killed process has left half-written are removed.
     """
     try:
         import fcntl
@@ -106,4 +152,6 @@ def claim(folder):
     except OSError:  # a file system without locks
         os.close(descriptor)
         return None
+    for name in WRITTEN:  # nobody else writes here now: what is left is of a process that died
+        remove_leftovers(Path(folder) / name)
     return descriptor

@@ -76,3 +76,14 @@ def test_what_is_no_number_is_refused(value):
 def test_shapes_that_do_not_fit_are_refused_with_both_shapes():
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(4,\)"):
         Tensor(np.ones((2, 3))) + Tensor(np.ones(4))
+
+
+@pytest.mark.parametrize("other", [np.int32, np.uint8, bool])
+def test_two_integer_types_are_refused_whichever_comes_first_but_not_booleans(other):
+    pair = Tensor(np.ones(2, np.int64)), Tensor(np.ones(2, other))
+    for a, b in (pair, pair[::-1]):
+        if other is bool:
+            assert (a + b).dtype == np.int64
+        else:
+            with pytest.raises(TypeError, match="meets"):
+                a + b

@@ -71,5 +71,5 @@ def test_weights_that_do_not_fit_the_settings_of_their_checkpoint_are_refused(ru
     arrays, state = load_checkpoint(folder)
     arrays = {name: np.array(array) for name, array in arrays.items()}
     save_checkpoint(folder, arrays, state | {"model": state["model"] | {"layers": 2}})
-    with pytest.raises(ValueError, match=r"of another model: missing h\.1\."):
+    with pytest.raises(ValueError, match="its weights are of another model: .* speak of 2 blocks"):
         load_run(folder)

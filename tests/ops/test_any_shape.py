@@ -596,5 +596,16 @@ def all_ops():
     return found - NO_OPS
 
 
+def test_every_kernel_of_an_op_has_a_fast_body_that_serves_rows_of_floats():
+    """A body that is missing, or never chosen, would be slow and right: no other test sees it."""
+    own = [kernel for kernel in kernels.values() if kernel.__module__.startswith(ops.__name__)]
+    assert own and not [kernel.name for kernel in own if len(kernel.bodies) == 1]
+    row = np.ones(5, np.float32)
+    for kernel in own:
+        if kernel.__module__.endswith("pointwise"):
+            chosen = kernel.choose([row] * len(kernel.parameters)).backend
+            assert chosen != "numpy" or not backends["numba"].available(), kernel.name
+
+
 def test_every_op_has_a_strategy_and_every_strategy_an_op():
     assert all_ops() == set(STRATEGIES)

@@ -377,3 +377,9 @@ def test_mixed_types_are_refused():
 def test_a_packed_array_that_does_not_divide_is_refused(shape, groups):
     with pytest.raises(ValueError, match=r"attention_qkv takes \(B, T"):
         attention_qkv(Tensor(np.zeros(shape)), 4, groups=groups)
+
+
+@pytest.mark.parametrize("T, S", [(1, 1), (1, 6), (2, 5), (4, 4), (3, 12), (5, 2)])
+def test_the_last_query_stands_at_the_last_key_and_each_one_before_sees_one_key_less(T, S):
+    seen = weights.seen_keys(np.empty((2, 1, T, 1)), S)
+    assert seen.tolist() == [[max(0, S - T + t + 1) for t in range(T)]] * 2

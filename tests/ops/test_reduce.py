@@ -178,3 +178,10 @@ def test_an_empty_axis_that_does_not_lie_beside_the_other_reduced_one_has_a_sum_
     assert y.data.tolist() == [0, 0, 0]
     y.backward(np.ones(3))
     assert x.grad.shape == x.shape
+
+
+@pytest.mark.parametrize("body", bodies(CASES))
+def test_logsumexp_of_single_numbers_are_the_numbers_whatever_stands_in_the_next_row(body):
+    x = np.array([[-1000.0], [1000.0], [3.0]])
+    with settings(forced=body):
+        assert np.array_equal(Tensor(x).logsumexp(axis=1).data, x[:, 0])

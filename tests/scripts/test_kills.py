@@ -194,11 +194,11 @@ def kill_and_resume(folder, plan):
     (folder / "text.txt").write_text(TEXT)
     code, err = run([__file__, *plan, TRAIN, *FLAGS], folder)
     assert code == -signal.SIGKILL, f"{plan}: it was not killed: {err}"
-    moment, number, _ = plan
-    if "checkpoint" in moment and "after" not in moment and number == 1:
-        code, err = run([TRAIN, *FLAGS, "--overwrite"], folder)  # nothing was saved: begin again
-    else:
+    if (folder / "run" / "checkpoint.safetensors").exists():
         code, err = run([TRAIN, "--out", "run", "--resume"], folder)
+    else:                                          # killed before or in the very first one
+        assert plan[1] == 1
+        code, err = run([TRAIN, *FLAGS, "--overwrite"], folder)
     assert code == 0, f"{plan}: {err}"
     return what_is_left(folder)
 

@@ -29,6 +29,7 @@ import dataclasses
 import difflib
 import math
 import re
+import reprlib
 import sys
 import types
 import typing
@@ -101,7 +102,8 @@ def from_dict(config_class, values):
         raise ValueError("the settings are not a JSON object")
     for name in values:
         if name not in kinds:
-            raise ValueError(f"unknown setting {name!r}{did_you_mean(name, kinds)}")
+            hint = did_you_mean(name, kinds)
+            raise ValueError(f"unknown setting {reprlib.repr(name)}{hint}")
     values = {name: from_json(value, name, kinds[name]) for name, value in values.items()}
     return build(config_class, values, kinds, {name: name for name in kinds})
 
@@ -227,8 +229,8 @@ def refuse_unknown_flags(argv, flags, kinds):
 
 
 def did_you_mean(word, known):
-    """The end of a sentence about an unknown word."""
-    close = difflib.get_close_matches(word, sorted(known), n=1)
+    """The end of a sentence about an unknown word; nobody mistypes a very long one."""
+    close = difflib.get_close_matches(word, sorted(known), n=1) if len(word) < 99 else []
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -253,11 +255,15 @@ def from_json(value, name, kind):
     if value is None and kind.optional:
         return None
     if kind.type is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # `check` says that it is not finite
+            return math.inf
     if kind.type is Path and isinstance(value, str):
         return Path(value)
     if type(value) is not kind.type:  # not isinstance: True would pass for an int
-        raise ValueError(f"setting {name!r} takes {NEEDS[kind.type]}, not {value!r}")
+        shown = reprlib.repr(value)  # a damaged file may hold a long one
+        raise ValueError(f"setting {name!r} takes {NEEDS[kind.type]}, not {shown}")
     return value
 
 
@@ -290,7 +296,8 @@ def check(value, where, kind, metadata):
     if kind.choices and value not in kind.choices:
         words = [str(choice) for choice in kind.choices]
         hint = did_you_mean(str(value), words)
-        raise ValueError(f"{where} takes {' or '.join(words)}, not {value!r}{hint}")
+        shown = reprlib.repr(value)
+        raise ValueError(f"{where} takes {' or '.join(words)}, not {shown}{hint}")
     if kind.type is float and not math.isfinite(value):
         raise ValueError(f"{where} takes a finite number, not {value}")
     low, high = metadata.get("low"), metadata.get("high")
