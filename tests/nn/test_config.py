@@ -265,8 +265,9 @@ def test_a_type_that_no_flag_can_have_is_refused_at_once():
         option(3, hgih=4)
 
 
-@pytest.mark.parametrize("value, said", [(10**400, "finite"), ("x" * 10**6, "xxx...xxx")])
+@pytest.mark.parametrize("value, said", [(10**400, "finite"), ("x" * 10**6, "xxx...xxx")],
+                         ids=["number", "text"])
 def test_a_monstrous_value_in_a_file_gets_a_short_sentence(value, said):
     with pytest.raises(ValueError, match=said) as caught:
-        from_dict(Config, to_dict(Config()) | {"lr": value})
+        from_dict(Config, to_dict(Config()) | {"min_lr": value})
     assert len(str(caught.value)) < 200
