@@ -8,9 +8,12 @@ It reads the text, trains a tokenizer, trains the model, and leaves a run folder
 metrics and a picture of the losses. Every flag: --help.
 """
 
+import math
 import os
+import shutil
+import tempfile
 import time
-import zlib
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,8 +23,16 @@ import numpy as np
 from tqdm import tqdm
 
 from tinygrad_edu import threads
-from tinygrad_edu.data.loader import bits_per_byte, draw_batch, evaluation_batches, token_stream
+from tinygrad_edu.data.loader import bits_per_byte, draw_batch, evaluation_batches
 from tinygrad_edu.data.sources import read_corpus
+from tinygrad_edu.data.token_folder import (
+    TokenFolder,
+    is_token_folder,
+    read_token_folder,
+    write_token_folder,
+)
+from tinygrad_edu.debug.growth import layer_sizes
+from tinygrad_edu.debug.hunt import explain
 from tinygrad_edu.eval.python_blocks import PROMPT
 from tinygrad_edu.files.checkpoint import checkpoint_path
 from tinygrad_edu.files.safetensors import save as save_safetensors
@@ -36,6 +47,7 @@ from tinygrad_edu.models.run import (
     run_tokenizer,
     save_run,
 )
+from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.nn.config import (
     complain,
     differences,
@@ -45,31 +57,37 @@ from tinygrad_edu.nn.config import (
     parse,
     to_dict,
 )
-from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.tokenizers.bpe import train_bpe
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT, train_characters
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 from tinygrad_edu.train.estimate import estimate_peak, readable
-from tinygrad_edu.train.loop import evaluate, time_steps, train
+from tinygrad_edu.train.loop import Diverged, evaluate, time_steps, train
 from tinygrad_edu.train.metrics import Metrics, draw_losses
+from tinygrad_edu.train.overfit import GOAL, checklist, overfit
 from tinygrad_edu.train.program import program
 
 STARTED = time.perf_counter()
 RATES = {"tiny": 4e-3, "small": 2e-3, "medium": 1e-3, "gpt2": 6e-4}  # larger models want smaller
 FORECAST = 20  # steps after which the time of the rest is known
 QUICK = 8  # batches of held-out text in a look during training
-RUN_FILES = ("checkpoint.safetensors", "metrics.csv", "model.safetensors", "loss.png",
-             "tokenizer.json")
+ENOUGH = 1_000_000  # tokens of held-out text in the last look
+OVERFIT = 400  # steps in which one batch has to be learnt
+TOKEN_FILES = ("tokenizer.json", "train.tokens", "held_out.tokens", "tokens.json")
+RUN_FILES = ("checkpoint.safetensors", "metrics.csv", "model.safetensors", "loss.png", *TOKEN_FILES)
 
 
 @dataclass
 class Settings:
     """The settings of a run."""
 
-    data: str = option("pystdlib", "text: pystdlib (Python's standard library), a file, a folder")
+    data: str = option("pystdlib", "text: pystdlib (Python's standard library), tinyshakespeare, "
+                       "tinystories, wikitext-2, a file, a folder")
+    data_dir: Path | None = option(None, "folder with downloads that were brought by hand")
     out: Path | None = option(None, "run folder; by default runs/ and the name of the data")
     resume: bool = option(False, "go on with the run in --out, with its settings")
     overwrite: bool = option(False, "replace the run that is in --out")
+    overfit_one_batch: bool = option(
+        False, "only see whether the model learns one batch by heart; leaves no run")
     tokenizer: Literal["bpe", "char"] = option(
         "bpe", "byte-level BPE, trained on the text, or single characters")
     vocab: int = option(2048, "size of the BPE vocabulary: bytes, merges, special tokens", low=257)
@@ -107,45 +125,28 @@ class Settings:
     device: Literal["cpu", "cuda"] = option("cpu", "where to compute")
 
 
+@dataclass
+class Run:
+    """What is trained: on what, and how far it has come."""
+
+    settings: Settings
+    text: TokenFolder
+    model: GPT
+    optimizer: object
+    done: int = 0
+
+
 def main():
     """Read the flags and run; what a user can get wrong ends with one sentence."""
     sizes = {name: {**numbers, "lr": RATES[name]} for name, numbers in SIZES.items()}
     settings, given = parse(Settings, presets={"size": sizes}, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
         check(settings)
-        arrays, state = None, None
-        if settings.resume:
-            if settings.out.is_dir():
-                claim(settings.out)
-            arrays, state = read_run(settings.out)
-            settings = resumed_settings(settings, given, state)
-            threads.use(thread_count(state))
-        corpus = read_corpus(settings.data)
-        print(corpus.statistics())
-        if not settings.resume:
-            prepare_folder(settings)
-        tokenizer = the_tokenizer(settings, corpus, state)
-        check_sample(settings, tokenizer, given)
-        streams = read_streams(corpus, tokenizer, settings.context)
-        if state and state.get("text") not in (None, "", checksum(streams)):
-            print(f"note: {settings.data} has changed since this run began; it goes on with what "
-                  "is there now, and its losses are not those of one run")
-        config = model_config(settings, tokenizer)
-        announce(config, settings)
-        model = load_model(arrays, state).train() if state else new_model(config, settings)
-        if not settings.resume:
-            replace_run(settings.out, tokenizer)
-    batch = partial(batches_of_step, streams[0], settings)
-    fix_steps(settings, config, streams, batch)
-    optimizer = new_optimizer(model, settings)
-    done = state["done"] if state else 0
-    if state:
-        optimizer.load_state(part(arrays, "optimizer"))
-        arrays = None  # windows on the checkpoint, which is about to be replaced
-    with errors_in_one_sentence():
-        metrics = Metrics(settings.out / "metrics.csv", done)
-    fit(settings, model, optimizer, tokenizer, streams, batch, metrics, done)
-    finish(settings, corpus, model, streams[1], metrics)
+        run = go_on(settings, given) if settings.resume else begin(settings, given)
+        fix_steps(run)
+        metrics = Metrics(settings.out / "metrics.csv", run.done)
+    fit(run, metrics)
+    finish(run, metrics)
 
 
 def check(settings):
@@ -155,10 +156,153 @@ def check(settings):
                          "leave the flag away to train on the CPU")
     if settings.steps and settings.minutes:
         raise ValueError("--steps and --minutes exclude each other: give one of them")
+    if settings.resume and settings.overfit_one_batch:
+        raise ValueError("--resume and --overfit-one-batch exclude each other: a model that has "
+                         "learnt proves nothing about one that has not")
     settings.min_lr = settings.lr / 10 if settings.min_lr is None else settings.min_lr
     if settings.sample is None:
         settings.sample = PROMPT if settings.data == "pystdlib" else "\n"
     settings.out = settings.out or Path("runs") / (Path(settings.data).stem or "text")
+
+
+# ---- a new run ----------------------------------------------------------------------------------
+
+
+def begin(settings, given):
+    """A new run, in a folder of its own; --overfit-one-batch tries one batch and leaves."""
+    with new_files(settings) as folder:
+        text = encoded_text(settings, given, folder)
+        check_sample(settings, text.tokenizer, given)
+        config = GPTConfig(text.tokenizer.vocab_size, settings.context, settings.layers,
+                           settings.heads, settings.width, settings.dropout)
+        announce(config, settings)
+        model = GPT(config, np.random.default_rng(settings.seed))
+        run = Run(settings, text, model, new_optimizer(model, settings))
+        if settings.overfit_one_batch:
+            overfit_one_batch(run)
+        mapped = text.folder == folder
+        text = run.text = None  # windows on files that are about to be moved
+        replace_run(settings.out, folder)
+    run.text = read_token_folder(settings.out if mapped else settings.data, check=False)
+    return run
+
+
+@contextmanager
+def new_files(settings):
+    """A folder for the files of a new run until it is known to fit: beside those of an old one.
+
+    Never touches a run that is there unless asked to, and leaves nothing behind after a mistake.
+    """
+    out = settings.out
+    there = checkpoint_path(out).exists() or (out / "metrics.csv").exists()
+    if there and not settings.overwrite and not settings.overfit_one_batch:
+        raise FileExistsError(f"{out} holds a run already: go on with it (--resume), "
+                              "replace it (--overwrite), or choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    claim(out)
+    for left in out.glob(".new-*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=out) as folder:
+            yield Path(folder)
+    finally:
+        with suppress(OSError):
+            out.rmdir()  # where it is empty
+
+
+def encoded_text(settings, given, folder):
+    """The text as tokens in `folder`, or those of --data where that is a folder of tokens."""
+    if is_token_folder(settings.data):
+        text = read_token_folder(settings.data)
+        save_tokenizer(text.tokenizer, folder / "tokenizer.json")
+    else:
+        corpus = read_corpus(settings.data, settings.data_dir)
+        print(corpus.statistics())
+        text = write_token_folder(folder, corpus, new_tokenizer(settings, given, corpus))
+    draw_batch(text.train, 1, settings.context, 0, 0)  # refuses a text that is too short
+    print(f"{text.tokenizer.vocab_size:,} tokens in the vocabulary, {len(text.train):,} of text to "
+          f"train on, {len(text.held_out):,} held out")
+    return text
+
+
+def new_tokenizer(settings, given, corpus):
+    """A tokenizer trained on the text; a short text gets fewer tokens than the default."""
+    if settings.tokenizer == "char":
+        # A character that only the held-out text has would have no number: its loss is wanted too.
+        parts = (corpus.train, corpus.held_out)
+        return train_characters(text for part in parts for _, text in part)
+    bar = partial(tqdm, desc="tokenizer", unit="merge", leave=False)
+    return train_bpe(corpus.sample(), settings.vocab, progress=bar, shrink="vocab" not in given)
+
+
+def replace_run(out, folder):
+    """Put the new files in their place. What was there goes only now, as the new run fits."""
+    for name in RUN_FILES:
+        (out / name).unlink(missing_ok=True)
+    for name in TOKEN_FILES:  # the note comes last: with it the text is complete
+        if (folder / name).exists():
+            os.replace(folder / name, out / name)
+
+
+def check_sample(settings, tokenizer, given):
+    """Refuse a --sample that the tokenizer cannot write; where none was given, do without one."""
+    try:
+        tokenizer.encode(settings.sample)
+    except ValueError as error:
+        if "sample" in given:
+            raise ValueError(f"--sample: {error}") from None
+        settings.sample = ""
+
+
+def new_optimizer(model, settings):
+    """AdamW with the run's settings."""
+    named = model.named_parameters()
+    return AdamW(named, settings.beta1, settings.beta2, decay=settings.decay)
+
+
+def announce(config, settings):
+    """Say what the run will take, before it takes it."""
+    peak = estimate_peak(config, settings.batch * settings.context)
+    memory = f"about {peak / 1e6:,.0f} MB of memory" if peak else "memory unknown on this system"
+    print(f"{config.parameter_count():,} parameters, {memory}, {threads.count()} threads")
+
+
+def overfit_one_batch(run):
+    """Learn one batch by heart, or say what may be wrong; ends the program."""
+    (batch, *_) = batches_of_step(run.text.train, run.settings, 0)
+    try:
+        with tqdm(total=OVERFIT, desc="one batch", unit="step", leave=False) as bar:
+            losses = overfit(run.model, run.optimizer, batch, run.settings.lr, OVERFIT,
+                             run.settings.seed, run.settings.clip, bar)
+    except Diverged as error:
+        complain(f"{error}; a smaller --lr may help")
+    checks = checklist(run.model, batch, losses, run.settings.seed)
+    print(*checks, sep="\n")
+    print(f"loss={losses[-1]:.4f} steps={len(losses)} goal={GOAL}")
+    raise SystemExit(0 if all(check.fine for check in checks) else 1)
+
+
+# ---- a run that goes on -------------------------------------------------------------------------
+
+
+def go_on(settings, given):
+    """The run in --out, as its checkpoint left it."""
+    out = settings.out
+    if out.is_dir():
+        claim(out)
+    arrays, state = read_run(out)
+    settings = resumed_settings(settings, given, state)
+    threads.use(thread_count(state))
+    run_tokenizer(out, state)  # refuses that of another run
+    text = read_token_folder(out if is_token_folder(out) else settings.data)
+    if text.checksum != state.get("text"):
+        raise ValueError(f"the tokens in {text.folder} are not those that the run in {out} began "
+                         "with: bring those back, or start another run")
+    model = load_model(arrays, state).train()
+    announce(model.config, settings)
+    optimizer = new_optimizer(model, settings)
+    optimizer.load_state(part(arrays, "optimizer"))
+    return Run(settings, text, model, optimizer, state["done"])
 
 
 def resumed_settings(settings, given, state):
@@ -186,91 +330,7 @@ def thread_count(state):
     return before
 
 
-def prepare_folder(settings):
-    """Make the run folder; never write into one that holds a run unless asked to."""
-    out = settings.out
-    there = checkpoint_path(out).exists() or (out / "metrics.csv").exists()
-    if there and not settings.overwrite:
-        raise FileExistsError(f"{out} holds a run already: go on with it (--resume), "
-                              "replace it (--overwrite), or choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    claim(out)
-
-
-def replace_run(out, tokenizer):
-    """Begin a run in its folder. What was there goes only now, when the new run is known to fit."""
-    for name in RUN_FILES:
-        (out / name).unlink(missing_ok=True)
-    save_tokenizer(tokenizer, out / "tokenizer.json")
-
-
-def the_tokenizer(settings, corpus, state):
-    """The run's tokenizer: read on --resume, else trained on the training text."""
-    if settings.resume:
-        return run_tokenizer(settings.out, state)
-    texts = [text for _, text in corpus.train]
-    if settings.tokenizer == "char":
-        # A character that only the held-out text has would have no number: its loss is wanted too.
-        tokenizer = train_characters(texts + [text for _, text in corpus.held_out])
-    else:
-        bar = partial(tqdm, desc="tokenizer", unit="merge", leave=False)
-        tokenizer = train_bpe(texts, settings.vocab, progress=bar)
-    return tokenizer
-
-
-def check_sample(settings, tokenizer, given):
-    """Refuse a --sample that the tokenizer cannot write; where none was given, do without one."""
-    try:
-        tokenizer.encode(settings.sample)
-    except ValueError as error:
-        if "sample" in given:
-            raise ValueError(f"--sample: {error}") from None
-        settings.sample = ""
-
-
-def read_streams(corpus, tokenizer, context):
-    """Training and held-out text as token ids; refuses a text shorter than a context."""
-    streams = []
-    for name, documents in (("training", corpus.train), ("held-out", corpus.held_out)):
-        bar = tqdm(documents, desc=f"encoding {name} text", unit="file", leave=False)
-        end = tokenizer.special[END_OF_TEXT]
-        streams.append(token_stream(bar, tokenizer.encode, end))
-    draw_batch(streams[0], 1, context, 0, 0)  # says what is wrong with a text that is too short
-    print(f"{tokenizer.vocab_size:,} tokens in the vocabulary, {len(streams[0]):,} of text to "
-          f"train on, {len(streams[1]):,} held out")
-    return streams
-
-
-def checksum(streams):
-    """Eight digits that stand for the text of both streams."""
-    code = 0
-    for stream in streams:
-        code = zlib.crc32(stream, code)
-    return f"{code:08x}"
-
-
-def model_config(settings, tokenizer):
-    """What the settings say of the model."""
-    return GPTConfig(tokenizer.vocab_size, settings.context, settings.layers, settings.heads,
-                     settings.width, settings.dropout)
-
-
-def new_model(config, settings):
-    """A model with fresh weights, the same ones for the same seed."""
-    return GPT(config, np.random.default_rng(settings.seed))
-
-
-def new_optimizer(model, settings):
-    """AdamW with the run's settings."""
-    named = model.named_parameters()
-    return AdamW(named, settings.beta1, settings.beta2, decay=settings.decay)
-
-
-def announce(config, settings):
-    """Say what the run will take, before it takes it."""
-    peak = estimate_peak(config, settings.batch * settings.context)
-    memory = f"about {peak / 1e6:,.0f} MB of memory" if peak else "memory unknown on this system"
-    print(f"{config.parameter_count():,} parameters, {memory}, {threads.count()} threads")
+# ---- training -----------------------------------------------------------------------------------
 
 
 def batches_of_step(stream, settings, step):
@@ -280,15 +340,17 @@ def batches_of_step(stream, settings, step):
     return list(zip(np.split(x, parts), np.split(y, parts), strict=True))
 
 
-def fix_steps(settings, config, streams, batch):
+def fix_steps(run):
     """Turn --minutes into a number of steps, by timing 20 steps of a model that is thrown away."""
+    settings, held_out = run.settings, run.text.held_out
     if settings.steps is None:
         settings.steps = 1000  # of the schedule while timing
-        model = new_model(config, settings)
+        model = GPT(run.model.config, np.random.default_rng(settings.seed))
+        batch = partial(batches_of_step, run.text.train, settings)
         seconds = time_steps(model, new_optimizer(model, settings), batch, settings)
-        look = time_windows(model, settings, streams[1])
+        looks = final_windows(settings, held_out) + 10 * QUICK * settings.batch
+        ends = looks * time_window(model, settings, held_out)
         minutes = settings.minutes or 4.5
-        ends = look * (len(streams[1]) / settings.context + 10 * QUICK * settings.batch)
         left = minutes * 60 - (time.perf_counter() - STARTED) - ends - 5
         settings.steps = max(1, int(0.97 * left / seconds))
         print(f"{1e3 * seconds:.0f} ms a step: {settings.steps:,} steps, about "
@@ -298,7 +360,7 @@ def fix_steps(settings, config, streams, batch):
             setattr(settings, name, max(1, settings.steps // parts))
 
 
-def time_windows(model, settings, stream):
+def time_window(model, settings, stream):
     """Seconds that a window of held-out text takes; the first batch, which compiles, left out."""
     evaluate(model, held_out_batches(settings, stream, windows=settings.batch))
     began = time.perf_counter()
@@ -306,15 +368,23 @@ def time_windows(model, settings, stream):
     return (time.perf_counter() - began) / (4 * settings.batch)
 
 
-def held_out_batches(settings, stream, windows=None):
-    """(x, y) batches over the held-out text, or over `windows` windows of it."""
+def held_out_batches(settings, stream, windows):
+    """(x, y) batches over so many windows of the held-out text."""
     return evaluation_batches(stream, settings.batch, settings.context, windows=windows)
 
 
-def fit(settings, model, optimizer, tokenizer, streams, batch, metrics, done):
+def final_windows(settings, stream):
+    """How many windows of held-out text the last look takes: all, or as many as hold ENOUGH."""
+    return -(-min(len(stream), ENOUGH) // settings.context)
+
+
+def fit(run, metrics):
     """Train, look, sample and save. An interrupted run is saved, and says how to go on."""
+    settings, model, streams = run.settings, run.model, run.text
+    batch = partial(batches_of_step, streams.train, settings)
+
     def look(step, row):
-        windows = held_out_batches(settings, streams[1], windows=QUICK * settings.batch)
+        windows = held_out_batches(settings, streams.held_out, QUICK * settings.batch)
         row["val_loss"] = evaluate(model, windows)[0]
         bar.write(f"step {step:,}: loss {row['loss']:.3f}, held out {row['val_loss']:.3f}")
 
@@ -326,51 +396,58 @@ def fit(settings, model, optimizer, tokenizer, streams, batch, metrics, done):
             bar.write(f"{1e3 * a_step:.0f} ms a step: about {left} to go, looks and samples aside")
 
     def sample(step, row):
-        text = continuation(model, tokenizer, settings, 120)
+        text = continuation(run, 120)
         bar.write(f"----- sample at step {step:,} -----\n{text}\n-----")
 
     def save(step):
         chosen = to_dict(settings) | {"resume": False, "overwrite": False}
-        save_run(settings.out, model, optimizer, chosen, step, digits, threads.count())
+        save_run(settings.out, model, run.optimizer, chosen, step, streams.checksum,
+                 threads.count())
 
-    digits, begun = checksum(streams), done
+    begun = run.done
     every = ((FORECAST, forecast), (settings.evaluate_every, look), (settings.sample_every, sample))
-    with tqdm(total=settings.steps, initial=done, desc="training", unit="step") as bar:
-        if done == 0:
+    usual = layer_sizes(model, batch(begun), settings.seed, begun)
+    with tqdm(total=settings.steps, initial=begun, desc="training", unit="step") as bar:
+        if begun == 0:
             save(0)
         try:
-            done = train(model, optimizer, batch, settings, metrics, done, every, bar,
-                         (settings.save_every, save))
-        except FloatingPointError as error:
-            complain(f"{error}: the checkpoint before it is kept; a smaller --lr may help")
-        save(done)
-    if done < settings.steps:
-        print(f"interrupted after {done:,} of {settings.steps:,} steps; nothing is lost, go on with"
-              f"\n    python scripts/train_gpt.py --out {settings.out} --resume")
+            run.done = train(model, run.optimizer, batch, settings, metrics, begun, every, bar,
+                             (settings.save_every, save), math.log(model.config.vocabulary))
+        except Diverged as error:
+            bar.close()
+            why, details = explain(error, model, batch(error.step), settings.seed, usual)
+            print(*details, sep="\n")
+            complain(f"{why}; the checkpoint before it is kept, a smaller --lr may help")
+        save(run.done)
+    if run.done < settings.steps:
+        print(f"interrupted after {run.done:,} of {settings.steps:,} steps; nothing is lost, go on "
+              f"with\n    python scripts/train_gpt.py --out {settings.out} --resume")
         raise SystemExit(130)
 
 
-def continuation(model, tokenizer, settings, count):
+def continuation(run, count):
     """Text that the model writes after --sample."""
-    model.eval()
+    settings, tokenizer = run.settings, run.text.tokenizer
+    run.model.eval()
     prompt = [tokenizer.special[END_OF_TEXT], *tokenizer.encode(settings.sample)]
     random = np.random.default_rng(settings.seed)
-    text = tokenizer.decode(list(generate(model, prompt, count, random, temperature=0.8)))
-    model.train()
+    text = tokenizer.decode(list(generate(run.model, prompt, count, random, temperature=0.8)))
+    run.model.train()
     return (settings.sample + text).strip("\n")
 
 
-def finish(settings, corpus, model, held_out, metrics):
-    """The loss on all held-out text, the files for others, and the line that sums the run up."""
+# ---- the end ------------------------------------------------------------------------------------
+
+
+def finish(run, metrics):
+    """The loss on held-out text, the files for others, and the line that sums the run up."""
+    settings, model, text = run.settings, run.model, run.text
     count = model.config.parameter_count()
-    bar = tqdm(held_out_batches(settings, held_out), desc="held-out text", leave=False,
-               unit="batch", total=-(-len(held_out) // (settings.batch * settings.context)))
-    loss, targets = evaluate(model, bar)
-    bits = bits_per_byte(loss, targets, corpus.held_out_bytes)
+    loss, bits = held_out_loss(run)
     save_safetensors(settings.out / "model.safetensors", model.state(), {"format": "pt"})
     picture = settings.out / "loss.png"
     try:
-        draw_losses(metrics.rows, picture, f"{corpus.name}, {count:,} parameters")
+        draw_losses(metrics.rows, picture, f"{text.name}, {count:,} parameters")
         print(f"the losses as a picture: {picture}")
     except ImportError as error:
         print(error)
@@ -381,6 +458,20 @@ def finish(settings, corpus, model, held_out, metrics):
     speed = metrics.last("tokens") / metrics.last("seconds") if metrics.rows else 0
     print(f"val_loss={loss:.4f} bits_per_byte={bits:.4f} tokens_per_s={speed:.0f} params={count} "
           f"steps={settings.steps} out={settings.out}")
+
+
+def held_out_loss(run):
+    """Nats a token and bits a byte, on all held-out text or on windows from all over it."""
+    settings, text = run.settings, run.text
+    windows = final_windows(settings, text.held_out)
+    bar = tqdm(held_out_batches(settings, text.held_out, windows), desc="held-out text",
+               leave=False, unit="batch", total=-(-windows // settings.batch))
+    loss, targets = evaluate(run.model, bar)
+    if len(text.held_out) > ENOUGH:
+        print(f"the loss is that of {targets:,} of {len(text.held_out):,} held-out tokens")
+    # Each target stands for as many bytes as one does on average: exactly so where all are counted.
+    share = targets / (len(text.held_out) - 1)
+    return loss, bits_per_byte(loss, targets, share * text.held_out_bytes)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,8 @@ def test_a_run_ends_with_its_figures_and_leaves_a_folder(trained):
     assert 0.5 < float(values["val_loss"]) < 3.3  # below ln V = 3.4: it has learnt something
     assert "estimated" in out or "about" in out
     run = folder / "runs" / "text"
-    files = {"tokenizer.json", "checkpoint.safetensors", "model.safetensors", "metrics.csv"}
+    files = {"tokenizer.json", "checkpoint.safetensors", "model.safetensors", "metrics.csv",
+             "train.tokens", "held_out.tokens", "tokens.json"}
     assert files <= {path.name for path in run.iterdir()}
     assert len(losses(run)) == 30
     assert sum(row["val_loss"] is not None for row in read_metrics(run / "metrics.csv")) == 3
@@ -100,23 +101,6 @@ def test_the_same_seed_gives_the_same_losses_bit_for_bit_and_another_seed_others
     assert losses(folder / "again") == losses(folder / "runs" / "text")
     assert losses(folder / "other") != losses(folder / "again")
     first, second = weights(folder / "again"), weights(folder / "runs" / "text")
-    assert all(np.array_equal(first[name], second[name]) for name in first)
-
-
-def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(trained, folder):
-    flags = ["--data", "text.txt", *SMALL, "--steps", 400, "--save-every", 7, "--out", "killed"]
-    process = start("train_gpt.py", *flags, cwd=folder)
-    deadline = time.time() + 60
-    while len(read_rows(folder / "killed" / "metrics.csv")) < 20 and time.time() < deadline:
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    assert 20 <= len(read_rows(folder / "killed" / "metrics.csv")) < 400
-    code, out, err = call("train_gpt.py", "--out", "killed", "--resume", cwd=folder)
-    assert code == 0, err
-    train(folder, "--steps", 400, "--save-every", 7, "--out", "whole")
-    assert losses(folder / "killed") == losses(folder / "whole")
-    first, second = weights(folder / "killed"), weights(folder / "whole")
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
@@ -288,16 +272,78 @@ def resume(folder):
 def test_a_mistake_beside_overwrite_leaves_the_old_run_whole(again):
     code, _, err = call("train_gpt.py", "--data", "text.txt", *SMALL, "--heads", 3, "--overwrite",
                         cwd=again)
-    assert code == 2 and "\nerror: width 16" in err
+    assert code == 2 and "error: width 16" in err
     assert resume(again)[0] == 0
 
 
-def test_a_resumed_run_says_that_its_text_has_changed_and_only_then(again):
-    assert "has changed" not in resume(again)[1]
+def test_a_run_goes_on_without_its_text(again):
+    (again / "text.txt").unlink()
+    assert resume(again)[0] == 0
+
+
+@pytest.mark.parametrize("damage, sentence", [
+    (lambda data: data[:-2], "says 15,476"),
+    (lambda data: b"\1\0" + data[2:], "its checksum is not the one"),
+])
+def test_a_run_does_not_go_on_with_damaged_tokens(again, damage, sentence):
+    path = again / "runs" / "text" / "train.tokens"
+    path.write_bytes(damage(path.read_bytes()))
+    code, _, err = resume(again)
+    assert code == 2 and err.count("\n") == 1
+    assert sentence in err
+
+
+def test_a_run_does_not_go_on_with_the_tokens_of_another_text(again):
     (again / "text.txt").write_text(TEXT[:-200] + TEXT[:200])
-    code, out, err = resume(again)
+    train(again, "--steps", 1, "--out", "changed")
+    for name in ("train.tokens", "held_out.tokens", "tokens.json"):
+        shutil.copy(again / "changed" / name, again / "runs" / "text" / name)
+    code, _, err = resume(again)
+    assert code == 2 and "are not those that the run" in err
+
+
+def test_a_run_trains_on_the_tokens_of_another_run_and_goes_on_with_them(again):
+    flags = ["--data", "runs/text", *SMALL[2:], "--out", "second", "--seed", 1]
+    code, out, err = call("train_gpt.py", *flags, "--steps", 30, cwd=again)
     assert code == 0, err
-    assert "text.txt has changed" in out
+    assert losses(again / "second") == losses(again / "runs" / "text")
+    assert not (again / "second" / "train.tokens").exists()
+    assert call("train_gpt.py", "--out", "second", "--resume", cwd=again)[0] == 0
+    shutil.rmtree(again / "runs")
+    code, _, err = call("train_gpt.py", "--out", "second", "--resume", cwd=again)
+    assert code == 2 and "runs/text holds no encoded text" in err
+
+
+def test_what_a_killed_process_left_half_made_is_removed(folder):
+    half = folder / "runs" / "text" / ".new-abc"
+    half.mkdir(parents=True)
+    train(folder, "--steps", 1)
+    assert not half.exists()
+
+
+def test_one_batch_is_learnt_by_heart_and_leaves_no_run(folder):
+    out = train(folder, "--overfit-one-batch")
+    assert float(last_line(out)["loss"]) < 0.01 and "LOOK" not in out
+    assert {path.name for path in folder.iterdir()} == {"text.txt", "runs"}
+    assert not any((folder / "runs").iterdir())
+
+
+def test_a_batch_that_cannot_be_learnt_by_heart_fails_with_a_checklist(folder):
+    flags = ["--data", "text.txt", *SMALL, "--dropout", 0.5, "--overfit-one-batch"]
+    code, out, _ = call("train_gpt.py", *flags, cwd=folder)
+    assert code == 1
+    assert "LOOK  dropout is on" in out and float(last_line(out)["loss"]) >= 0.01
+
+
+def test_a_loss_that_explodes_names_step_and_layer_and_keeps_the_checkpoint(folder):
+    flags = ["--data", "text.txt", *SMALL, "--clip", 1e9, "--out", "run"]
+    code, out, err = call("train_gpt.py", *flags, "--steps", 9, "--lr", 1e6, cwd=folder)
+    assert code == 2
+    *_, line = err.splitlines()
+    assert re.search(r"error: step \d is not taken, no parameter has changed: the loss is", line)
+    assert re.search(r"the output of [\w.]+ \(\S+ times\)", line)
+    assert "h.0.mlp.c_proj" in out
+    assert load_checkpoint(folder / "run")[1]["done"] < 9
 
 
 def test_a_resumed_run_bears_that_its_records_are_gone(again):

@@ -1,7 +1,7 @@
 """Lesson 4.13 · Token folder: a corpus that is encoded once and then mapped
 
 Needs atomic, bpe, characters, corpus, loader, presplit, tokenizer_file. Used by
-scripts/score_python.py.
+scripts/train_gpt.py, scripts/score_python.py.
 
 Idea      Training does not read text, it reads numbers, and it reads each of them many times. So
           they are made once and written down, piece by piece, with the tokenizer that made them;

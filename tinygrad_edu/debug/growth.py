@@ -1,6 +1,6 @@
 """Lesson 8.2 · Growth: which layer has changed its size
 
-Needs loop, tensor, watch. Used by hunt.
+Needs loop, tensor, watch. Used by hunt, scripts/train_gpt.py.
 
 Idea      A network that is well set up keeps its numbers in proportion: what goes into a layer and
           what comes out, the weights and their gradients, differ by factors that stay much the same

@@ -1,6 +1,6 @@
 """Lesson 8.3 · Hunt: where the first NaN came from
 
-Needs growth, loop, watch. Used by nothing.
+Needs growth, loop, watch. Used by scripts/train_gpt.py.
 
 Idea      A run that was fine for hours prints `loss nan`. NaN, not a number, is what floating-point
           arithmetic answers where no number is right. It spreads: whatever is computed with it is

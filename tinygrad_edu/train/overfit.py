@@ -1,6 +1,6 @@
 """Lesson 5.5 · Overfit: can it learn one batch by heart?
 
-Needs layers, loop, tensor. Used by nothing.
+Needs layers, loop, tensor. Used by scripts/train_gpt.py.
 
 Idea      A model that has a thousand times more parameters than a batch has targets can learn the
           batch by heart. So it should: if the loss on one batch, shown again and again, does not go
