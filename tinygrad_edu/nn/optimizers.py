@@ -1,6 +1,7 @@
 """Lesson 3.9 · Optimizers: all of them by name
 
-Needs adagrad, adam, lion, muon, optim, rmsprop. Used by nothing.
+Needs adagrad, adam, lion, muon, optim, rmsprop. Used by scripts/compare_optimizers.py,
+scripts/draw_optimizers.py.
 
 Idea      A program that offers a choice of optimizers needs more than their names. The same
           learning rate is not the same for all: a step of Lion is longer than one of AdamW, one of
@@ -17,7 +18,7 @@ Pitfalls  A multiple is where a search begins, not where it ends: it is a power 
 Cost      Nothing.
 Try       build it    add an optimizer of your own to the table. Which test asks for its update?
           break it    give Lion AdamW's rate. What does its loss do in the first hundred steps?
-          measure it  train with --lr at half and at double the rate that (1) gives.
+          measure it  python scripts/compare_optimizers.py: how far from r is the best rate?
 See       Chen et al. 2023, section 5 (Lion's multiples) · Liu et al. 2025, section 2.2 (Muon's) ·
           Schmidt, Schneider, Hennig 2021 (how much tuning decides)
 """

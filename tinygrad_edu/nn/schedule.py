@@ -1,6 +1,7 @@
 """Lesson 3.10 · Schedule: the learning rate over a run
 
-Needs nothing. Used by loop.
+Needs nothing. Used by loop, scripts/compare_optimizers.py,
+scripts/draw_optimizers.py.
 
 Idea      The first steps go by gradients of random weights and by averages over one or two batches,
           so they are kept small and grow (warm-up). At the end the noise of small batches keeps the
@@ -24,7 +25,7 @@ Cost      Nothing.
 Try       build it    a square root instead of the straight line in (3). Which end loss is lower?
           break it    python scripts/train_gpt.py --warmup 0 --steps 100 --out runs/cold. In which
                       rows does its metrics.csv differ from that of --warmup 20 --out runs/warm?
-          measure it  which share of its steps does a run spend at more than half of η_max?
+          measure it  python scripts/draw_optimizers.py draws them all, one over another.
 See       Loshchilov, Hutter 2017, eq. 5 (cosine) · Hu et al. 2024 "MiniCPM", section 4 (wsd) ·
           Hägele et al. 2024 (how long the decay: a fifth) · Vaswani et al. 2017, eq. 3 (inverse)
 """

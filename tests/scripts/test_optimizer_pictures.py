@@ -1,0 +1,61 @@
+"""compare_optimizers.py and draw_optimizers.py: the table, the last line, the pictures."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from house import ROOT, load
+from tinygrad_edu.nn.optimizers import OPTIMIZERS
+
+
+def call(script, *flags):
+    """Run a script's main function with these flags; returns its module."""
+    module = load(ROOT / "scripts" / script)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, *map(str, flags)])
+        module.main()
+    return module
+
+
+def test_the_comparison_prints_a_line_an_optimizer_best_first_and_draws(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "text.txt").write_text("abcdefgh" * 200)
+    call("compare_optimizers.py", "--data", tmp_path / "text.txt", "--steps", 4, "--seeds", 2,
+         "--layers", 1, "--width", 4, "--context", 8, "--out", tmp_path / "new" / "picture.png")
+    lines = capsys.readouterr().out.splitlines()
+    table = [line.split() for line in lines if line.split()[0] in OPTIMIZERS]
+    assert {row[0] for row in table} == set(OPTIMIZERS)
+    medians = [float(row[2]) for row in table]
+    assert medians == sorted(medians)
+    assert all(float(low) <= float(mid) <= float(high) for _, _, mid, low, high, _ in table)
+    assert lines[-1].startswith(f"best={table[0][0]} loss={table[0][2]}")
+    assert (tmp_path / "new" / "picture.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_search_goes_on_as_long_as_the_best_rate_is_at_the_edge(monkeypatch):
+    script = load(ROOT / "scripts" / "compare_optimizers.py")
+    best = 0.004 * 8
+
+    def train_once(name, rate, *_):
+        return script.Run([], abs(np.log(rate / best)), 0.0)
+    monkeypatch.setattr(script, "train_once", train_once)
+    tried = script.search("adamw", None, script.Settings(), None, None)
+    assert sorted(tried) == pytest.approx(0.004 * 2.0 ** np.arange(-1, 5))
+    best = 0.004
+    assert sorted(script.search("adamw", None, script.Settings(), None, None)) == pytest.approx(
+        [0.002, 0.004, 0.008])
+
+
+def test_the_pictures_of_ways_and_schedules_are_drawn(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    call("draw_optimizers.py", "--steps", 4, "--out", tmp_path)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("optimizers=7 schedules=4 steps=4")
+    for name in ("optimizers.png", "schedules.png"):
+        assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_way_that_leaves_the_valley_is_cut_short():
+    script = load(ROOT / "scripts" / "draw_optimizers.py")
+    assert len(script.walk("sgd", 10.0, 50)) < 20
+    assert len(script.walk("adamw", 0.05, 50)) == 51
