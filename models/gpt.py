@@ -158,9 +158,14 @@ class GPT(Module):
         """ids (B, T) -> logits (B, T, V): (4). For the loss alone `loss` needs far less memory."""
         return linear(self.hidden(ids), self.wte.weight)
 
-    def next_logits(self, ids):
-        """ids (B, T) -> logits of the token that follows, (B, V)."""
-        return linear(self.hidden(ids)[:, -1], self.wte.weight)
+    def next_logits(self, ids, lengths=None):
+        """ids (B, T) -> logits of the token that follows, (B, V).
+
+        lengths (B,): a row ends after so many tokens, and what stands behind them does not count.
+        """
+        x = self.hidden(ids)
+        last = x[:, -1] if lengths is None else x[np.arange(len(ids)), np.asarray(lengths) - 1]
+        return linear(last, self.wte.weight)
 
     def loss(self, ids, targets, reduction="mean"):
         """Cross entropy in nats of targets (B, T), −1 where none counts: "mean" or "sum"."""

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from tinygrad_edu.inference.sampling import draw, generate, probabilities
+from tinygrad_edu.inference.sampling import draw, generate, generate_many, probabilities, ragged
+from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.tensor import Tensor
 
 LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.3]))
@@ -88,3 +89,38 @@ def test_the_same_seed_writes_the_same_text():
 def test_nothing_to_continue_is_refused():
     with pytest.raises(ValueError, match="at least one token"):
         list(generate(Counter(), [], 3, None))
+
+
+@pytest.fixture(scope="module")
+def small_gpt():
+    config = GPTConfig(vocabulary=50, context=12, layers=2, heads=2, width=16)
+    return GPT(config, np.random.default_rng(0)).eval()
+
+
+PROMPTS = [[3], [7, 8, 9, 1, 2], [4, 4], [5] * 11]
+
+
+@pytest.mark.parametrize("stop", [(), tuple(range(20))])
+def test_many_prompts_at_once_are_continued_like_each_alone(small_gpt, stop):
+    many = generate_many(small_gpt, PROMPTS, 15, generators(), stop, temperature=0.7)
+    alone = [list(generate(small_gpt, prompt, 15, random, stop, temperature=0.7))
+             for prompt, random in zip(PROMPTS, generators(), strict=True)]
+    assert many == alone
+    assert stop == () or len({len(text) for text in many}) > 1  # rows have left the batch early
+
+
+def generators():
+    return [np.random.default_rng([5, row]) for row in range(len(PROMPTS))]
+
+
+def test_what_stands_behind_the_end_of_a_row_does_not_count(small_gpt):
+    ids, lengths = ragged(PROMPTS)
+    assert ids.shape == (4, 11) and lengths.tolist() == [1, 5, 2, 11]
+    clean = small_gpt.next_logits(ids, lengths).numpy()
+    ids[np.arange(11) >= lengths[:, None]] = 33
+    assert np.array_equal(small_gpt.next_logits(ids, lengths).numpy(), clean)
+
+
+def test_an_empty_prompt_among_many_is_refused(small_gpt):
+    with pytest.raises(ValueError, match="in each prompt"):
+        generate_many(small_gpt, [[1], []], 3, generators())
