@@ -33,7 +33,7 @@ import numpy as np
 from tinygrad_edu.data.corpus import HELD_OUT_SHARE, hashed
 from tinygrad_edu.data.loader import IGNORED
 from tinygrad_edu.data.sources import pystdlib
-from tinygrad_edu.tokenizers.characters import END_OF_TEXT, decode_utf8
+from tinygrad_edu.tokenizers.characters import END_OF_TEXT
 
 LONGEST = 100  # letters of a name; a line that is longer is none
 IDENTIFIER = re.compile(r"[a-z_]{3,30}")
@@ -76,9 +76,12 @@ def read_names(path):
     Raises OSError where the file cannot be read; ValueError where it is not UTF-8, holds fewer
     than two different names, or a line that is too long to be a name.
     """
-    with open(path, "rb") as file:
-        lines = decode_utf8(file.read().removeprefix(b"\xef\xbb\xbf")).splitlines()
-    names = [line.strip() for line in lines]
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            names = [line.strip() for line in file.read().splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{str(path)!r} is not UTF-8, see byte 0x{error.object[error.start]:02X} "
+                         f"at offset {error.start}: save it as UTF-8 text") from None
     for number, name in enumerate(names, start=1):
         if len(name) > LONGEST:
             raise ValueError(f"line {number} of {str(path)!r} has {len(name)} characters, a name "
