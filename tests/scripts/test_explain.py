@@ -1,10 +1,13 @@
 """explain.py quotes what the files say about a word, and the glossary is made of such quotes."""
 
+import functools
+
 import pytest
 
 from house import ROOT, load
 
 explain = load(ROOT / "scripts" / "explain.py")
+explain.read_lessons = functools.cache(explain.read_lessons)  # nothing is edited meanwhile
 
 
 def asked(capsys, *words):
@@ -65,7 +68,8 @@ def test_an_unknown_word_is_told_in_one_sentence(capsys, word, said):
     assert not out and err.startswith("error: ") and said in err and err.count("\n") == 1
 
 
-def test_the_glossary_is_written_and_checked(tmp_path, capsys):
+def test_the_glossary_is_written_and_checked(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(explain, "WORDS", "B: lessons, softmax")
     path = tmp_path / "docs" / "glossary.md"
     assert explain.main(["--glossary", "--check"], path=path) == 1
     assert "is stale: run python scripts/explain.py" in capsys.readouterr().err
