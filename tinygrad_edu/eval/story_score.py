@@ -1,6 +1,6 @@
 """Lesson 8.4 · Scoreboard: who has the thing now, and how many are there?
 
-Needs grammar, loader, loop, ngram, sampling, stories. Used by nothing.
+Needs grammar, loader, loop, metrics, ngram, sampling, stories. Used by nothing.
 
 Idea      A model is handed the first paragraph of a story that it has never seen and tells the
           rest. Then three questions are put to what it wrote. Is the hero of the last sentence the
@@ -42,6 +42,7 @@ from tinygrad_edu.data.stories import grammar, opening, reading, vocabulary, wor
 from tinygrad_edu.eval.ngram import NGram
 from tinygrad_edu.inference.sampling import generate_many
 from tinygrad_edu.train.loop import evaluate
+from tinygrad_edu.train.metrics import smoothed
 
 QUESTIONS = ("hero", "holder", "sums")
 
@@ -207,17 +208,22 @@ def draw_growth(snapshots, losses, rows, path):
         raise ImportError("no picture of the stories, it needs matplotlib: "
                           "pip install -e '.[pictures]'") from None
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
-    figure = pyplot.figure(figsize=(3.1 * len(snapshots), 8), layout="constrained")
-    grid = figure.add_gridspec(2, len(snapshots), height_ratios=(1, 1.6))
+    figure = pyplot.figure(figsize=(3.1 * len(snapshots), 6.8), layout="constrained")
+    grid = figure.add_gridspec(2, len(snapshots), height_ratios=(1, 1.2))
     axes = figure.add_subplot(grid[0, :])
-    axes.plot(range(1, len(losses) + 1), losses, color="tab:blue", lw=1.2, label="GPT, training")
+    curve = smoothed(losses, 0.9)
+    axes.plot(range(1, len(losses) + 1), losses, color="tab:blue", alpha=0.25, lw=0.8)
+    axes.plot(range(1, len(losses) + 1), curve, color="tab:blue", label="GPT, training")
     for row, style in zip([rows[0], rows[-1]], ("--", ":"), strict=True):
         axes.axhline(row.loss, color="black", ls=style, lw=1, label=f"{row.name}, held out")
     axes.set(xscale="log", yscale="log", xlabel="step", ylabel="loss, nats per token")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     for step, _ in snapshots:
-        axes.plot([max(step, 1)], [losses[max(step, 1) - 1]], "o", color="tab:orange")
+        axes.plot([max(step, 1)], [curve[max(step, 1) - 1]], "o", color="tab:orange")
     axes.grid(alpha=0.3)
     axes.legend()
     for column, (step, text) in enumerate(snapshots):
