@@ -380,39 +380,22 @@ def final_windows(settings, stream):
 
 def fit(run, metrics):
     """Train, look, sample and save. An interrupted run is saved, and says how to go on."""
-    settings, model, streams = run.settings, run.model, run.text
-    batch = partial(batches_of_step, streams.train, settings)
-
-    def look(step, row):
-        windows = held_out_batches(settings, streams.held_out, QUICK * settings.batch)
-        row["val_loss"] = evaluate(model, windows)[0]
-        bar.write(f"step {step:,}: loss {row['loss']:.3f}, held out {row['val_loss']:.3f}")
-
-    def forecast(step, row):
-        if step <= begun + FORECAST:  # once, from the second half: the first steps also compile
-            early = metrics.rows[step - FORECAST // 2]
-            a_step = (row["seconds"] - early["seconds"]) / (row["step"] - early["step"])
-            left = readable((settings.steps - step) * a_step)
-            bar.write(f"{1e3 * a_step:.0f} ms a step: about {left} to go, looks and samples aside")
-
-    def sample(step, row):
-        text = continuation(run, 120)
-        bar.write(f"----- sample at step {step:,} -----\n{text}\n-----")
+    settings, model, begun = run.settings, run.model, run.done
+    batch = partial(batches_of_step, run.text.train, settings)
+    usual = layer_sizes(model, batch(begun), settings.seed, begun)
 
     def save(step):
         chosen = to_dict(settings) | {"resume": False, "overwrite": False}
-        save_run(settings.out, model, run.optimizer, chosen, step, streams.checksum,
+        save_run(settings.out, model, run.optimizer, chosen, step, run.text.checksum,
                  threads.count())
 
-    begun = run.done
-    every = ((FORECAST, forecast), (settings.evaluate_every, look), (settings.sample_every, sample))
-    usual = layer_sizes(model, batch(begun), settings.seed, begun)
     with tqdm(total=settings.steps, initial=begun, desc="training", unit="step") as bar:
         if begun == 0:
             save(0)
         try:
-            run.done = train(model, run.optimizer, batch, settings, metrics, begun, every, bar,
-                             (settings.save_every, save), math.log(model.config.vocabulary))
+            run.done = train(model, run.optimizer, batch, settings, metrics, begun,
+                             looks(run, metrics, bar), bar, (settings.save_every, save),
+                             math.log(model.config.vocabulary))
         except Diverged as error:
             bar.close()
             why, details = explain(error, model, batch(error.step), settings.seed, usual)
@@ -423,6 +406,28 @@ def fit(run, metrics):
         print(f"interrupted after {run.done:,} of {settings.steps:,} steps; nothing is lost, go on "
               f"with\n    python scripts/train_gpt.py --out {settings.out} --resume")
         raise SystemExit(130)
+
+
+def looks(run, metrics, bar):
+    """What is done every so many steps, beside training: (interval, action) pairs."""
+    settings, begun = run.settings, run.done
+
+    def look(step, row):
+        windows = held_out_batches(settings, run.text.held_out, QUICK * settings.batch)
+        row["val_loss"] = evaluate(run.model, windows)[0]
+        bar.write(f"step {step:,}: loss {row['loss']:.3f}, held out {row['val_loss']:.3f}")
+
+    def forecast(step, row):
+        if step <= begun + FORECAST:  # once, from the second half: the first steps also compile
+            early = metrics.rows[step - FORECAST // 2]
+            a_step = (row["seconds"] - early["seconds"]) / (row["step"] - early["step"])
+            left = readable((settings.steps - step) * a_step)
+            bar.write(f"{1e3 * a_step:.0f} ms a step: about {left} to go, looks and samples aside")
+
+    def sample(step, row):
+        bar.write(f"----- sample at step {step:,} -----\n{continuation(run, 120)}\n-----")
+
+    return ((FORECAST, forecast), (settings.evaluate_every, look), (settings.sample_every, sample))
 
 
 def continuation(run, count):

@@ -29,13 +29,13 @@ import dataclasses
 import difflib
 import math
 import re
-import reprlib
 import sys
 import types
 import typing
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
+from reprlib import repr as short  # a damaged file may hold a long text
 
 NEEDS = {int: "a whole number", float: "a number", str: "text", bool: "on or off", Path: "a path"}
 LETTER = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
@@ -102,8 +102,7 @@ def from_dict(config_class, values):
         raise ValueError("the settings are not a JSON object")
     for name in values:
         if name not in kinds:
-            hint = did_you_mean(name, kinds)
-            raise ValueError(f"unknown setting {reprlib.repr(name)}{hint}")
+            raise ValueError(f"unknown setting {short(name)}{did_you_mean(name, kinds)}")
     values = {name: from_json(value, name, kinds[name]) for name, value in values.items()}
     return build(config_class, values, kinds, {name: name for name in kinds})
 
@@ -139,10 +138,9 @@ def complain(message):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse without its usage text before every error."""
+    """argparse without its usage text before every error, as for a flag without its value."""
 
     def error(self, message):
-        """Called by argparse, for example for a flag without its value."""
         complain(message.removeprefix("argument "))
 
 
@@ -255,15 +253,11 @@ def from_json(value, name, kind):
     if value is None and kind.optional:
         return None
     if kind.type is float and type(value) is int:
-        try:
-            return float(value)
-        except OverflowError:  # `check` says that it is not finite
-            return math.inf
+        return float(value) if abs(value) < 2**1023 else math.inf  # which `check` refuses
     if kind.type is Path and isinstance(value, str):
         return Path(value)
     if type(value) is not kind.type:  # not isinstance: True would pass for an int
-        shown = reprlib.repr(value)  # a damaged file may hold a long one
-        raise ValueError(f"setting {name!r} takes {NEEDS[kind.type]}, not {shown}")
+        raise ValueError(f"setting {name!r} takes {NEEDS[kind.type]}, not {short(value)}")
     return value
 
 
@@ -282,6 +276,8 @@ def build(config_class, values, kinds, names):
     for field in fields(config_class):
         if field.default is MISSING and field.name not in values:
             raise ValueError(f"{names[field.name]} is missing: {field.metadata.get('help', '')}")
+        if field.name in values:  # before __post_init__ computes with it
+            check(values[field.name], names[field.name], kinds[field.name], field.metadata)
     config = config_class(**values)
     for field in fields(config_class):
         value = getattr(config, field.name)
@@ -296,8 +292,7 @@ def check(value, where, kind, metadata):
     if kind.choices and value not in kind.choices:
         words = [str(choice) for choice in kind.choices]
         hint = did_you_mean(str(value), words)
-        shown = reprlib.repr(value)
-        raise ValueError(f"{where} takes {' or '.join(words)}, not {shown}{hint}")
+        raise ValueError(f"{where} takes {' or '.join(words)}, not {short(value)}{hint}")
     if kind.type is float and not math.isfinite(value):
         raise ValueError(f"{where} takes a finite number, not {value}")
     low, high = metadata.get("low"), metadata.get("high")
