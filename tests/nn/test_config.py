@@ -265,6 +265,19 @@ def test_a_type_that_no_flag_can_have_is_refused_at_once():
         option(3, hgih=4)
 
 
+def test_bounds_are_checked_before_the_settings_compute_with_each_other():
+    @dataclass
+    class Heads:
+        width: int = 8
+        heads: int = option(2, low=1)
+
+        def __post_init__(self):
+            self.rest = self.width % self.heads
+
+    with pytest.raises(ValueError, match="'?heads'? has to be at least 1, not 0"):
+        from_dict(Heads, {"heads": 0})
+
+
 @pytest.mark.parametrize("value, said", [(10**400, "finite"), ("x" * 10**6, "xxx...xxx")],
                          ids=["number", "text"])
 def test_a_monstrous_value_in_a_file_gets_a_short_sentence(value, said):
