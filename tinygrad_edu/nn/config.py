@@ -69,8 +69,7 @@ def parse(config_class, argv=None, prog=None, description=None, presets=None):
     (1). A field whose default is none of the words takes other words too. Prints help and exits
     with 0 for --help; prints `error: …` and exits with 2 for a mistake.
     """
-    presets = presets or {}
-    argv = sys.argv[1:] if argv is None else list(argv)
+    presets, argv = presets or {}, sys.argv[1:] if argv is None else list(argv)
     kinds = kinds_of(config_class, presets)
     parser = build_parser(config_class, kinds, presets, prog, description)
     flags = flags_of(config_class)
@@ -280,8 +279,7 @@ def build(config_class, values, kinds, names):
             check(values[field.name], names[field.name], kinds[field.name], field.metadata)
     config = config_class(**values)
     for field in fields(config_class):
-        value = getattr(config, field.name)
-        check(value, names[field.name], kinds[field.name], field.metadata)
+        check(getattr(config, field.name), names[field.name], kinds[field.name], field.metadata)
     return config
 
 
