@@ -1,6 +1,7 @@
 # Wraps the plain lines of README.md for those who have make. Everything happens in .venv, which is
 # made when it is missing and brought up to date when what is to be installed has changed.
 #
+#   make story    train a small GPT on made-up stories, three minutes
 #   make train    train a GPT on the source of Python's standard library
 #   make test     run the whole test suite
 #   make install  only make .venv and install
@@ -17,7 +18,10 @@ BIN := $(VENV)/bin
 endif
 SOURCES := pyproject.toml setup.py $(wildcard native/* cuda/*)
 
-.PHONY: train test install clean
+.PHONY: story train test install clean
+
+story: $(VENV)/installed
+	$(BIN)/python scripts/train_gpt.py --data stories
 
 train: $(VENV)/installed
 	$(BIN)/python scripts/train_gpt.py

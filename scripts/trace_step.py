@@ -46,7 +46,8 @@ def main():
     optimizer = AdamW(model.named_parameters())
     ids = random.integers(0, settings.vocab, (settings.batch, config.context + 1))
     steps = UNTRACED + settings.steps
-    plan = SimpleNamespace(lr=1e-3, min_lr=1e-3, warmup=0, clip=1.0, seed=1, steps=steps)
+    plan = SimpleNamespace(schedule="constant", lr=1e-3, min_lr=1e-3, warmup=0, clip=1.0, seed=1,
+                           steps=steps)
     began = 0.0
     for step in range(steps):
         if step == UNTRACED:

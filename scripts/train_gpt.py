@@ -1,11 +1,12 @@
 """Train a GPT, from text to a model that writes more of it.
 
     python scripts/train_gpt.py                               Python's standard library, 4.5 minutes
+    python scripts/train_gpt.py --data stories                made-up stories, 3 minutes
     python scripts/train_gpt.py --data notes/ --minutes 20    a folder of your own
     python scripts/train_gpt.py --out runs/pystdlib --resume  go on where a run stopped
 
 It reads the text, trains a tokenizer, trains the model, and leaves a run folder with both, the
-metrics and a picture of the losses. Every flag: --help.
+tokens, the metrics, samples, and a picture of the losses. Every flag: --help.
 """
 
 import math
@@ -25,6 +26,7 @@ from tqdm import tqdm
 from tinygrad_edu import threads
 from tinygrad_edu.data.loader import bits_per_byte, draw_batch, evaluation_batches
 from tinygrad_edu.data.sources import read_corpus
+from tinygrad_edu.data.stories import opening, read_stories
 from tinygrad_edu.data.token_folder import (
     TokenFolder,
     is_token_folder,
@@ -34,6 +36,7 @@ from tinygrad_edu.data.token_folder import (
 from tinygrad_edu.debug.growth import layer_sizes
 from tinygrad_edu.debug.hunt import explain
 from tinygrad_edu.eval.python_blocks import PROMPT
+from tinygrad_edu.eval.story_score import draw_growth, scoreboard, snapshot_steps, table
 from tinygrad_edu.files.checkpoint import checkpoint_path
 from tinygrad_edu.files.safetensors import save as save_safetensors
 from tinygrad_edu.inference.sampling import generate
@@ -47,7 +50,6 @@ from tinygrad_edu.models.run import (
     run_tokenizer,
     save_run,
 )
-from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.nn.config import (
     complain,
     differences,
@@ -57,31 +59,39 @@ from tinygrad_edu.nn.config import (
     parse,
     to_dict,
 )
+from tinygrad_edu.nn.optimizers import OPTIMIZERS, make_optimizer
+from tinygrad_edu.nn.schedule import SCHEDULES
 from tinygrad_edu.tokenizers.bpe import train_bpe
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT, train_characters
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 from tinygrad_edu.train.estimate import estimate_peak, readable
 from tinygrad_edu.train.loop import Diverged, evaluate, time_steps, train
-from tinygrad_edu.train.metrics import Metrics, draw_losses
+from tinygrad_edu.train.metrics import Metrics, Samples, draw_losses
 from tinygrad_edu.train.overfit import GOAL, checklist, overfit
 from tinygrad_edu.train.program import program
 
 STARTED = time.perf_counter()
 RATES = {"tiny": 4e-3, "small": 2e-3, "medium": 1e-3, "gpt2": 6e-4}  # larger models want smaller
+# What suits --data stories: single words as tokens, a window for a whole story, many small steps.
+STORIES = {"vocab": 2048, "layers": 3, "heads": 4, "width": 128, "context": 128, "batch": 16,
+           "lr": 4e-3}
+MINUTES = {"stories": 2.3}  # the scoreboard at the end comes on top of that
 FORECAST = 20  # steps after which the time of the rest is known
 QUICK = 8  # batches of held-out text in a look during training
 ENOUGH = 1_000_000  # tokens of held-out text in the last look
 OVERFIT = 400  # steps in which one batch has to be learnt
 TOKEN_FILES = ("tokenizer.json", "train.tokens", "held_out.tokens", "tokens.json")
-RUN_FILES = ("checkpoint.safetensors", "metrics.csv", "model.safetensors", "loss.png", *TOKEN_FILES)
+RUN_FILES = ("checkpoint.safetensors", "metrics.csv", "model.safetensors", "loss.png",
+             "samples.json", "story.png", *TOKEN_FILES)
 
 
 @dataclass
 class Settings:
     """The settings of a run."""
 
-    data: str = option("pystdlib", "text: pystdlib (Python's standard library), tinyshakespeare, "
-                       "tinystories, wikitext-2, a file, a folder")
+    data: str = option(
+        "pystdlib", "text: pystdlib (Python's standard library), stories, stories:SEED, "
+        "tinyshakespeare, tinystories, wikitext-2, a file, a folder")
     data_dir: Path | None = option(None, "folder with downloads that were brought by hand")
     out: Path | None = option(None, "run folder; by default runs/ and the name of the data")
     resume: bool = option(False, "go on with the run in --out, with its settings")
@@ -101,22 +111,29 @@ class Settings:
     dropout: float = option(0.0, "share of numbers dropped in training", low=0.0, high=0.9)
     steps: int | None = option(None, "optimizer steps; instead of --minutes", low=1, high=2**53)
     minutes: float | None = option(
-        None, "time for everything (default: 4.5); 20 steps are timed to fix how many", low=0.05,
-        high=1e6)
+        None, "time for everything (default: 4.5; stories 3); 20 steps are timed to fix how many",
+        low=0.05, high=1e6)
     batch: int = option(16, "sequences in a pass", low=1, high=2**20)
     accumulate: int = option(1, "passes whose gradients make one step", low=1, high=2**20)
-    lr: float = option(0.0, "largest learning rate", low=0.0)
+    optimizer: str = option("adamw", "how a gradient becomes a step", choices=tuple(OPTIMIZERS))
+    lr: float = option(
+        0.0, "largest learning rate (default: what suits --size and --optimizer)", low=0.0)
     min_lr: float | None = option(
-        None, "learning rate at the end of the cosine (default: a tenth of --lr)", low=0.0)
+        None, "learning rate at the end of the schedule (default: a tenth of --lr)", low=0.0)
     warmup: int = option(100, "steps over which the learning rate grows", low=0)
-    beta1: float = option(0.9, "AdamW's average of gradients", low=0.0, high=0.9999)
-    beta2: float = option(0.95, "AdamW's average of squared gradients", low=0.0, high=0.99999)
-    decay: float = option(0.1, "weight decay of the matrices", low=0.0)
+    schedule: str = option("cosine", "how it shrinks after that", choices=tuple(SCHEDULES))
+    beta1: float | None = option(
+        None, "average of gradients (default: the optimizer's own)", low=0.0, high=0.9999)
+    beta2: float | None = option(
+        None, "average of their squares (default: the optimizer's own)", low=0.0, high=0.99999)
+    decay: float = option(
+        0.1, "weight decay of the matrices, of AdamW; others get a multiple of it", low=0.0)
     clip: float = option(1.0, "largest norm of the gradient", low=1e-9)
     evaluate_every: int | None = option(
         None, "steps between looks at held-out text (default: a tenth of the run)", low=1)
     sample_every: int | None = option(
-        None, "steps between printed samples (default: a quarter of the run)", low=1)
+        None, "steps between printed samples (default: a quarter of the run; of stories ever more)",
+        low=1)
     save_every: int | None = option(
         None, "steps between checkpoints (default: a tenth of the run)", low=1)
     sample: str | None = option(
@@ -139,17 +156,19 @@ class Run:
 def main():
     """Read the flags and run; what a user can get wrong ends with one sentence."""
     sizes = {name: {**numbers, "lr": RATES[name]} for name, numbers in SIZES.items()}
-    settings, given = parse(Settings, presets={"size": sizes}, description=__doc__.splitlines()[0])
+    presets = {"size": sizes, "data": {"stories": STORIES}}
+    settings, given = parse(Settings, presets=presets, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
-        check(settings)
+        check(settings, given)
         run = go_on(settings, given) if settings.resume else begin(settings, given)
         fix_steps(run)
         metrics = Metrics(settings.out / "metrics.csv", run.done)
-    fit(run, metrics)
-    finish(run, metrics)
+        samples = Samples(settings.out / "samples.json", run.done)
+    fit(run, metrics, samples)
+    finish(run, metrics, samples)
 
 
-def check(settings):
+def check(settings, given):
     """Refuse what cannot work before anything is read; choose the folder where none is named."""
     if settings.device == "cuda":
         raise ValueError("--device cuda needs the CUDA kernels, which this version does not have: "
@@ -159,10 +178,26 @@ def check(settings):
     if settings.resume and settings.overfit_one_batch:
         raise ValueError("--resume and --overfit-one-batch exclude each other: a model that has "
                          "learnt proves nothing about one that has not")
+    if "lr" not in given:
+        settings.lr *= OPTIMIZERS[settings.optimizer].rate
     settings.min_lr = settings.lr / 10 if settings.min_lr is None else settings.min_lr
     if settings.sample is None:
         settings.sample = PROMPT if settings.data == "pystdlib" else "\n"
-    settings.out = settings.out or Path("runs") / (Path(settings.data).stem or "text")
+        if of_stories(settings):
+            settings.sample = a_story_begun(settings)
+    name = Path(settings.data).stem.replace(":", "-") or "text"  # Windows has no : in names
+    settings.out = settings.out or Path("runs") / name
+
+
+def of_stories(settings):
+    """Does this run learn stories?"""
+    return settings.data.partition(":")[0] == "stories"
+
+
+def a_story_begun(settings):
+    """The first paragraph of a story that the run never trains on."""
+    _, story = read_stories(settings.data).held_out[0]
+    return opening(story.decode("utf-8")) + "\n\n"
 
 
 # ---- a new run ----------------------------------------------------------------------------------
@@ -255,14 +290,17 @@ def check_sample(settings, tokenizer, given):
 
 
 def new_optimizer(model, settings):
-    """AdamW with the run's settings."""
+    """The optimizer that the settings name, with those of its own that were given."""
+    betas = {name: getattr(settings, name) for name in ("beta1", "beta2")}
+    chosen = {name: value for name, value in betas.items() if value is not None}
     named = model.named_parameters()
-    return AdamW(named, settings.beta1, settings.beta2, decay=settings.decay)
+    return make_optimizer(settings.optimizer, named, decay=settings.decay, **chosen)
 
 
 def announce(config, settings):
     """Say what the run will take, before it takes it."""
-    peak = estimate_peak(config, settings.batch * settings.context)
+    slots = len(OPTIMIZERS[settings.optimizer].make.slots)
+    peak = estimate_peak(config, settings.batch * settings.context, slots)
     memory = f"about {peak / 1e6:,.0f} MB of memory" if peak else "memory unknown on this system"
     print(f"{config.parameter_count():,} parameters, {memory}, {threads.count()} threads")
 
@@ -350,14 +388,14 @@ def fix_steps(run):
         seconds = time_steps(model, new_optimizer(model, settings), batch, settings)
         looks = final_windows(settings, held_out) + 10 * QUICK * settings.batch
         ends = looks * time_window(model, settings, held_out)
-        minutes = settings.minutes or 4.5
+        minutes = settings.minutes or MINUTES.get(settings.data.partition(":")[0], 4.5)
         left = minutes * 60 - (time.perf_counter() - STARTED) - ends - 5
         settings.steps = max(1, int(0.97 * left / seconds))
         print(f"{1e3 * seconds:.0f} ms a step: {settings.steps:,} steps, about "
               f"{readable(settings.steps * seconds)}, and {readable(ends)} for held-out text")
-    for name, parts in (("evaluate_every", 10), ("sample_every", 4), ("save_every", 10)):
-        if getattr(settings, name) is None:
-            setattr(settings, name, max(1, settings.steps // parts))
+    tenth = max(1, settings.steps // 10)
+    settings.evaluate_every = settings.evaluate_every or tenth
+    settings.save_every = settings.save_every or tenth
 
 
 def time_window(model, settings, stream):
@@ -378,7 +416,7 @@ def final_windows(settings, stream):
     return -(-min(len(stream), ENOUGH) // settings.context)
 
 
-def fit(run, metrics):
+def fit(run, metrics, samples):
     """Train, look, sample and save. An interrupted run is saved, and says how to go on."""
     settings, model, begun = run.settings, run.model, run.done
     batch = partial(batches_of_step, run.text.train, settings)
@@ -390,11 +428,12 @@ def fit(run, metrics):
                  threads.count())
 
     with tqdm(total=settings.steps, initial=begun, desc="training", unit="step") as bar:
+        actions = looks(run, metrics, samples, bar)
         if begun == 0:
             save(0)
         try:
             run.done = train(model, run.optimizer, batch, settings, metrics, begun,
-                             looks(run, metrics, bar), bar, (settings.save_every, save),
+                             actions, bar, (settings.save_every, save),
                              math.log(model.config.vocabulary))
         except Diverged as error:
             bar.close()
@@ -408,9 +447,10 @@ def fit(run, metrics):
         raise SystemExit(130)
 
 
-def looks(run, metrics, bar):
+def looks(run, metrics, samples, bar):
     """What is done every so many steps, beside training: (interval, action) pairs."""
     settings, begun = run.settings, run.done
+    when = sample_steps(settings)
 
     def look(step, row):
         windows = held_out_batches(settings, run.text.held_out, QUICK * settings.batch)
@@ -424,19 +464,33 @@ def looks(run, metrics, bar):
             left = readable((settings.steps - step) * a_step)
             bar.write(f"{1e3 * a_step:.0f} ms a step: about {left} to go, looks and samples aside")
 
-    def sample(step, row):
-        bar.write(f"----- sample at step {step:,} -----\n{continuation(run, 120)}\n-----")
+    def sample(step, row=None):
+        if step in when:
+            samples.add(step, continuation(run))
+            bar.write(f"----- sample at step {step:,} -----\n{samples.texts[-1][1]}\n-----")
 
-    return ((FORECAST, forecast), (settings.evaluate_every, look), (settings.sample_every, sample))
+    if begun == 0:
+        sample(0)
+    return (FORECAST, forecast), (settings.evaluate_every, look), (1, sample)
 
 
-def continuation(run, count):
-    """Text that the model writes after --sample."""
+def sample_steps(settings):
+    """After which steps the model writes a sample: evenly, for stories at equal ratios."""
+    if of_stories(settings) and settings.sample_every is None:
+        return snapshot_steps(settings.steps)
+    every = settings.sample_every or max(1, settings.steps // 4)
+    return range(every, settings.steps + 1, every)
+
+
+def continuation(run):
+    """--sample and 120 tokens that the model writes after it; of a story, all to its end."""
     settings, tokenizer = run.settings, run.text.tokenizer
     run.model.eval()
     prompt = [tokenizer.special[END_OF_TEXT], *tokenizer.encode(settings.sample)]
     random = np.random.default_rng(settings.seed)
-    text = tokenizer.decode(list(generate(run.model, prompt, count, random, temperature=0.8)))
+    count, stop = (200, prompt[:1]) if of_stories(settings) else (120, ())
+    tokens = generate(run.model, prompt, count, random, stop=stop, temperature=0.8)
+    text = tokenizer.decode(list(tokens))
     run.model.train()
     return (settings.sample + text).strip("\n")
 
@@ -444,7 +498,7 @@ def continuation(run, count):
 # ---- the end ------------------------------------------------------------------------------------
 
 
-def finish(run, metrics):
+def finish(run, metrics, samples):
     """The loss on held-out text, the files for others, and the line that sums the run up."""
     settings, model, text = run.settings, run.model, run.text
     count = model.config.parameter_count()
@@ -456,13 +510,29 @@ def finish(run, metrics):
         print(f"the losses as a picture: {picture}")
     except ImportError as error:
         print(error)
+    if of_stories(settings):
+        score_stories(run, metrics, samples)
     peak = peak_resident_bytes()
     if peak:
         print(f"memory at its peak: {peak / 1e6:,.0f} MB")
-    print(f"more text: python scripts/generate.py {settings.out} --prompt \"def \"")
+    prompt = ' --prompt "def "' if settings.data == "pystdlib" else ""
+    print(f"more text: python scripts/generate.py {settings.out}{prompt}")
     speed = metrics.last("tokens") / metrics.last("seconds") if metrics.rows else 0
     print(f"val_loss={loss:.4f} bits_per_byte={bits:.4f} tokens_per_s={speed:.0f} params={count} "
           f"steps={settings.steps} out={settings.out}")
+
+
+def score_stories(run, metrics, samples):
+    """Who has the thing now? The scoreboard, and how one story grew out of noise."""
+    settings, tokenizer = run.settings, run.text.tokenizer
+    bar = partial(tqdm, desc="telling stories", unit="step", leave=False)
+    end = tokenizer.special[END_OF_TEXT]
+    rows = scoreboard(run.model.eval(), tokenizer, read_stories(settings.data), end, progress=bar)
+    print(table(rows))
+    picture = settings.out / "story.png"
+    with suppress(ImportError):  # draw_losses has said what is missing
+        draw_growth(samples.texts, [row["loss"] for row in metrics.rows], rows, picture)
+        print(f"from noise to story: {picture}")
 
 
 def held_out_loss(run):

@@ -107,7 +107,11 @@ def test_folders_of_sources_are_not_importable_packages():
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
 @pytest.mark.parametrize(
     "target, line",
-    [("train", "python scripts/train_gpt.py"), ("test", "python -m pytest")],
+    [
+        ("story", "python scripts/train_gpt.py --data stories"),
+        ("train", "python scripts/train_gpt.py"),
+        ("test", "python -m pytest"),
+    ],
 )
 def test_make_sets_up_and_then_runs_the_plain_line(target, line):
     command = ["make", "--no-print-directory", "-n", "-B", target]  # also within `make test`

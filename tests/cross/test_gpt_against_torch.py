@@ -21,7 +21,8 @@ nn = torch.nn
 TorchGPT = pytest.importorskip("torch_gpt").TorchGPT  # beside this file; it needs PyTorch itself
 
 CONFIG = GPTConfig(vocabulary=65, context=32, layers=3, heads=4, width=64)
-RUN = SimpleNamespace(lr=2e-3, min_lr=2e-4, warmup=10, steps=50, clip=1.0, seed=1)
+RUN = SimpleNamespace(schedule="cosine", lr=2e-3, min_lr=2e-4, warmup=10, steps=50, clip=1.0,
+                      seed=1)
 BATCH = 4
 BETAS, EPS, DECAY = (0.9, 0.95), 1e-8, 0.1
 

@@ -17,6 +17,7 @@ from tinygrad_edu.watch import listening, settings
 @dataclass
 class Config:
     steps: int = 30
+    schedule: str = "cosine"
     lr: float = 1e-2
     min_lr: float = 1e-3
     warmup: int = 3

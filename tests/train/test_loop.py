@@ -9,6 +9,7 @@ from tinygrad_edu.nn import init
 from tinygrad_edu.nn.layers import Dropout
 from tinygrad_edu.nn.module import Module
 from tinygrad_edu.nn.optim import SGD
+from tinygrad_edu.nn.schedule import SCHEDULES
 from tinygrad_edu.tensor import record
 from tinygrad_edu.train.loop import (
     Diverged,
@@ -23,6 +24,7 @@ from tinygrad_edu.train.loop import (
 @dataclass
 class Config:
     steps: int = 10
+    schedule: str = "cosine"
     lr: float = 0.1
     min_lr: float = 0.1
     warmup: int = 0
@@ -249,6 +251,13 @@ def test_every_part_of_every_step_drops_out_by_a_key_of_its_own():
     for step in (3, 4):
         train_step(model, SGD(model.named_parameters()), 2 * batch(step), Config(seed=9), step)
     assert model.keys == [(9, 6), (9, 7), (9, 8), (9, 9)]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_schedule_is_the_one_that_is_named(name):
+    config = Config(steps=50, warmup=5, min_lr=0.01, schedule=name)
+    rates = [learning_rate(config, step) for step in range(50)]
+    assert rates == [SCHEDULES[name](step, 50, 0.1, 0.01, 5) for step in range(50)]
 
 
 def test_the_rows_and_the_steps_have_the_rate_of_the_schedule():

@@ -1,6 +1,7 @@
 """Lesson 4.19 · Sources: the words that --data knows
 
-Needs config, corpus, download. Used by ngram, scripts/train_gpt.py, scripts/score_python.py.
+Needs config, corpus, download, stories. Used by ngram, scripts/train_gpt.py,
+scripts/score_python.py.
 
 Idea      Text that everybody has: every Python brings some 12 MB of good bytes, its own standard
           library. Text that everybody knows: data sets with a name. And the text that matters most,
@@ -9,6 +10,7 @@ Idea      Text that everybody has: every Python brings some 12 MB of good bytes,
           never trained on; a data set that was published with such a part keeps it.
 Math      none; which part is held out is equations (1) and (2) of lesson corpus
 Shapes    pystdlib                 this Python's standard library, split by file
+          stories, stories:SEED    stories of our own, drawn anew, split by plot, hero and thing
           tinyshakespeare          one file, its last tenth held out
           tinystories, wikitext-2  their own training and validation parts; WikiText's test part is
                                    not touched
@@ -47,9 +49,10 @@ from tinygrad_edu.data.corpus import (
     split_folder,
 )
 from tinygrad_edu.data.download import DATASETS, fetch
+from tinygrad_edu.data.stories import read_stories
 from tinygrad_edu.nn.config import did_you_mean
 
-WORDS = ("pystdlib", *DATASETS)
+WORDS = ("pystdlib", "stories", *DATASETS)
 NOT_LIBRARY = ("site-packages", "dist-packages", "test", "tests", "idle_test")
 # Files by which one knows a folder that holds nobody's notes: a run, encoded text, an environment.
 MADE_BY_PROGRAMS = {"checkpoint.safetensors", "tokens.json", "pyvenv.cfg"}
@@ -66,6 +69,8 @@ def read_corpus(spec="pystdlib", data_dir=None):
     word = str(spec)
     if word == "pystdlib":
         return pystdlib()
+    if word.partition(":")[0] == "stories":
+        return read_stories(word)
     if word in DATASETS:
         return read_dataset(word, fetch(word, data_dir))
     path = Path(spec).expanduser()

@@ -1,6 +1,7 @@
 """Lesson 4.16 · Stories: a corpus that we wrote the grammar of
 
-Needs corpus, grammar, notation. Used by story_score.
+Needs corpus, grammar, notation. Used by sources, story_score,
+scripts/train_gpt.py.
 
 Idea      Forty plots for children, told by the grammar in stories.txt. In each a hero is named at
           the start and once more at the very end, a thing changes hands, and there is something to

@@ -1,6 +1,7 @@
 """Lesson 8.4 · Scoreboard: who has the thing now, and how many are there?
 
-Needs grammar, loader, loop, metrics, ngram, sampling, stories. Used by nothing.
+Needs grammar, loader, loop, metrics, ngram, sampling, stories. Used by
+scripts/train_gpt.py.
 
 Idea      A model is handed the first paragraph of a story that it has never seen and tells the
           rest. Then three questions are put to what it wrote. Is the hero of the last sentence the

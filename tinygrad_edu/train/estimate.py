@@ -3,10 +3,10 @@
 Needs memory. Used by scripts/train_gpt.py.
 
 Idea      A run that dies after an hour for want of memory was knowable beforehand. Training holds
-          four numbers for every parameter (weight, gradient, two averages of AdamW) and, between
-          the forward and the backward pass, what every closure on the tape has kept: that part
-          grows with batch × context.
-Math      parameters   16·P bytes in float32                                                     (1)
+          two numbers for every parameter (weight, gradient), those of the optimizer (of AdamW two
+          averages) and, between the forward and the backward pass, what every closure on the tape
+          has kept: that part grows with batch × context.
+Math      parameters   (2 + K)·P numbers, K = 2 for AdamW, 1 for Lion                            (1)
           a block keeps, per token: two sums C each, two norms C each, qkv 3C, attention C, hidden
           4C before GELU and 4C after = 16·C numbers, and 4 + H statistics: a mean and an rstd
           for either norm, an lse for each of H heads                                            (2)
@@ -36,23 +36,26 @@ COMPILER = 48 << 20  # bytes for the rest of the loops: more to compile them, le
 FIRST_LOOP = 150 << 20  # the same where Numba is not in memory yet
 
 
-def training_bytes(config, tokens, itemsize=4):
-    """Bytes that training adds at its peak to a process that has its data, for `tokens` a pass."""
+def training_bytes(config, tokens, slots=2, itemsize=4):
+    """Bytes that training adds at its peak to a process that has its data, for `tokens` a pass.
+
+    slots: numbers that the optimizer keeps of each parameter, its K.
+    """
     C, L, V = config.width, config.layers, config.vocabulary
-    parameters = 4 * config.parameter_count()                                                  # (1)
+    parameters = (2 + slots) * config.parameter_count()                                        # (1)
     kept = tokens * (16 * C * L + 4 * C + (4 + config.heads) * L)              # (2), (3)
     in_flight = tokens * 8 * C + V * C                                                         # (4)
     return itemsize * (parameters + kept + in_flight)
 
 
-def estimate_peak(config, tokens):
+def estimate_peak(config, tokens, slots=2):
     """The peak of the process's physical memory in bytes, or None where the system tells none."""
     give_back()  # what reading the text has left over would be counted twice
     before, peak = resident_bytes(), peak_resident_bytes()
     if before is None:
         return None
     loops = COMPILER if "numba" in sys.modules else FIRST_LOOP
-    return max(peak, before + loops + training_bytes(config, tokens))
+    return max(peak, before + loops + training_bytes(config, tokens, slots))
 
 
 def readable(seconds):

@@ -39,7 +39,7 @@ import time
 import numpy as np
 
 from ..nn.layers import set_dropout_key
-from ..nn.schedule import warmup_cosine
+from ..nn.schedule import SCHEDULES
 from ..tensor import no_grad
 
 FAR = 0.15  # share of ln V by which a first loss may miss it
@@ -70,7 +70,10 @@ def forward_and_backward(model, batches, seed, step):
 
 
 def train_step(model, optimizer, batches, config, step, limit=np.inf):
-    """One step of (1) as config says (lr, min_lr, warmup, steps, clip, seed): see `take_step`."""
+    """One step of (1) as config says: see `take_step`.
+
+    config: schedule (a name), lr, min_lr, warmup, steps, clip, seed.
+    """
     rate = learning_rate(config, step)
     return take_step(model, optimizer, batches, step, rate, config.clip, config.seed, limit)
 
@@ -128,7 +131,8 @@ def expected_first_loss(loss, uniform):
 
 def learning_rate(config, step):
     """The learning rate of this step of the run that config describes."""
-    return warmup_cosine(step, config.steps, config.lr, config.min_lr, config.warmup)
+    schedule = SCHEDULES[config.schedule]
+    return schedule(step, config.steps, config.lr, config.min_lr, config.warmup)
 
 
 def evaluate(model, batches):

@@ -1,13 +1,14 @@
 """Lesson 5.0 · Metrics: what a run writes down, and the picture of it
 
-Needs nothing. Used by scripts/train_gpt.py.
+Needs atomic. Used by scripts/train_gpt.py.
 
 Idea      A run that has ended is only as good as its records. One row a step goes into a CSV file
           as soon as it is known, so that a crash loses nothing and any program can plot it. The
           picture at the end shows at a glance what a column of numbers hides: whether the loss
           still falls, and whether the held-out loss falls with it.
 Math      smoothed loss: e₀ = ℓ₀,  eₜ = α·eₜ₋₁ + (1 − α)·ℓₜ, α = 0.95, drawn over the raw one    (1)
-Shapes    A row: step, tokens (seen so far), seconds (in training), learning_rate, loss (nats per
+Shapes    A sample: [steps taken, text]; a JSON file has the list of them
+          A row: step, tokens (seen so far), seconds (in training), learning_rate, loss (nats per
           token), gradient_norm, val_loss (nats per token; empty where none was measured at this
           step)
 Pitfalls  Rows written after the last checkpoint belong to steps that a resumed run takes again:
@@ -24,7 +25,10 @@ See       RFC 4180 (CSV)
 
 import csv
 import io
+import json
 from pathlib import Path
+
+from tinygrad_edu.files.atomic import write_text
 
 COLUMNS = ("step", "tokens", "seconds", "learning_rate", "loss", "gradient_norm", "val_loss")
 
@@ -54,6 +58,37 @@ class Metrics:
     def last(self, name):
         """The newest value of a column, or None."""
         return next((row[name] for row in reversed(self.rows) if row[name] is not None), None)
+
+
+class Samples:
+    """Texts that the model wrote on the way, as (steps taken, text), kept in a JSON file.
+
+    path: the file. steps: samples from after so many steps are dropped, as with Metrics. Raises
+    ValueError where the file is not one of samples.
+    """
+
+    def __init__(self, path, steps=0):
+        self.path = Path(path)
+        self.texts = [one for one in read_samples(path) if one[0] <= steps] if steps else []
+
+    def add(self, step, text):
+        """Keep one more text."""
+        self.texts.append((step, text))
+        write_text(self.path, json.dumps(self.texts, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_samples(path):
+    """The (steps, text) pairs of a file of samples; [] without a file."""
+    if not Path(path).exists():
+        return []
+    try:
+        pairs = json.loads(Path(path).read_text(encoding="utf-8"))
+        samples = [(step, text) for step, text in pairs]
+        if not all(type(step) is int and type(text) is str for step, text in samples):
+            raise ValueError
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError(f"{path} is not a file of samples: mend it or remove it") from None
+    return samples
 
 
 def _texts(row):
