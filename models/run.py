@@ -1,4 +1,4 @@
-"""Lesson 4.8 · Run: the folder that a training run leaves behind
+"""Lesson 4.18 · Run: the folder that a training run leaves behind
 
 Needs atomic, checkpoint, config, gpt, tokenizer_file. Used by scripts/train_gpt.py,
 scripts/generate.py, scripts/score_python.py.
