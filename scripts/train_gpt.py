@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from tinygrad_edu import threads
 from tinygrad_edu.data.loader import bits_per_byte, draw_batch, evaluation_batches
-from tinygrad_edu.data.sources import read_corpus
+from tinygrad_edu.data.sources import WORDS, read_corpus
 from tinygrad_edu.data.stories import opening, read_stories
 from tinygrad_edu.data.token_folder import (
     TokenFolder,
@@ -205,7 +205,8 @@ def a_story_begun(settings):
 
 def begin(settings, given):
     """A new run, in a folder of its own; --overfit-one-batch tries one batch and leaves."""
-    with new_files(settings) as folder:
+    goes = files_to_go(settings)
+    with new_files(settings, goes) as folder:
         text = encoded_text(settings, given, folder)
         check_sample(settings, text.tokenizer, given)
         config = GPTConfig(text.tokenizer.vocab_size, settings.context, settings.layers,
@@ -217,22 +218,37 @@ def begin(settings, given):
             overfit_one_batch(run)
         mapped = text.folder == folder
         text = run.text = None  # windows on files that are about to be moved
-        replace_run(settings.out, folder)
+        replace_run(settings.out, folder, goes)
     run.text = read_token_folder(settings.out if mapped else settings.data, check=False)
     return run
 
 
+def is_encoded(data):
+    """Is this a folder of tokens? A word that stands for a text is none, whatever lies beside."""
+    return data.partition(":")[0] not in ("", *WORDS) and is_token_folder(data)
+
+
+def files_to_go(settings):
+    """The files in --out that a new run replaces: not the tokens there, if it trains on them."""
+    out = settings.out
+    own = is_encoded(settings.data) and out.is_dir() and out.samefile(settings.data)
+    names = [name for name in RUN_FILES if not (own and name in TOKEN_FILES)]
+    return [name for name in names if (out / name).exists()]
+
+
 @contextmanager
-def new_files(settings):
+def new_files(settings, goes):
     """A folder for the files of a new run until it is known to fit: beside those of an old one.
 
     Never touches a run that is there unless asked to, and leaves nothing behind after a mistake.
     """
     out = settings.out
-    there = checkpoint_path(out).exists() or (out / "metrics.csv").exists()
-    if there and not settings.overwrite and not settings.overfit_one_batch:
-        raise FileExistsError(f"{out} holds a run already: go on with it (--resume), "
-                              "replace it (--overwrite), or choose another --out")
+    if goes and not settings.overwrite and not settings.overfit_one_batch:
+        if checkpoint_path(out).exists():
+            raise FileExistsError(f"{out} holds a run already: go on with it (--resume), "
+                                  "replace it (--overwrite), or choose another --out")
+        raise FileExistsError(f"{out} holds {goes[0]}, which a run would replace, and no run to go "
+                              "on with: allow that (--overwrite), or choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     claim(out)
     for left in out.glob(".new-*"):  # by a process that was killed
@@ -247,7 +263,10 @@ def new_files(settings):
 
 def encoded_text(settings, given, folder):
     """The text as tokens in `folder`, or those of --data where that is a folder of tokens."""
-    if is_token_folder(settings.data):
+    if is_encoded(settings.data):
+        for name in sorted(given & {"tokenizer", "vocab"}):
+            raise ValueError(f"{settings.data} holds encoded text and the tokenizer that it was "
+                             f"encoded with: leave --{name} away, or give --data the text")
         text = read_token_folder(settings.data)
         save_tokenizer(text.tokenizer, folder / "tokenizer.json")
     else:
@@ -270,9 +289,9 @@ def new_tokenizer(settings, given, corpus):
     return train_bpe(corpus.sample(), settings.vocab, progress=bar, shrink="vocab" not in given)
 
 
-def replace_run(out, folder):
+def replace_run(out, folder, goes):
     """Put the new files in their place. What was there goes only now, as the new run fits."""
-    for name in RUN_FILES:
+    for name in goes:
         (out / name).unlink(missing_ok=True)
     for name in TOKEN_FILES:  # the note comes last: with it the text is complete
         if (folder / name).exists():
@@ -458,8 +477,9 @@ def looks(run, metrics, samples, bar):
         bar.write(f"step {step:,}: loss {row['loss']:.3f}, held out {row['val_loss']:.3f}")
 
     def forecast(step, row):
-        if step <= begun + FORECAST:  # once, from the second half: the first steps also compile
-            early = metrics.rows[step - FORECAST // 2]
+        # Once, from steps of this process: the first ones also compile.
+        if FORECAST // 2 <= step - begun < FORECAST // 2 + FORECAST:
+            early = metrics.rows[1 - FORECAST // 2]
             a_step = (row["seconds"] - early["seconds"]) / (row["step"] - early["step"])
             left = readable((settings.steps - step) * a_step)
             bar.write(f"{1e3 * a_step:.0f} ms a step: about {left} to go, looks and samples aside")
@@ -517,7 +537,7 @@ def finish(run, metrics, samples):
         print(f"memory at its peak: {peak / 1e6:,.0f} MB")
     prompt = ' --prompt "def "' if settings.data == "pystdlib" else ""
     print(f"more text: python scripts/generate.py {settings.out}{prompt}")
-    speed = metrics.last("tokens") / metrics.last("seconds") if metrics.rows else 0
+    speed = (metrics.last("tokens") or 0) / (metrics.last("seconds") or math.inf)
     print(f"val_loss={loss:.4f} bits_per_byte={bits:.4f} tokens_per_s={speed:.0f} params={count} "
           f"steps={settings.steps} out={settings.out}")
 
@@ -530,9 +550,14 @@ def score_stories(run, metrics, samples):
     rows = scoreboard(run.model.eval(), tokenizer, read_stories(settings.data), end, progress=bar)
     print(table(rows))
     picture = settings.out / "story.png"
-    with suppress(ImportError):  # draw_losses has said what is missing
-        draw_growth(samples.texts, [row["loss"] for row in metrics.rows], rows, picture)
+    losses = [(row["step"] + 1, row["loss"]) for row in metrics.rows if row["loss"] is not None]
+    try:
+        draw_growth(samples.texts, losses, rows, picture)
         print(f"from noise to story: {picture}")
+    except ImportError:
+        pass  # draw_losses has said what is missing
+    except ValueError as error:
+        print(error)
 
 
 def held_out_loss(run):

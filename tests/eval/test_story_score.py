@@ -125,9 +125,20 @@ def test_snapshots_are_spaced_by_equal_ratios_from_the_first_step_to_the_last():
 def test_the_picture_is_written(tmp_path):
     pytest.importorskip("matplotlib")
     rows = [Row("6-gram", 1.2, {}), Row("GPT", 0.5, {}), Row("the grammar", 0.36, {})]
-    draw_growth([(0, "$ \ufffd\x00 {"), (9, STORY)], list(np.geomspace(7, 1, 9)), rows,
-                tmp_path / "growth.png")
+    losses = list(zip(range(1, 10), np.geomspace(7, 1, 9), strict=True))
+    draw_growth([(0, "$ \ufffd\x00 {"), (9, STORY)], losses, rows, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").stat().st_size > 10_000
+
+
+def test_the_picture_bears_hundreds_of_snapshots_and_records_that_are_gone(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows, path = [Row("6-gram", 1.2, {}), Row("the grammar", 0.36, {})], tmp_path / "growth.png"
+    draw_growth([(step, "a") for step in range(300)], [(250, 2.0), (251, 1.5)], rows, path)
+    width = int.from_bytes(path.read_bytes()[16:20], "big")
+    assert width < 5000
+    for snapshots, losses in (([], [(1, 2.0)]), ([(0, "a")], [])):
+        with pytest.raises(ValueError, match="are gone"):
+            draw_growth(snapshots, losses, rows, path)
 
 
 def test_text_is_wrapped_and_cut_and_noise_can_be_shown():

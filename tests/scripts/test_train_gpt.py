@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tinygrad_edu import threads
-from tinygrad_edu.files.checkpoint import load_checkpoint
+from tinygrad_edu.files.checkpoint import load_checkpoint, save_checkpoint
 from tinygrad_edu.models.run import claim
 from tinygrad_edu.tokenizers.characters import train_characters
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
@@ -314,6 +314,33 @@ def test_a_run_trains_on_the_tokens_of_another_run_and_goes_on_with_them(again):
     assert code == 2 and "runs/text holds no encoded text" in err
 
 
+def test_a_run_that_is_replaced_may_train_on_the_tokens_it_has(again):
+    flags = ["--data", "runs/text", *SMALL[2:], "--out", "runs/text", "--seed", 1, "--steps", 30]
+    before = losses(again / "runs" / "text")
+    code, _, err = call("train_gpt.py", *flags, "--overwrite", cwd=again)
+    assert code == 0, err
+    assert losses(again / "runs" / "text") == before
+    assert resume(again)[0] == 0
+
+
+def test_files_of_somebody_else_are_not_replaced_unless_asked(folder):
+    (folder / "mine").mkdir()
+    (folder / "mine" / "tokenizer.json").write_text("mine")
+    flags = ["--data", "text.txt", *SMALL, "--steps", 1, "--out", "mine"]
+    code, _, err = call("train_gpt.py", *flags, cwd=folder)
+    assert code == 2 and "mine holds tokenizer.json, which a run would replace" in err
+    assert (folder / "mine" / "tokenizer.json").read_text() == "mine"
+    assert call("train_gpt.py", *flags, "--overwrite", cwd=folder)[0] == 0
+
+
+@pytest.mark.parametrize("flag, word", [("--tokenizer", "bpe"), ("--vocab", "300")])
+def test_encoded_text_has_its_tokenizer_already(trained, flag, word):
+    flags = ["--data", "runs/text", *SMALL[2:], flag, word, "--out", "second", "--steps", 1]
+    code, _, err = call("train_gpt.py", *flags, cwd=trained[0])
+    assert code == 2 and f"leave {flag} away" in err
+    assert not (trained[0] / "second").exists()
+
+
 def test_what_a_killed_process_left_half_made_is_removed(folder):
     half = folder / "runs" / "text" / ".new-abc"
     half.mkdir(parents=True)
@@ -351,6 +378,22 @@ def test_a_resumed_run_bears_that_its_records_are_gone(again):
     code, out, err = resume(again)
     assert code == 0, err
     assert last_line(out)["tokens_per_s"] == "0"
+
+
+@pytest.mark.parametrize("row", [None, "11,48,0,,,,"])
+def test_a_run_that_goes_on_bears_that_its_records_are_spoiled(folder, row):
+    """A run of 30 steps, stopped after 12; the forecast after step 20 looks at earlier rows."""
+    train(folder, "--steps", 30, "--save-every", 12, "--out", "run", "--sample-every", 99)
+    run = folder / "run"
+    arrays, state = load_checkpoint(run)
+    save_checkpoint(run, {name: arrays[name] for name in arrays}, state | {"done": 12})
+    lines = (run / "metrics.csv").read_text().splitlines()[:13]
+    (run / "metrics.csv").write_text("\n".join([*lines[:-1], row, ""]) if row else "")
+    if row is None:
+        (run / "metrics.csv").unlink()
+    code, out, err = call("train_gpt.py", "--out", "run", "--resume", cwd=folder)
+    assert code == 0, err
+    assert "to go" not in out and last_line(out)["steps"] == "30"
 
 
 def test_a_resumed_run_keeps_its_number_of_threads_unless_asked_for_another(folder):

@@ -3,7 +3,14 @@ import csv
 import numpy as np
 import pytest
 
-from tinygrad_edu.train.metrics import COLUMNS, Metrics, draw_losses, read_metrics, smoothed
+from tinygrad_edu.train.metrics import (
+    COLUMNS,
+    Metrics,
+    Samples,
+    draw_losses,
+    read_metrics,
+    smoothed,
+)
 
 
 def row(step, **more):
@@ -74,3 +81,29 @@ def test_a_last_line_cut_short_by_a_full_disk_is_passed_over(tmp_path, rest):
         metrics.add(step=step, loss=1.0)
     path.write_bytes(path.read_bytes() + rest)
     assert [row["step"] for row in read_metrics(path)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("number", ["inf", "nan", "-1e999"])
+@pytest.mark.parametrize("column", range(len(COLUMNS)))
+def test_a_number_that_is_not_finite_is_refused_by_line(tmp_path, number, column):
+    fields = ["0", "1", "2", "3", "4", "5", "6"]
+    fields[column] = number
+    (tmp_path / "metrics.csv").write_text(",".join(COLUMNS) + "\n" + ",".join(fields) + "\n")
+    with pytest.raises(ValueError, match="line 2: a field is not a number"):
+        read_metrics(tmp_path / "metrics.csv")
+
+
+def test_the_picture_bears_rows_with_empty_fields(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [row(i, val_loss=None) for i in range(3)]
+    draw_losses([rows[0], rows[1] | {"loss": None}, {**rows[2], "tokens": None}],
+                tmp_path / "a.png", "")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("text", ['[[0, "\\ud800"]]', "5", '["ab"]', '[["0", "a"]]', ""])
+def test_a_file_that_has_no_samples_is_refused(tmp_path, text):
+    path = tmp_path / "samples.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="is not a file of samples: mend it or remove it"):
+        Samples(path, 1)

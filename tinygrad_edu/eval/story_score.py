@@ -46,6 +46,7 @@ from tinygrad_edu.train.loop import evaluate
 from tinygrad_edu.train.metrics import smoothed
 
 QUESTIONS = ("hero", "holder", "sums")
+PANELS = 6  # snapshots that a picture has room for
 
 
 @dataclass(frozen=True)
@@ -200,8 +201,9 @@ def snapshot_steps(steps, count=5):
 def draw_growth(snapshots, losses, rows, path):
     """Write a PNG: how one prompt is continued after more and more steps, below the loss.
 
-    snapshots: (step, text) pairs, the prompt at the start of each text. losses: the training loss
-    of every step. rows: of the scoreboard. Raises ImportError without matplotlib.
+    snapshots: (steps taken, text) pairs, the prompt at the start of each text; of many some are
+    shown. losses: (steps taken, training loss) pairs. rows: of the scoreboard. Raises ImportError
+    without matplotlib, ValueError without a snapshot or a loss.
     """
     try:
         import matplotlib
@@ -211,12 +213,17 @@ def draw_growth(snapshots, losses, rows, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot, ticker
 
+    if not snapshots or not losses:
+        raise ValueError("no picture of the stories, samples or losses from training are gone")
+    chosen = np.linspace(0, len(snapshots) - 1, min(len(snapshots), PANELS)).round().astype(int)
+    snapshots = [snapshots[place] for place in chosen]
     figure = pyplot.figure(figsize=(3.1 * len(snapshots), 6.8), layout="constrained")
     grid = figure.add_gridspec(2, len(snapshots), height_ratios=(1, 1.2))
     axes = figure.add_subplot(grid[0, :])
+    steps, losses = zip(*losses, strict=True)
     curve = smoothed(losses, 0.9)
-    axes.plot(range(1, len(losses) + 1), losses, color="tab:blue", alpha=0.25, lw=0.8)
-    axes.plot(range(1, len(losses) + 1), curve, color="tab:blue", label="GPT, training")
+    axes.plot(steps, losses, color="tab:blue", alpha=0.25, lw=0.8)
+    axes.plot(steps, curve, color="tab:blue", label="GPT, training")
     for row, style in zip([rows[0], rows[-1]], ("--", ":"), strict=True):
         axes.axhline(row.loss, color="black", ls=style, lw=1, label=f"{row.name}, held out")
     axes.set(xscale="log", yscale="log", xlabel="step", ylabel="loss, nats per token")
@@ -224,7 +231,7 @@ def draw_growth(snapshots, losses, rows, path):
     axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     for step, _ in snapshots:
-        axes.plot([max(step, 1)], [curve[max(step, 1) - 1]], "o", color="tab:orange")
+        axes.plot([max(step, 1)], [np.interp(step, steps, curve)], "o", color="tab:orange")
     axes.grid(alpha=0.3)
     axes.legend()
     for column, (step, text) in enumerate(snapshots):

@@ -26,6 +26,7 @@ See       RFC 4180 (CSV)
 import csv
 import io
 import json
+import math
 from pathlib import Path
 
 from tinygrad_edu.files.atomic import write_text
@@ -86,6 +87,7 @@ def read_samples(path):
         samples = [(step, text) for step, text in pairs]
         if not all(type(step) is int and type(text) is str for step, text in samples):
             raise ValueError
+        json.dumps(samples, ensure_ascii=False).encode("utf-8")  # half a character cannot be
     except (ValueError, TypeError, RecursionError):
         raise ValueError(f"{path} is not a file of samples: mend it or remove it") from None
     return samples
@@ -113,6 +115,8 @@ def read_metrics(path):
         for row in reader:
             try:
                 numbers = {name: float(text) if text else None for name, text in row.items()}
+                if not all(math.isfinite(number or 0) for number in numbers.values()):
+                    raise ValueError
                 rows.append(numbers | {"step": int(numbers["step"])})
             except (TypeError, ValueError, AttributeError):
                 raise ValueError(f"{path}, line {reader.line_num}: a field is not a number; "
@@ -138,6 +142,7 @@ def draw_losses(rows, path, title):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    rows = [row for row in rows if None not in (row["tokens"], row["loss"])]
     tokens = [row["tokens"] / 1e6 for row in rows]
     losses = [row["loss"] for row in rows]
     looked = [row for row in rows if row["val_loss"] is not None]
