@@ -10,7 +10,9 @@ Idea      The smallest language model looks at one letter and says which comes n
           the same walk goes on working for networks whose minimum nobody can write down.
 Math      p(b | a) = c(a, b) / Σ_b′ c(a, b′)        c: how often b came after a                (1)
           logits of the letter after a = row a of a table z      p(b | a) = softmax(z[a])_b    (2)
-          ℓ(z) = −1/N · Σ c(a, b)·ln p(b | a)       is smallest where (2) equals (1)           (3)
+          ℓ(z) = −1/N · Σ c(a, b)·ln p(b | a)       N: all pairs of the text                   (3)
+          ∂ℓ/∂z[a]_b = c(a)/N · (softmax(z[a])_b − c(a, b)/c(a))      c(a) = Σ_b c(a, b):
+          0, and ℓ smallest, exactly where (2) equals (1)
           smoothed: c + k in place of c, so that a pair never seen is not thought impossible   (4)
 Shapes    ids, targets (B, T) integers · z (V, V): a row for each letter, logits (B, T, V)
 Pitfalls  Without (4) one new pair in the held-out text has p = 0, and the loss is infinite.
@@ -19,7 +21,8 @@ Pitfalls  Without (4) one new pair in the held-out text has p = 0, and the loss 
 Cost      Counting reads the text once. The table has V² numbers; of letters, with a memory of n of
           them instead of one, it would have Vⁿ⁺¹: counting ends there, and networks begin.
 Try       build it    a trigram: a table (V·V, V), indexed by both letters before.
-          break it    let by_counting divide by counts.sum(). Which test notices?
+          break it    let by_counting divide by counts.sum(). Which test notices, and why does
+                      scripts/names.py not? (See the last pitfall.)
           measure it  python scripts/names.py: both ways beside each other, on held-out names
 See       Markov 1913 (letters of a novel, counted in pairs) · Shannon 1951 · Jurafsky, Martin,
           Speech and Language Processing, ch. 3 (smoothing)

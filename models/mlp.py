@@ -8,9 +8,9 @@ Idea      A table for the last three letters would have a row for each of V³ tr
           into a layer of units, each a weighted sum bent by tanh, and a last layer turns the units
           into a logit for every letter. Letters that behave alike get similar numbers, so what was
           learned about one triple serves others that never occurred.
-          Nothing here is new since lesson scalar: `network` there is this file with 17 weights and
-          one float each, and its loop is ours too: loss, gradients, a small step. An array in place
-          of a float only does many of those sums in one call.
+          Lesson scalar had such a network already, of tanh units and 17 weights, and the same loop:
+          loss, gradients, a small step. New are the letters, by way of a table, and arrays in place
+          of floats, which do many of those sums in one call.
 Math      e = [E[id₁] … E[idₙ]]        the last n letters, side by side                        (1)
           h = tanh(e·W₁ᵀ + b₁)         logits = h·W₂ᵀ + b₂                                     (2)
           loss = cross entropy of the logits and the letter that came                          (3)
@@ -26,7 +26,8 @@ Pitfalls  A window must end at the letter before the target: one place later and
 Cost      6·(n·E·F + F·V) floating-point operations a letter, forward and backward.
 Try       build it    a second hidden layer. Does the held-out loss go down, or only that of
                       training?
-          break it    build windows one letter too late. What loss does scripts/names.py print?
+          break it    build windows one letter too late: np.clip(places + 1, 0, T − 1). What loss
+                      does scripts/names.py print, and what does such a model invent?
           measure it  python scripts/names.py --letters 1, 2, 3, 5: where does more context stop
                       helping? With 1 it sees what the bigram sees.
 See       Bengio, Ducharme, Vincent, Jauvin 2003, "A neural probabilistic language model", eq. 1

@@ -10,26 +10,26 @@ Idea      Lesson mlp looks at the last three letters, each with weights of its o
           mixed in these shares. Then the network of lesson mlp works on what was gathered.
           Here it is written with the operations of Tensor alone, six lines, so that each step can
           be printed. Lesson attention does the same in one pass over memory, with the gradient by
-          hand; lesson gpt stacks such blocks. The norms keep all vectors that are read of one size
-          (lesson norm), or the largest would decide alone.
+          hand; lesson gpt stacks such blocks. A norm brings every vector to the same size before it
+          is read (lesson norm); otherwise the largest would decide alone.
 Math      x = E[ids] + P[0 … T−1]           who I am, and where                                (1)
           q, k, v = n·W_qᵀ, n·W_kᵀ, n·W_vᵀ  n = LN(x), cut into H heads of D numbers           (2)
           a = softmax(q·kᵀ/√D + mask)       mask: 0 for keys up to the query's place, else −∞  (3)
           x ← x + (a·v)·W_oᵀ                what was gathered is added, heads side by side     (4)
-          x ← x + W₂·tanh(W₁·LN(x))         each place by itself                               (5)
-          logits = LN(x)·W_Vᵀ + b_V                                                            (6)
+          x ← x + tanh(LN(x)·W₁ᵀ + b₁)·W₂ᵀ + b₂      each place by itself                      (5)
+          logits = LN(x)·Uᵀ + u             U: a row for every letter                          (6)
 Shapes    ids, targets (B, T) · x (B, T, C) · q, k, v (B, H, T, D), C = H·D · a (B, H, T, T) ·
           logits (B, T, V)
 Pitfalls  Without the mask every place sees the letter it is to guess.
-          Without P in (1) a name is a bag of letters: attention does not know any order.
-          Without 1/√D the scores of wide heads are large, softmax picks one key, and the gradient
-          dies.
+          Without P in (1) attention knows which letters came before, but not in which order.
+          A sum of D products is about √D large. Without 1/√D the scores of wide heads are so large
+          that softmax picks one key, and the gradient dies.
           a holds T² numbers a head, which the tape keeps: fine for names, not for books.
 Cost      As a block of lesson gpt with a hidden layer of F: 6·(4·C² + 2·C·F) + 12·T·C operations a
-          letter, but about twenty passes over memory in place of one for (3) and (4).
+          letter. But every operation of (3) and (4) writes an array that the next one reads again.
 Try       build it    return a beside y, and print for one name which letter looked at which.
           break it    leave the mask out. Which test notices, and what loss does training reach?
-          measure it  TG_TRACE=1 python scripts/names.py --steps 20: which kernels does (3) cost?
+          measure it  TG_TRACE=1 python scripts/names.py --steps 20: which kernels does (3) call?
 See       Bahdanau, Cho, Bengio 2015 (attention) · Vaswani et al. 2017, section 3.2
 """
 

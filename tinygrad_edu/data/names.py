@@ -11,16 +11,19 @@ Idea      The first hour with language models wants a language that is learned i
 Math      held out  ⇔  u(name) < 0.1, u the hash of lesson corpus                              (1)
           a row: x = • n₁ n₂ … n_k      y = n₁ n₂ … n_k •      • begins and ends every name    (2)
           rows of a step: r mod N, r = the first 64-bit words of Philox(seed, step)            (3)
+          Philox: a generator of random numbers without a state, see lesson loader
 Shapes    N names, the longest of T − 1 letters: x, y (N, T) int32. Past the end of a name x is •
           and y is IGNORED, which the loss does not count: the loss is a mean over letters, • too.
 Pitfalls  The same name twice would be in training and held out: each is taken once, (1) sees to the
           rest. What a letter is depends on the file: here every character is one.
           A mean over padding would make short names look easy.
           Names of another Python differ: a figure must say which.
-Cost      Reading the names parses all of the library's source, which takes some seconds.
+Cost      Reading the names parses all of the library's source: `measure it` prints the seconds.
 Try       build it    identifiers cut at their underscores into words. Is that language easier?
-          break it    let y count the padding. Which test notices, and what loss is printed?
-          measure it  python scripts/names.py, and then --data with a list of your own
+          break it    let y be • in the padding too. Which test notices, and why does
+                      scripts/names.py now print lower losses?
+          measure it  python -m timeit -n 1 -r 1 -s "from tinygrad_edu.data import names" \\
+                      "names.identifiers()"
 See       Python's documentation of ast · Salmon et al. 2011 (Philox)
 """
 
