@@ -19,11 +19,12 @@ Shapes    Letters mean the same in all lessons that speak of models.
           F hidden units of a network · V tokens in the vocabulary · L layers, or blocks ·
           N rows of whatever is treated row by row
 Pitfalls  A lesson without a slot, or with the slots in another order, is refused by the tests: a
-          program would quote the wrong text. A sentence ends at a full stop before a capital, a
-          formula or the end; "Press et al., Numerical Recipes" has none.
+          program would quote the wrong text. It takes a full stop (or ! or ?), a space and then a
+          capital letter or a bracket for the end of a sentence: "Press et al. Numerical Recipes"
+          would be cut in two, and is written with a comma.
 Cost      Reading all lessons takes a moment: each file is parsed.
 Try       build it    list the lessons that nobody needs.
-          break it    write a need into a lesson that has a higher number. Which test notices?
+          break it    let a lesson need one with a higher number. Which test notices?
           measure it  python scripts/explain.py lesson, or any other word
 See       Knuth 1984 "Literate programming" · CONTRIBUTING.md, "What is a lesson"
 """

@@ -9,8 +9,9 @@ Idea      One learning rate for all parameters is too large for some and too sma
           moves carefully, who has hardly moved goes far.
 Math      s ← s + (c·g)²      w ← w − η·λ·w − η·c·g/(√s + ε)                                     (1)
 Shapes    w, g, s (n,), flat groups as in lesson optim; c scales the gradient (clipping)
-Pitfalls  s only grows, so the steps shrink as 1/√t at best and never recover: on a loss whose
-          landscape changes, as that of a network does, AdaGrad comes to rest too early.
+Pitfalls  s only grows: where gradients keep their size it is t times their square after t steps,
+          and the steps shrink as 1/√t. They never recover: on a loss whose landscape changes, as
+          that of a network does, AdaGrad comes to rest too early.
           The first step divides g by its own size: every parameter moves by η, whatever the
           gradient. The decay shrinks w by itself; added to g it would be divided by √s as well.
           Its learning rate is not that of the others: c·g/√s is about 1/√t, not about 1.

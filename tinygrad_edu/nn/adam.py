@@ -14,13 +14,14 @@ Math      m ← β₁·m + (1 − β₁)·d      v ← β₂·v + (1 − β₂)�
 Shapes    w, g, m, v (n,), flat groups as in lesson optim; c scales the gradient (clipping)
 Pitfalls  Adam's λ·w is divided by √v̂ like the rest of d: weights whose gradients are large hardly
           decay, and where gradients are small, a λ that is right for AdamW swamps them.
-          Without the hats the first steps are far too small (m) or too large (v). ε belongs outside
-          the root; inside, 10⁻⁸ would act like 10⁻⁴.
+          Without the hats m makes the first step 1/(1 − β₁) times too short and v makes it
+          1/√(1 − β₂) times too long. ε belongs outside the root; inside, 10⁻⁸ acts like 10⁻⁴.
           β₂ = 0.999 remembers a thousand steps: with small batches and short runs 0.95 is better.
 Cost      Reads w, g, m, v and writes w, m, v once: 28 bytes a float32 parameter, bandwidth-bound.
           One kernel serves both: λ of (3) is `penalty`, that of (4) `decay`, one of them 0.
 Try       build it    AMSGrad: divide by the largest v̂ so far.
-          break it    leave out the hats. What happens to the first ten losses?
+          break it    leave out the hats. How long is the first step now, in η, for β₂ = 0.95 and
+                      for 0.999? Which test says so?
           measure it  python scripts/trace_step.py: the share of adam_update, also with --batch 1
 See       Kingma, Ba 2015, alg. 1 · Loshchilov, Hutter 2019, alg. 2, with decay times the learning
           rate

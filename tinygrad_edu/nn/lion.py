@@ -4,8 +4,8 @@ Needs kernel, optim. Used by optimizers.
 
 Idea      Adam divides an average of gradients by its usual size, which leaves little more than its
           sign. Lion takes the sign and nothing else, so it needs no average of squares: half the
-          state of Adam. It was not derived but found, by a search among programs. The average it
-          looks at weighs the present gradient more than the one it remembers does.
+          state of Adam. It was not derived but found, by a search among programs. It has two
+          averages in one: the present gradient counts more in the sign than in what is remembered.
 Math      u = sign(β₁·m + (1 − β₁)·c·g)                                                          (1)
           w ← w − η·λ·w − η·u                                                                    (2)
           m ← β₂·m + (1 − β₂)·c·g      after the step, with another β                            (3)

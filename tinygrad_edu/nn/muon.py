@@ -4,20 +4,23 @@ Needs adam, kernel, matmul, memory, optim. Used by optimizers.
 
 Idea      The optimizers so far see a list of numbers. A weight matrix maps vectors to vectors, and
           its gradient is usually dominated by a few directions: seen as a map it stretches those
-          and hardly touches the rest. Muon replaces the averaged gradient U·S·Vᵀ by U·Vᵀ, the
-          nearest matrix that stretches all directions alike, so that rare directions are learnt
-          too. No decomposition is needed: a few matrix products push all singular values towards 1.
+          and hardly touches the rest. Every matrix is a rotation, a stretch along each axis and
+          another rotation: U·S·Vᵀ, its singular value decomposition; the stretches are the singular
+          values. Muon replaces the averaged gradient U·S·Vᵀ by U·Vᵀ, the nearest matrix that
+          stretches all directions alike, so that rare directions are learned too. The decomposition
+          is never made: a few matrix products push all singular values towards 1.
           This makes sense for matrices that map hidden vectors; embeddings, which are tables, the
           head and all vectors are left to AdamW.
-Math      m ← μ·m + c·g      u = c·g + μ·m                                                       (1)
+Math      m ← μ·m + g      u = g + μ·m      g: clipped already, since c is another number here   (1)
           X₀ = u/‖u‖      A = X·Xᵀ      X ← a·X + (b·A + c·A²)·X, five times                     (2)
-          a singular value σ becomes a·σ + b·σ³ + c·σ⁵; (a, b, c) = (3.4445, −4.7750, 2.0315)
-          brings [0.01, 1] to between 0.68 and 1.13, fast rather than exactly
+          U and V stay as they are, since X·Xᵀ·X = U·S³·Vᵀ: a singular value σ becomes
+          a·σ + b·σ³ + c·σ⁵. (a, b, c) = (3.4445, −4.7750, 2.0315) bring [0.01, 1] to between 0.68
+          and 1.13 in five rounds, fast rather than exactly
           w ← w − η·λ·w − η·0.2·√max(rows, columns)·X                                            (3)
 Shapes    w, g, m, u, X (rows, columns); A is the smaller of X·Xᵀ and Xᵀ·X
-Pitfalls  The entries of an orthogonal matrix are about 1/√max(rows, columns) large. The factor of
-          (3) gives them the size that AdamW's steps have, so one learning rate and one decay serve
-          both parts. Without it every shape wants its own.
+Pitfalls  The entries of U·Vᵀ are about 1/√max(rows, columns) large, those of AdamW's steps about
+          0.2 (Liu et al. measured it). The factor of (3) makes the former as large as the latter,
+          so one learning rate and one decay serve both parts. Without it every shape wants its own.
           Which parameters are hidden matrices cannot be seen from their shape. `in_a_block` goes by
           the name: a number on the path (h.3.mlp.c_fc.weight) means a layer among many. GPT's
           wte and wpe have none. A model with other names passes another predicate.

@@ -23,8 +23,9 @@ Pitfalls  η(0) must not be 0: the first step would do nothing and AdamW's avera
           (4) falls fast at first: its η_max lasts for one step, and may be larger than the others'.
 Cost      Nothing.
 Try       build it    a square root instead of the straight line in (3). Which end loss is lower?
-          break it    python scripts/train_gpt.py --warmup 0 --steps 100 --out runs/cold. In which
-                      rows does its metrics.csv differ from that of --warmup 20 --out runs/warm?
+          break it    python scripts/train_gpt.py --warmup 0 --steps 100 --out runs/cold, then the
+                      same with --warmup 20 --out runs/warm. What do the gradient norms and losses
+                      of the first 20 rows of metrics.csv say, and those of the last 20?
           measure it  python scripts/draw_optimizers.py draws them all, one over another.
 See       Loshchilov, Hutter 2017, eq. 5 (cosine) · Hu et al. 2024 "MiniCPM", section 4 (wsd) ·
           Hägele et al. 2024 (how long the decay: a fifth) · Vaswani et al. 2017, eq. 3 (inverse)
