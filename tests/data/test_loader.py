@@ -3,9 +3,11 @@ import math
 import numpy as np
 import pytest
 
+from tinygrad_edu.data import loader
 from tinygrad_edu.data.loader import (
     IGNORED,
     bits_per_byte,
+    document_starts,
     draw_batch,
     evaluation_batches,
     read_tokens,
@@ -142,3 +144,41 @@ def test_a_damaged_token_file_and_a_foreign_token_are_refused(tmp_path):
         with pytest.raises(ValueError, match="wrong tokenizer"):
             write_tokens(path, [np.array([1, foreign])], 256)
     assert path.read_bytes() == b"123"  # the old file is whole
+
+
+# ---- document by document ----------------------------------------------------------------------
+
+STREAM = np.array([9, 1, 2, 3, 9, 4, 9, 5, 6, 7, 8, 1, 2, 9, 3], np.uint16)  # 9 begins a document
+
+
+def test_document_starts_are_where_the_separator_stands(monkeypatch):
+    assert document_starts(STREAM, 9).tolist() == [0, 4, 6, 13]
+    monkeypatch.setattr(loader, "SCAN", 2)
+    assert document_starts(STREAM, 9).tolist() == [0, 4, 6, 13]
+    with pytest.raises(ValueError, match="no documents"):
+        document_starts(STREAM, 10)
+
+
+def test_windows_begin_where_documents_do_and_every_document_is_drawn():
+    starts = document_starts(STREAM, 9)
+    drawn = set()
+    for step in range(20):
+        x, y = draw_batch(STREAM, 4, 3, seed=1, step=step, starts=starts)
+        assert (x[:, 0] == 9).all()
+        drawn |= {tuple(row) for row in y.tolist()}
+    assert drawn == {(1, 2, 3), (4, 9, 5), (5, 6, 7), (3, IGNORED, IGNORED)}
+
+
+def test_evaluation_by_document_counts_each_target_once_and_none_of_the_next_document():
+    starts = document_starts(STREAM, 9)
+    pairs = [pair for x, y in evaluation_batches(STREAM, 2, 4, starts=starts)
+             for pair in zip(x.tolist(), y.tolist(), strict=True)]
+    assert pairs == [
+        ([9, 1, 2, 3], [1, 2, 3, 9]),
+        ([9, 4, 9, 0], [4, 9, IGNORED, IGNORED]),
+        ([9, 5, 6, 7], [5, 6, 7, 8]),
+        ([8, 1, 2, 9], [1, 2, 9, IGNORED]),
+        ([9, 3, 0, 0], [3, IGNORED, IGNORED, IGNORED]),
+    ]
+    some = list(evaluation_batches(STREAM, 9, 4, windows=2, starts=starts))
+    assert [x.tolist() for x, _ in some] == [[pairs[0][0], pairs[2][0]]]

@@ -11,6 +11,8 @@ Math      inputs x[b,t] = s[a_b + t], targets y[b,t] = s[a_b + t + 1],  0 ≤ t 
           training:   a_b = r_b mod (n − T),  r = the first 64-bit words of Philox(seed, step) (2)
           evaluation: a = 0, T, 2T, … while a < n − 1: each of the n − 1 targets once          (3)
           bits per byte = nats per token · tokens / (bytes · ln 2)                             (4)
+          by document: a_b is drawn from the places where documents begin; evaluation takes the
+          windows (3) of each document by itself, up to the separator after it               (5)
 Shapes    stream s (n,): an array or a memory-mapped file · x, y (B, T) int32
           The last window of (3) may be short: there x is 0 and y is IGNORED = −1, which a cross
           entropy that ignores targets of −1 does not count. The last batch may have fewer rows.
@@ -22,6 +24,9 @@ Pitfalls  Loss per token compares only models with the same tokenizer; (4) compa
           T on average, so the loss is a little higher than that of sliding windows.
           `random` of a NumPy Generator may change its stream between versions of NumPy, the raw
           words of a bit generator may not (NEP 19): hence `random_raw` and a remainder in (2).
+          A window that falls anywhere begins in the middle of a story, and what the story is about
+          may have been said before: a model cannot learn to look back to what it is not shown. Short
+          documents are better read by (5).
           With accumulation, draw B·A rows and cut them: the data is that of one large batch.
 Cost      B·(T + 1) tokens are copied per step; of a memory-mapped file only the touched pages are
           read, so a stream larger than memory trains.
@@ -43,6 +48,7 @@ import numpy as np
 from tinygrad_edu.files.atomic import atomic_write
 
 IGNORED = -1  # the target of a position that is not counted
+SCAN = 1 << 22  # tokens that are searched at a time
 
 
 def encode_documents(documents, encode, separator=None, progress=None):
@@ -68,23 +74,36 @@ def token_stream(documents, encode, separator=None):
     return np.concatenate([np.zeros(0, np.int32), *pieces])
 
 
-def gather(tokens, starts, context):
+def gather(tokens, starts, context, last=None):
     """Inputs and targets (B, T) int32 of the windows that begin at `starts` (B,): equation (1).
 
-    Past the end of the stream an input is 0 and a target is IGNORED.
+    After position `last` (B,), the end of the stream by default, an input is 0, a target IGNORED.
     """
     positions = starts[:, None] + np.arange(context + 1)
     window = tokens[np.minimum(positions, len(tokens) - 1)].astype(np.int32)  # (B, T + 1)
-    window[positions >= len(tokens)] = IGNORED
+    window[positions > (len(tokens) - 1 if last is None else last[:, None])] = IGNORED
     inputs = np.maximum(window[:, :-1], 0)
     return inputs, np.ascontiguousarray(window[:, 1:])
 
 
-def draw_batch(tokens, batch, context, seed, step):
+def document_starts(tokens, separator):
+    """Where documents begin: the positions of `separator` in the stream, (M,) int64.
+
+    Raises ValueError where there is none.
+    """
+    pieces = [first + np.flatnonzero(tokens[first : first + SCAN] == separator)
+              for first in range(0, len(tokens), SCAN)]
+    starts = np.concatenate([np.zeros(0, np.int64), *pieces])
+    if not len(starts):
+        raise ValueError("the text has no documents: let windows begin anywhere")
+    return starts
+
+
+def draw_batch(tokens, batch, context, seed, step, starts=None):
     """Inputs and targets (batch, context) int32 of one training step: equations (1) and (2).
 
-    `seed` and `step` are integers in [0, 2⁶⁴). Raises ValueError where the stream holds no window
-    of context + 1 tokens.
+    `seed` and `step` are integers in [0, 2⁶⁴). With `starts`, windows begin at those positions
+    only, (5). Raises ValueError where the stream holds no window of context + 1 tokens.
     """
     choices = len(tokens) - context
     if choices < 1:
@@ -94,24 +113,33 @@ def draw_batch(tokens, batch, context, seed, step):
         )
     key = np.array([seed, step], np.uint64)
     words = np.random.Philox(key=key).random_raw(batch)
-    starts = (words % np.uint64(choices)).astype(np.int64)  # (2); biased by less than n / 2⁶⁴
-    return gather(tokens, starts, context)
+    if starts is not None:
+        return gather(tokens, starts[words % np.uint64(len(starts))], context)                 # (5)
+    places = (words % np.uint64(choices)).astype(np.int64)  # (2); biased by less than n / 2⁶⁴
+    return gather(tokens, places, context)
 
 
-def evaluation_batches(tokens, batch, context, windows=None):
+def evaluation_batches(tokens, batch, context, windows=None, starts=None):
     """Yield inputs and targets (B, T) that cover the stream once: equation (3), B ≤ batch.
 
     With `windows`, only that many, spread evenly over the stream and always the same ones: a quick
-    estimate, comparable from step to step. Positions past the end have input 0, target IGNORED.
-    Raises ValueError where the stream has no target (fewer than two tokens).
+    estimate, comparable from step to step. With `starts`, every document by itself, (5). Positions
+    past the end have input 0, target IGNORED. Raises ValueError where the stream has no target
+    (fewer than two tokens).
     """
     if len(tokens) < 2:
         raise ValueError("the held-out text has fewer than two tokens: give a longer text")
-    count = -(-(len(tokens) - 1) // context)
+    starts = np.zeros(1, np.int64) if starts is None else starts
+    ends = np.append(starts[1:], len(tokens) - 1)  # the last target of each document
+    counts = -(-(ends - starts) // context)
+    before = np.cumsum(counts) - counts  # windows of all documents that come earlier
+    count = int(counts.sum())
     shown = count if windows is None else min(windows, count)
     for first in range(0, shown, batch):
         chosen = np.arange(first, min(first + batch, shown)) * count // shown
-        yield gather(tokens, chosen * context, context)
+        document = np.searchsorted(before, chosen, "right") - 1
+        places = starts[document] + (chosen - before[document]) * context                      # (3)
+        yield gather(tokens, places, context, ends[document])
 
 
 def bits_per_byte(nats_per_token, tokens, text_bytes):
