@@ -326,3 +326,10 @@ def test_an_unknown_body_is_refused_with_the_list_of_those_there_are(tmp_path):
     assert result.returncode != 0
     assert "TG_BACKEND=warp: no kernel has such a body; there are " in result.stderr
     assert "mine, " in result.stderr.splitlines()[-1]
+
+
+def test_the_caller_is_a_line_of_the_model_even_where_models_lie_inside_the_package():
+    place = os.path.join(os.path.dirname(watch.__file__), "models", "gpt.py")
+    code = {}
+    exec(compile("def forward(ask):\n    return ask()", place, "exec"), code)
+    assert code["forward"](watch.caller) == (place, 2)

@@ -25,8 +25,7 @@ Pitfalls  A body that reads its output works until memory is reused. So TG_CHECK
 Cost      Off: three looks at a flag. TG_CHECK: the time of the reference and copies of the outputs.
 Try       build it    a TG_TRACE that adds up by line of your code and not by kernel.
           break it    leave out `poison`. Which test of tests/test_watch.py notices?
-          measure it  python scripts/trace_step.py:
-                      which kernel takes the most time?
+          measure it  python scripts/trace_step.py: which kernel takes the most time?
 See       McKeeman 1998, Differential Testing for Software (two programs judge each other) ·
           gfortran -finit-real=snan (memory filled with NaN, so that reading it shows)
 """
@@ -40,6 +39,7 @@ import time
 import numpy as np
 
 PACKAGE = os.path.dirname(__file__) + os.sep
+MODELS = PACKAGE + "models" + os.sep               # where a regular install puts them
 
 
 class State:
@@ -108,9 +108,15 @@ def tell(event, *what):
 
 
 def caller():
-    """(file, line) of the innermost frame outside this package: whose code called the library."""
+    """(file, line) of the innermost frame outside this package: whose code called the library.
+
+    A model is such code, wherever it is installed.
+    """
     frame = sys._getframe(1)
-    while frame.f_back and frame.f_code.co_filename.startswith(PACKAGE):
+    while frame.f_back:
+        file = frame.f_code.co_filename
+        if not file.startswith(PACKAGE) or file.startswith(MODELS):
+            break
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno
 
