@@ -27,7 +27,8 @@ def paths(documents):
 
 def test_hidden_binary_and_empty_files_are_passed_over(tmp_path):
     texts = {f"folder/{i}.txt": b"text %d" % i for i in range(30)}
-    others = {".git/config": b"x", ".hidden": b"x", "empty": b"", "a.png": b"\x89PNG\0", "b": b"\0"}
+    others = {".git/config": b"x", ".hidden": b"x", "empty": b"", "a.png": b"\x89PNG\0"}
+    others["b"] = b"text for 8,191 bytes".ljust(8191) + b"\0"
     others["paper.pdf"] = b"%PDF-1.7\nno NUL so early"
     split = read_corpus(make_folder(tmp_path, texts | others))
     assert paths(everything(split)) == sorted(texts)

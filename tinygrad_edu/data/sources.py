@@ -18,8 +18,9 @@ Shapes    pystdlib                 this Python's standard library, split by file
 Pitfalls  Text that changes between machines: figures must name the version of Python.
           Between the stories of TinyStories stand the 13 characters <|endoftext|>. Left in the
           text they are learnt as text, and the model never learns what the token means.
-          An encoding is guessed from a byte order mark or not at all: Latin-1 stays as it is, and
-          its letters are bytes that are no UTF-8. Line ends stay as they are, too.
+          An encoding is guessed from a byte order mark, the two or three bytes by which some
+          programs begin a file, or not at all: Latin-1 stays as it is, and its letters are bytes
+          that are no UTF-8. Line ends stay as they are, too.
           Whoever trains on the folder they are in will find the run in it the next time: the list
           of tokens in tokenizer.json is text, too. Runs are known by their files and passed over.
           The archive of WikiText is small and read where it lies: nothing is unpacked.
