@@ -9,6 +9,7 @@ Idea      A language model learns from plain bytes. What matters more than where
           itself stays on the disk: a corpus knows where its documents are and reads them whenever
           someone walks over them, a piece at a time, so it may be larger than memory.
 Math      u(path) = sha256(path)₀…₇ / 2⁶⁴ ∈ [0, 1)     held out  ⇔  u(path) < 0.1               (1)
+          SHA-256, a checksum, looks random and is always the same; its first 8 bytes are a number.
           one file of n bytes: train = bytes [0, c), held out = [c, n), c = n − ⌊n/10⌋          (2)
           c steps back (by 3 at most) to where a UTF-8 character begins: 10xxxxxx continues one.
           a sample of m of n bytes: blocks that begin at ⌊k·n/K⌋, k = 0 … K − 1, K = ⌊m/block⌋ (3)
@@ -24,9 +25,10 @@ Pitfalls  Copies. A file that lies in both parts makes the held-out loss a test 
           of the path (1) each file keeps its side; renaming it can change it.
           One file by position: its end may be unlike its beginning (an appendix, an index).
           A piece that ended anywhere would cut a word, and be encoded otherwise than the whole. It
-          ends with a line, between two visible characters: there GPT-2's pattern cuts too.
+          ends with a line, between two visible characters: no token of lesson bpe goes across.
           A file may change between two walks: one that became shorter is refused.
-Cost      A walk reads every file once; in memory are a piece of it and some 300 bytes a document.
+Cost      A walk reads every file once; in memory are a piece of it, and a path and two numbers for
+          each document.
 Try       build it    write split_file for one song per paragraph: hash the paragraphs instead.
           break it    remove the line that drops copies. Which test in tests/data/test_corpus.py
                       notices?

@@ -14,8 +14,8 @@ Shapes    CACHE/tinyshakespeare/input.txt · while it comes: input.txt.part · i
 Pitfalls  "The newest version" at an address changes results silently: every address names a commit.
           A connection that breaks is the normal end of a long download. What came stays in .part
           and the next try asks for the rest; a server that cannot do that sends all of it again.
-          Content-Length is a promise, the end of the stream is a fact, and neither says that the
-          bytes are right: a login page of a hotel has the length and the status of a good answer.
+          The length that a server announces is a promise, the end of the stream is a fact, and
+          neither says that the bytes are right: the login page of a hotel is a good answer, too.
           A file that differs is kept, since it is the evidence; but under another name, so that it
           is never read by mistake. Files in the user's own folder are left alone.
           Two processes that fetch the same file at once write into the same .part: it will differ.

@@ -4,10 +4,11 @@ Needs nothing. Used by notation, stories, story_score.
 
 Idea      How good can a language model of a text possibly be? For text of people nobody knows. So
           let a machine write the text: a grammar makes one random choice after another, every
-          choice has a known probability, and so has the whole story. No model can have a lower loss
-          than minus the logarithm of that probability, on average; how close one comes is a
-          statement about the model alone. A story is more than a chain of words because a slot
-          is drawn once and then repeated: who was named in the first line returns in the last.
+          choice has a known probability, and so has the whole story. Minus the logarithm of that
+          probability, on average, is the entropy of the stories, and no model can have a lower
+          loss; how close one comes is a statement about the model alone. A story is more than a
+          chain of words because a slot is drawn once and then repeated: who was named in the first
+          line returns in the last.
 Math      p(story) = product of the probabilities of its choices                                (1)
           H(choice) = Σᵢ pᵢ·(−ln pᵢ + H(what follows option i))       H(slot) = ln(words left)  (2)
           If two stories made by different choices always differ, then the entropy of the text is
@@ -19,8 +20,8 @@ Pitfalls  An optional step may draw a slot, so how much later slots can still ch
           Two ways to one text would make (3) wrong: `derivations` yields all ways, and a test
           reads thousands of stories and finds one way for each.
           random.choice may consume its generator differently in another Python; random() does not.
-Cost      A story: one number for each choice. Reading back tries options from left to right and
-          drops one at its first wrong letter.
+Cost      A story: one random number for each choice. Reading back tries options from left to right
+          and drops one at its first wrong letter.
 Try       build it    entropy per token: divide by the tokens a story has on average. Which steps
                       of a story carry most of it?
           break it    give a phrase an option twice. Which test of tests/data/test_grammar.py

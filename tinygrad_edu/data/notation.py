@@ -20,10 +20,12 @@ Shapes    sections that begin in the first column, what belongs to them indented
                                        time; an empty line starts a paragraph
 Pitfalls  Spaces count inside brackets: "went[| slowly] home". A phrase must stand above its first
           use. The first step of a paragraph carries the empty line: it cannot be optional.
-Cost      One pass over the text, some milliseconds.
+Cost      One pass over the text, once a program.
 Try       build it    <phrase:2>, a phrase that is drawn twice without repeating an option.
-          break it    nest brackets and forget one. What does the message say?
-          measure it  python -m tinygrad_edu.data.stories
+          break it    nest brackets in a plot of stories.txt and forget one. What does the message
+                      of python -m tinygrad_edu.data.stories say?
+          measure it  python -m timeit -s "from tinygrad_edu.data.stories import grammar" \\
+                      "grammar.__wrapped__()"
 See       Wirth 1977 (the notation of (1), (2)) · Aho, Lam, Sethi, Ullman 2006, section 4.4
           (recursive descent)
 """

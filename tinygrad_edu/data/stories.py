@@ -17,7 +17,7 @@ Pitfalls  Given that a story is held out, it is likelier than p says, by the fac
           training tells which pairs are missing by rule and which by chance. So p is the floor.
           (2) is the mean over these very stories; the entropy is that over all stories there
           could be, and differs a little.
-Cost      A story is drawn in about 0.1 ms; nothing is downloaded.
+Cost      A random number for each choice of a story; nothing is downloaded.
 Try       build it    hold out by pairs of hero and friend. Does the model notice?
           break it    hold out whole plots. Which loss does the model have on a plot never seen?
           measure it  python -m tinygrad_edu.data.stories: three stories, the entropy, the words

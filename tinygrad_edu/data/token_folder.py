@@ -10,7 +10,8 @@ Idea      Training does not read text, it reads numbers, and it reads each of th
           the model needs, a run that goes on needs neither the text nor the time to encode it, and
           one folder serves many runs.
 Math      bytes on the disk = tokens · 2 for a vocabulary up to 2¹⁶, else tokens · 4            (1)
-          CRC-32 of a file: any change within 32 neighbouring bits is seen, others but for 2⁻³²
+          CRC-32, a checksum, sees every change within 32 neighbouring bits, and all but one in 2³²
+          of the others
 Shapes    tokenizer.json   the tokenizer
           train.tokens     the training stream, bare little-endian ids; held_out.tokens likewise
           tokens.json      name, vocabulary and text_bytes; of both files how many tokens and the
@@ -20,7 +21,7 @@ Pitfalls  A tokenizer that was swapped decodes the numbers into nonsense and no 
           Bits per byte divides by bytes of text, which the tokens no longer tell: they are written
           down too.
           What is mapped counts as memory in use in some tools (RSS), but the system can take it
-          back at any time; what a program cannot give back is its anonymous memory.
+          back at any time. Memory without a file behind it (anonymous) has to stay.
 Cost      Writing: the time of encoding, and the memory of one piece of text. Reading: the checksums
           read every byte once, at the speed of the disk; `check=False` trusts the disk instead.
 Try       build it    store the ids of a small vocabulary in 12 bits each. What does a batch cost?
@@ -71,7 +72,8 @@ def is_token_folder(folder):
 def write_token_folder(folder, corpus, tokenizer):
     """Encode a Corpus into `folder`, which is made if need be; what was there is replaced.
 
-    Returns what `read_token_folder` does. Before each document stands the end of the one before.
+    Returns what `read_token_folder` does. Before each document, the first one too, stands the token
+    END_OF_TEXT: the end of the one before.
     Raises OSError as `open` does, ValueError where the tokenizer cannot encode the text.
     """
     folder = Path(folder)

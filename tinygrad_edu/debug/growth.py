@@ -10,7 +10,7 @@ Idea      A network that is well set up keeps its numbers in proportion: what go
 Math      rms(y) = √(mean y²)      ‖g‖ = √(Σ g²)                                                 (1)
           growth of a layer: rms(y) / rms(y) early, and ‖g‖ / ‖g‖ early                          (2)
           y: what the layer puts out, g: the gradients of its own parameters, averaged over the
-          micro-batches
+          micro-batches (the parts of a batch)
 Shapes    y of any shape, a float per layer; the result is layer -> (rms(y), ‖g‖)
 Pitfalls  The size alone says little: a norm behind an embedding makes its input forty times larger
           and is healthy. Only the comparison with the same layer earlier counts.

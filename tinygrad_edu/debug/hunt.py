@@ -11,7 +11,7 @@ Idea      A run that was fine for hours prints `loss nan`. NaN, not a number, is
           of every kernel, forward and backward, and knows in which layer it ran.
 Math      0/0, ∞ − ∞, 0·∞, ∞/∞, √−1, ln −1                               are NaN                 (1)
           1/0, ln 0, and every result above 3.4·10³⁸ (float32), as e⁸⁹   are ±∞                  (2)
-          NaN ∘ x = NaN for + − · /, NaN ≠ NaN, and no comparison with NaN holds                 (3)
+          NaN ∘ x = NaN for + − · /; of all comparisons with NaN only ≠ holds, even NaN ≠ NaN    (3)
           Mostly (2) comes first, and an innocent kernel further on makes NaN of it by (1): softmax
           subtracts the maximum, ∞ − ∞.
 Shapes    Arrays are looked at whole; what is told of them is their largest finite magnitude, and
@@ -25,8 +25,8 @@ Pitfalls  Not every infinity is a mistake: a mask may be −∞ before softmax. 
           layer has grown most.
 Cost      A step, and a look at every output of every kernel. Without a hunt: a flag.
 Try       build it    a listener that finds the first number above 10⁴: what float16 will not hold.
-          break it    let a body of layernorm_forward forget eps and train on rows of zeros. Is it
-                      this kernel that is named?
+          break it    let the reference of layernorm_forward forget eps, fill a GPT's embeddings
+                      with zeros and call hunt under TG_BACKEND=numpy. Is this kernel named?
           measure it  time a step, then the same step within listening(Hunter(model)).
 See       IEEE 754, sections 6 and 7 · Goldberg 1991, What every computer scientist should know
           about floating-point arithmetic · PyTorch's anomaly detection, which looks at the backward

@@ -11,14 +11,15 @@ Idea      A model that has a thousand times more parameters than a batch has tar
 Math      Rows that begin with the same tokens cannot be told apart before they differ. Let n(p, t)
           count how often target t follows the beginning p, n(p) = Σₜ n(p, t), K = Σₚ n(p):
           lowest mean loss = 1/K · Σₚ Σₜ n(p, t)·ln(n(p)/n(p, t))                              (1)
+          by guessing shares: p(t | p) = n(p, t)/n(p), as in lesson bigram
 Shapes    x, y (B, T) integers, y is x one token later, −1 where no target counts
 Pitfalls  A low loss proves less than a high one: a mask that shows the targets reaches 0 faster
           than an honest one. `checklist` looks at that too, so ask it also after a success.
           A schedule that ends at 0 stops learning before the loss does: here the rate is constant,
           after WARMUP steps of growth (AdamW's averages are young, and without them a large rate
           takes longer).
-          Below (1) nobody gets. It is 0 if no two rows begin alike; with single characters as
-          tokens it is easily 0.01.
+          No model gets below (1). It is 0 if no two rows begin alike; with single characters as
+          tokens several do, and it may be above GOAL: then `overfit` refuses the batch.
 Cost      A few dozen steps of training.
 Try       build it    the same for a model with labels instead of sequences. What becomes of (1)?
           break it    train on y = x. How fast is 0 reached, and which line of the checklist says
