@@ -24,13 +24,14 @@ from tinygrad_edu.train.program import program
 WORDS = """
 B: lessons, T: lessons, S: lessons, C: lessons, H: lessons, G: lessons, D: lessons, F: lessons,
 V: lessons, L: lessons, N: lessons, dx: lessons, Adam, adjoint, attention, backward, BPE,
-broadcasting, causal, checkpoint, cross entropy, dropout, embedding, finite differences, GELU,
-gradient: lessons, head, held out, Hessian, kernel, key: attention_weights, layer, LayerNorm,
-learning rate, lesson, logits, logsumexp, loss: cross_entropy, lse, mask: attention_weights,
-MLP, module, momentum, n-gram, NaN, nat, optimizer: optim, pointwise, query: attention_weights,
-RMSNorm, RoPE, rstd: norm, Scalar, SiLU, softmax, special token, SwiGLU, tape, temperature, Tensor,
-tied, token: bpe, tokenizer: characters, top-k, top-p, value: attention_weights, vjp: tape,
-vocabulary, warm-up, window
+broadcasting, causal, checkpoint, cross entropy, dropout, embedding, finite differences: gradcheck,
+GELU, gradient: lessons, head, held out, Hessian, kernel, key: attention_weights, layer, LayerNorm,
+learning rate, lesson, logits: cross_entropy, logsumexp, loss: cross_entropy, lse,
+mask: attention_weights, MLP, module, momentum, n-gram, NaN: hunt, nat, optimizer: optim,
+pointwise, query: attention_weights, RMSNorm, RoPE, rstd: norm, Scalar, SiLU, softmax,
+special token: characters, SwiGLU, tape, temperature, Tensor, tied, token: characters,
+tokenizer: characters, top-k, top-p, value: attention_weights, vjp: tape, vocabulary, warm-up,
+window
 """
 GLOSSARY = ROOT / "docs" / "glossary.md"
 HEAD = """\

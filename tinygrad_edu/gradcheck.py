@@ -2,9 +2,10 @@
 
 Needs tensor. Used by every test.
 
-Idea      A derivative is a limit of difference quotients, so a small difference quotient must come
-          close to it. That check knows nothing of the code it judges, which is why everything here
-          is trusted: no gradient in this library is believed before it has passed.
+Idea      Finite differences are difference quotients over a small step: the derivative is their
+          limit, so they must come close to it. That check knows nothing of the code it judges,
+          which is why everything here is trusted: no gradient in this library is believed before it
+          has passed.
 Math      For a random direction v and a random weighting u of the outputs, with φ(x) = uᵀ·f(x):
           ∇φ(x)ᵀ·v ≈ D(h) = (φ(x + hv) − φ(x − hv)) / 2h         error: O(h²) + O(ε/h)         (1)
           ε is the rounding of one operation, about 10⁻¹⁶ in float64; O(h²) shrinks as fast as h²

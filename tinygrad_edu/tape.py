@@ -7,7 +7,9 @@ Idea      While operations compute, each leaves a node: who its parents are, and
           are the tape. Walking them from the youngest to the oldest gives every gradient. The
           scalar lesson does the same with single numbers; here a node stands for a whole array
           operation, and two things are new: memory is given back on the way, and a mistake that
-          would give wrong numbers (a kept array was overwritten) is found.
+          would give wrong numbers (a kept array was overwritten) is found. A vjp (vector-Jacobian
+          product) is the function of a node: it multiplies the gradient of an operation's result by
+          the operation's derivative, and so makes the gradients of what went into the operation.
 Math      For y = f(x₁, …, xₖ) and a loss ℓ, with dy = ∂ℓ/∂y: the vector-Jacobian product
           dxᵢ = dyᵀ · ∂y/∂xᵢ                                                                   (1)
           where the Jacobian ∂y/∂x has a row for each element of y and a column for each of x. An

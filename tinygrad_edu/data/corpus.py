@@ -3,11 +3,12 @@
 Needs nothing. Used by sources.
 
 Idea      A language model learns from plain bytes. What matters more than where they come from is
-          the part that training never sees: only on that part does the loss say what was learnt
-          rather than what was remembered. So the split is made here, once, before anything is
-          counted, and it depends on the text alone: no seed, no order of files on a disk. The text
-          itself stays on the disk: a corpus knows where its documents are and reads them whenever
-          someone walks over them, a piece at a time, so it may be larger than memory.
+          the part that is held out. Held out is what training never sees: only there does the loss
+          say what was learned rather than what was remembered. So the split is made here, once,
+          before anything is counted, and it depends on the text alone: no seed, no order of files
+          on a disk. The text itself stays on the disk: a corpus knows where its documents are and
+          reads them whenever someone walks over them, a piece at a time, so it may be larger than
+          memory.
 Math      u(path) = sha256(path)₀…₇ / 2⁶⁴ ∈ [0, 1)     held out  ⇔  u(path) < 0.1               (1)
           SHA-256, a checksum, looks random and is always the same; its first 8 bytes are a number.
           one file of n bytes: train = bytes [0, c), held out = [c, n), c = n − ⌊n/10⌋          (2)

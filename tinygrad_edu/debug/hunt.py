@@ -2,7 +2,7 @@
 
 Needs growth, loop, watch. Used by scripts/train_gpt.py.
 
-Idea      A run that was fine for hours prints `loss nan`. NaN, not a number, is what floating-point
+Idea      A run that was fine for hours prints `loss nan`. NaN (not a number) is what floating-point
           arithmetic answers where no number is right. It spreads: whatever is computed with it is
           NaN too, so that one bad element of one layer reaches the loss, from there every
           gradient, and with the next step every weight. When it is seen it is everywhere. The one

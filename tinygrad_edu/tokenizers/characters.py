@@ -4,16 +4,18 @@ Needs memory, unicode. Used by bpe, tokenizer_file, scripts/train_gpt.py, script
 scripts/score_python.py.
 
 Idea      A model reads and writes numbers below V. A tokenizer is a numbered list of V strings of
-          bytes and a rule that cuts any text into strings of that list. Decoding needs no rule:
-          look the numbers up and join. The simplest list is every character that occurs in the
-          training text. It is short and easily made, but a model must then spend one step on each
-          letter, and a character that was never seen cannot be written at all.
+          bytes and a rule that cuts any text into strings of that list. A token is one string of a
+          tokenizer's list, or its number. Decoding needs no rule: look the numbers up and join. A
+          special token is a number that stands for no text but for an event: here a document ends.
+          The simplest list is every character that occurs in the training text. It is short and
+          easily made, but a model must then spend one step on each letter, and a character that was
+          never seen cannot be written at all.
 Math      decode(ids) = tokens[id₁] + tokens[id₂] + …      decode(encode(text)) = text          (1)
           bits per byte = nats per token · tokens / (bytes · ln 2): models with different lists can
           be compared in it; a nat is the unit of a loss made with natural logarithms           (2)
 Shapes    text: str or UTF-8 bytes, N characters → ids (N,) int32 · tokens: V byte strings
-Pitfalls  A special token such as <|endoftext|> is a number that no text may produce by accident: a
-          user who writes those 13 characters must not end the document. So `encode` reads them as
+Pitfalls  No text may produce a special token such as <|endoftext|> by accident: a user who writes
+          those 13 characters must not end the document. So `encode` reads them as
           plain text unless `allowed_special` names them.
           One token may hold part of a character (lesson bpe), so tokens must not be turned into
           text one by one: `StreamDecoder` waits until a character is complete.
