@@ -60,6 +60,7 @@ def main():
     """Search, train, print the table, draw."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
+        pyplot = plots(settings.out)
         corpus = read_corpus(settings.data)
         streams = [token_stream(part, lambda text: np.frombuffer(text, np.uint8))
                    for part in (corpus.train, corpus.held_out)]
@@ -81,8 +82,7 @@ def main():
                 train_once(name, best, seed, config, settings, streams, bar)
                 for seed in range(1, settings.seeds + 1)]
     print_table(runs)
-    with errors_in_one_sentence():
-        draw(runs, settings)
+    draw(pyplot, runs, settings)
     winner = min(runs, key=lambda name: median_loss(runs[name][2]))
     print(f"best={winner} loss={median_loss(runs[winner][2]):.4f} seeds={settings.seeds} "
           f"steps={settings.steps} params={config.parameter_count()} out={settings.out}")
@@ -145,8 +145,8 @@ def print_table(runs):
               f"{max(losses):>7.3f} {ms:>10.1f}")
 
 
-def draw(runs, settings):
-    """Write a PNG: the losses over the steps, and the held-out loss over the rates tried."""
+def plots(out):
+    """Matplotlib's pyplot, drawing into files, if it can write one of this name."""
     try:
         import matplotlib
     except ImportError:
@@ -155,6 +155,15 @@ def draw(runs, settings):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    known = pyplot.gcf().canvas.get_supported_filetypes()
+    pyplot.close()
+    if out.suffix[1:].lower() not in known:
+        raise ValueError(f"--out {out} cannot be a picture: give a name that ends in .png")
+    return pyplot
+
+
+def draw(pyplot, runs, settings):
+    """Write a PNG: the losses over the steps, and the held-out loss over the rates tried."""
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     ends = []
     for name in sorted(runs, key=lambda name: median_loss(runs[name][2])):
@@ -168,8 +177,9 @@ def draw(runs, settings):
         right.plot(*zip(*points, strict=True), "o-", ms=4, label=name)
     left.set(xlabel="step", ylabel="training loss, nats per byte",
              title="median of the seeds, smoothed")
-    left.set_ylim(min(ends) - 0.1, max(ends) + 0.3)
-    left.legend(title="held-out loss")
+    if ends:  # not all runs have diverged
+        left.set_ylim(min(ends) - 0.1, max(ends) + 0.3)
+        left.legend(title="held-out loss")
     right.set(xscale="log", xlabel="learning rate, in multiples of --lr",
               ylabel="held-out loss, nats per byte", title="the search for the learning rate")
     for axes in (left, right):

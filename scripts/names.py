@@ -50,7 +50,8 @@ class Settings:
     letters: int = option(3, "letters that the MLP looks at", low=1, high=20)
     invent: int = option(100, "names that each model invents", low=1)
     show: int = option(10, "of them to print", low=0)
-    seed: int = option(1, "of the first weights, the batches and the inventions", low=0)
+    seed: int = option(1, "of the first weights, the batches and the inventions", low=0,
+                       high=2**32 - 1)
 
 
 @dataclass

@@ -65,6 +65,7 @@ def test_a_product_is_counted_in_operations(monkeypatch, capsys):
 @pytest.mark.parametrize("flags, said", [
     (["nothing_of_this_name"], "no kernel has 'nothing_of_this_name' in its name"),
     (["gelu", "--body", "blas"], "and the body 'blas'"),
+    (["gelu", "--csv", "no/such/folder.csv"], "error: no"),
     (["--sizes", "small,huge"], "--sizes takes some of small,medium,large, not 'huge'"),
 ])
 def test_a_mistake_gets_one_sentence(monkeypatch, capsys, flags, said):

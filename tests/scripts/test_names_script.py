@@ -41,6 +41,12 @@ def test_four_models_are_trained_and_compared_and_each_invents_names(names, caps
     assert capsys.readouterr().out.splitlines()[-1] != out.splitlines()[-1]
 
 
+def test_a_seed_that_no_generator_takes_is_refused(names, capsys):
+    with pytest.raises(SystemExit):
+        call("--data", names, "--seed", 2**64)
+    assert "--seed has to be at most" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("text", "said"), [("one\n", "holds 1 names"), ("", "holds 0 names")])
 def test_a_file_without_two_names_gets_one_sentence(tmp_path, capsys, text, said):
     path = tmp_path / "names.txt"

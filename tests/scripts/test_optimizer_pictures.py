@@ -33,6 +33,40 @@ def test_the_comparison_prints_a_line_an_optimizer_best_first_and_draws(tmp_path
     assert (tmp_path / "new" / "picture.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("abcdefgh" * 200)
+    return path
+
+
+def test_a_comparison_in_which_every_run_diverges_is_drawn_too(text, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    call("compare_optimizers.py", "--data", text, "--steps", 2, "--seeds", 1, "--layers", 1,
+         "--width", 4, "--context", 8, "--lr", 1e30, "--out", tmp_path / "picture.png")
+    assert "loss=inf" in capsys.readouterr().out.splitlines()[-1]
+    assert (tmp_path / "picture.png").exists()
+
+
+@pytest.mark.parametrize("name", ["picture.txt", "picture"])
+def test_a_name_that_no_picture_can_have_is_refused_before_training(text, tmp_path, capsys, name):
+    pytest.importorskip("matplotlib")
+    with pytest.raises(SystemExit):
+        call("compare_optimizers.py", "--data", text, "--out", tmp_path / name)
+    out, err = capsys.readouterr()
+    assert out == "" and "give a name that ends in .png" in err
+    assert not (tmp_path / name).exists()
+
+
+def test_missing_matplotlib_is_told_before_training(text, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for script in ("compare_optimizers.py", "draw_optimizers.py"):
+        with pytest.raises(SystemExit):
+            call(script)
+        out, err = capsys.readouterr()
+        assert out == "" and "pip install -e '.[pictures]'" in err and err.count("\n") == 1
+
+
 def test_the_search_goes_on_as_long_as_the_best_rate_is_at_the_edge(monkeypatch):
     script = load(ROOT / "scripts" / "compare_optimizers.py")
     best = 0.004 * 8

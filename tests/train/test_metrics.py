@@ -101,6 +101,12 @@ def test_the_picture_bears_rows_with_empty_fields(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
+def test_the_picture_bears_a_title_that_is_no_text_and_no_formula(tmp_path):
+    pytest.importorskip("matplotlib")
+    draw_losses([row(0, val_loss=None)], tmp_path / "a.png", "caf\udce9 $^$")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
 @pytest.mark.parametrize("text", ['[[0, "\\ud800"]]', "5", '["ab"]', '[["0", "a"]]', ""])
 def test_a_file_that_has_no_samples_is_refused(tmp_path, text):
     path = tmp_path / "samples.json"

@@ -124,6 +124,11 @@ def test_targets_in_the_wrong_place_are_told_apart():
     assert len(findings(gpt(), (x, y), [1.0, 0.5])) == 1
 
 
+def test_a_text_of_one_letter_has_its_targets_in_the_right_place():
+    x = np.ones((2, 6), int)
+    assert not any("targets" in text for text in findings(gpt(), (x, x), [1.0, 0.0]))
+
+
 def test_a_mask_that_leaks_is_noticed_though_the_loss_is_low():
     model = gpt()
     honest = model.hidden

@@ -152,7 +152,9 @@ def draw_losses(rows, path, title):
     axes.plot(tokens, smoothed(losses), color="tab:blue", label="training, smoothed")
     if held_out:
         axes.plot(*zip(*held_out, strict=True), "o-", color="tab:orange", label="held out")
-    axes.set(xlabel="tokens seen, millions", ylabel="loss, nats per token", title=title)
+    axes.set(xlabel="tokens seen, millions", ylabel="loss, nats per token")
+    title = title.encode("utf-8", "replace").decode("utf-8")  # a file's name can be any bytes,
+    axes.set_title(title, parse_math=False)                   # and any $ in it is no formula
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
