@@ -46,7 +46,7 @@ PLUMBING = ("memory", "threads", "loops", "watch", "kernel", "foreign", "broadca
 READERS = {
     "beginner": Reader(
         ("scalar", "tape", "tensor", "gradcheck", "names", "bigram", "mlp", "one_block", "gpt",
-         "loop", "sampling"),
+         "adam", "loop", "sampling"),
         (*PLUMBING, "attention_weights", "attention_kernels", "dropout", "corpus", "loader")),
     "llm": Reader(
         ("bpe", "loader", "gpt", "attention", "rope", "swiglu", "dropout", "adam", "schedule",

@@ -11,7 +11,7 @@ Idea      The first hour with language models wants a language that is learned i
 Math      held out  ⇔  u(name) < 0.1, u the hash of lesson corpus                              (1)
           a row: x = • n₁ n₂ … n_k      y = n₁ n₂ … n_k •      • begins and ends every name    (2)
           rows of a step: r mod N, r = the first 64-bit words of Philox(seed, step)            (3)
-          Philox: a generator of random numbers without a state, see lesson loader
+          Philox: random numbers as a function of a key, so that there is no state to save
 Shapes    N names, the longest of T − 1 letters: x, y (N, T) int32. Past the end of a name x is •
           and y is IGNORED, which the loss does not count: the loss is a mean over letters, • too.
 Pitfalls  The same name twice would be in training and held out: each is taken once, (1) sees to the

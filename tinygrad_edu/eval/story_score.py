@@ -10,7 +10,8 @@ Idea      A model is handed the first paragraph of a story that it has never see
           and copy. Beside it stands the loss, with the grammar's own entropy as the floor.
 Math      loss = −Σ ln p(token | the story so far) / number of tokens, every story by itself     (1)
           floor = −Σ ln p(story) / the same number of tokens                                     (2)
-Shapes    A row of the scoreboard: name, loss, and shares in [0, 1] of the stories that are told.
+Shapes    A row of the scoreboard: name, loss, and shares in [0, 1]: of the stories whose answer is
+          right, and of words. The holder is whoever took the thing last (lesson notation).
           hero   every mention of the hero is right, and the last step, which names it, is told
           holder the step that says who has the thing is told, with the right person and thing, and
                  everybody on the way keeps one name
@@ -26,7 +27,8 @@ Cost      200 stories of 100 tokens, each token a pass over the story so far: wi
           as much as training on 0.5 million tokens.
 Try       build it    a fourth question: is the friend in the right place?
           break it    let `answers` forget to move the thing. Which test notices?
-          measure it  the three shares at temperatures 0.2, 0.8 and 1.2.
+          measure it  temperature=0.2 in `told_by_gpt`, then python scripts/train_gpt.py
+                      --data stories: which of the three shares rise, which fall?
 See       Weston et al. 2015 (bAbI, tasks 2 and 7) · Olsson et al. 2022 (induction heads)
 """
 

@@ -2,11 +2,12 @@
 
 Needs kernel, optim. Used by muon, optimizers, scripts/trace_step.py.
 
-Idea      Adam joins the two ideas of the lessons before: it goes along an average of recent
-          gradients, and divides each parameter's average by the size its gradients usually have, so
-          that all parameters move at a similar pace. Both averages start at 0 and are too small at
-          first; Adam knows by how much and corrects it. AdamW takes the weight decay out of the
-          gradient and shrinks the weights directly: the one change that made it the standard.
+Idea      Adam joins two ideas: it goes along an average of recent gradients, as momentum does
+          (lesson optim), and divides each parameter's average by the size that its gradients
+          usually have (lesson rmsprop), so that all parameters move at a similar pace. Both
+          averages start at 0 and are too small at first; Adam knows by how much and corrects it.
+          AdamW takes the weight decay out of the gradient and shrinks the weights directly: the one
+          change that made it the standard.
 Math      m ← β₁·m + (1 − β₁)·d      v ← β₂·v + (1 − β₂)·d²                                      (1)
           m̂ = m/(1 − β₁ᵗ)      v̂ = v/(1 − β₂ᵗ)      t the number of the step from 1            (2)
           Adam     d = c·g + λ·w      w ← w − η·m̂/(√v̂ + ε)                                     (3)

@@ -7,8 +7,9 @@ Idea      The gradient says where the loss falls; an optimizer decides how far t
           what stands here: parameters laid out in flat groups, gradients that are scaled down
           together if their norm is too large, a state that a checkpoint can hold. What differs is
           the update, one kernel call a group. The simplest is here too: SGD goes along the
-          gradient, with momentum along an average of recent ones. The lessons that follow are one
-          idea further each.
+          gradient, or along the momentum. Momentum is a fading sum of the gradients so far, in
+          which noise cancels and what they agree on adds up. The lessons that follow are one idea
+          further each.
 Math      clip     c = min(1, limit/‖g‖), the norm over all parameters together                  (1)
           SGD      v ← μ·v + d    w ← w − η·v    Nesterov: w ← w − η·(d + μ·v)    d = c·g + λ·w  (2)
           η learning rate, λ weight decay, μ momentum

@@ -7,10 +7,11 @@ Idea      A run that has ended is only as good as its records. One row a step go
           picture at the end shows at a glance what a column of numbers hides: whether the loss
           still falls, and whether the held-out loss falls with it.
 Math      smoothed loss: e₀ = ℓ₀,  eₜ = α·eₜ₋₁ + (1 − α)·ℓₜ, α = 0.95, drawn over the raw one    (1)
-Shapes    A sample: [steps taken, text]; a JSON file has the list of them
-          A row: step, tokens (seen so far), seconds (in training), learning_rate, loss (nats per
+Shapes    A row: step, tokens (seen so far), seconds (in training), learning_rate, loss (nats per
           token), gradient_norm, val_loss (nats per token; empty where none was measured at this
           step)
+          A sample, a text that the model wrote on the way: [steps taken, text]; a JSON file has the
+          list of them
 Pitfalls  Rows written after the last checkpoint belong to steps that a resumed run takes again:
           they are dropped first. A smoothed curve lags behind; at the end of a short run it shows a
           loss that is too high.
@@ -18,8 +19,8 @@ Cost      One short line a step.
 Try       build it    a second panel with the gradient norm on a logarithmic axis.
           break it    keep the later rows on --resume: what does the curve look like where they
                       overlap?
-          measure it  how many of the last 100 steps' losses lie within ± one standard deviation of
-                      the smoothed curve?
+          measure it  how far do the last 100 losses of a run (`read_metrics`) lie from the
+                      `smoothed` curve, on average?
 See       RFC 4180 (CSV)
 """
 
