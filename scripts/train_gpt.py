@@ -9,6 +9,7 @@ It reads the text, trains a tokenizer, trains the model, and leaves a run folder
 tokens, the metrics, samples, and a picture of the losses. Every flag: --help.
 """
 
+import functools
 import math
 import os
 import shutil
@@ -24,7 +25,13 @@ import numpy as np
 from tqdm import tqdm
 
 from tinygrad_edu import threads
-from tinygrad_edu.data.loader import bits_per_byte, draw_batch, evaluation_batches
+from tinygrad_edu.data.loader import (
+    bits_per_byte,
+    document_starts,
+    draw_batch,
+    evaluation_batches,
+    window_count,
+)
 from tinygrad_edu.data.sources import WORDS, read_corpus
 from tinygrad_edu.data.stories import opening, read_stories
 from tinygrad_edu.data.token_folder import (
@@ -73,8 +80,8 @@ from tinygrad_edu.train.program import program
 STARTED = time.perf_counter()
 RATES = {"tiny": 4e-3, "small": 2e-3, "medium": 1e-3, "gpt2": 6e-4}  # larger models want smaller
 # What suits --data stories: single words as tokens, a window for a whole story, many small steps.
-STORIES = {"vocab": 2048, "layers": 3, "heads": 4, "width": 128, "context": 128, "batch": 16,
-           "lr": 4e-3}
+STORIES = {"vocab": 3072, "layers": 3, "heads": 4, "width": 128, "context": 128, "batch": 16,
+           "windows": "documents", "optimizer": "muon", "lr": 1e-2, "warmup": 60}
 MINUTES = {"stories": 2.3}  # the scoreboard at the end comes on top of that
 FORECAST = 20  # steps after which the time of the rest is known
 QUICK = 8  # batches of held-out text in a look during training
@@ -108,6 +115,8 @@ class Settings:
     width: int = option(0, "size of the residual stream, a multiple of the heads", low=1,
                        high=2**20)
     context: int = option(0, "tokens the model looks back", low=1)
+    windows: Literal["anywhere", "documents"] = option(
+        "anywhere", "where a window of text may begin; documents suits short ones")
     dropout: float = option(0.0, "share of numbers dropped in training", low=0.0, high=0.9)
     steps: int | None = option(None, "optimizer steps; instead of --minutes", low=1, high=2**53)
     minutes: float | None = option(
@@ -151,6 +160,32 @@ class Run:
     model: GPT
     optimizer: object
     done: int = 0
+
+    @functools.cached_property
+    def starts(self):
+        """Where windows may begin in the training and the held-out stream; None for anywhere."""
+        if self.settings.windows == "anywhere":
+            return None, None
+        end = self.text.tokenizer.special[END_OF_TEXT]
+        return [document_starts(part, end) for part in (self.text.train, self.text.held_out)]
+
+    def batches_of_step(self, step):
+        """The (x, y) pairs of a step: one large batch, cut into `accumulate` parts."""
+        of, parts = self.settings, self.settings.accumulate
+        x, y = draw_batch(self.text.train, of.batch * parts, of.context, of.seed, step,
+                          self.starts[0])
+        return list(zip(np.split(x, parts), np.split(y, parts), strict=True))
+
+    def held_out_batches(self, windows):
+        """(x, y) batches over so many windows of the held-out text."""
+        of = self.settings
+        return evaluation_batches(self.text.held_out, of.batch, of.context, windows, self.starts[1])
+
+    def last_windows(self):
+        """How many windows the last look takes: all, or as many as hold ENOUGH tokens."""
+        held_out = self.text.held_out
+        count = window_count(held_out, self.settings.context, self.starts[1])
+        return count if len(held_out) <= ENOUGH else count * ENOUGH // len(held_out)
 
 
 def main():
@@ -326,7 +361,7 @@ def announce(config, settings):
 
 def overfit_one_batch(run):
     """Learn one batch by heart, or say what may be wrong; ends the program."""
-    (batch, *_) = batches_of_step(run.text.train, run.settings, 0)
+    (batch, *_) = run.batches_of_step(0)
     try:
         with tqdm(total=OVERFIT, desc="one batch", unit="step", leave=False) as bar:
             losses = overfit(run.model, run.optimizer, batch, run.settings.lr, OVERFIT,
@@ -390,23 +425,16 @@ def thread_count(state):
 # ---- training -----------------------------------------------------------------------------------
 
 
-def batches_of_step(stream, settings, step):
-    """The (x, y) pairs of a step: one large batch, cut into `accumulate` parts."""
-    parts = settings.accumulate
-    x, y = draw_batch(stream, settings.batch * parts, settings.context, settings.seed, step)
-    return list(zip(np.split(x, parts), np.split(y, parts), strict=True))
-
-
 def fix_steps(run):
     """Turn --minutes into a number of steps, by timing 20 steps of a model that is thrown away."""
-    settings, held_out = run.settings, run.text.held_out
+    settings = run.settings
     if settings.steps is None:
         settings.steps = 1000  # of the schedule while timing
         model = GPT(run.model.config, np.random.default_rng(settings.seed))
-        batch = partial(batches_of_step, run.text.train, settings)
-        seconds = time_steps(model, new_optimizer(model, settings), batch, settings)
-        looks = final_windows(settings, held_out) + 10 * QUICK * settings.batch
-        ends = looks * time_window(model, settings, held_out)
+        optimizer = new_optimizer(model, settings)
+        seconds = time_steps(model, optimizer, run.batches_of_step, settings)
+        windows = run.last_windows() + 10 * QUICK * settings.batch
+        ends = windows * time_window(run, model)
         minutes = settings.minutes or MINUTES.get(settings.data.partition(":")[0], 4.5)
         left = minutes * 60 - (time.perf_counter() - STARTED) - ends - 5
         settings.steps = max(1, int(0.97 * left / seconds))
@@ -417,29 +445,20 @@ def fix_steps(run):
     settings.save_every = settings.save_every or tenth
 
 
-def time_window(model, settings, stream):
+def time_window(run, model):
     """Seconds that a window of held-out text takes; the first batch, which compiles, left out."""
-    evaluate(model, held_out_batches(settings, stream, windows=settings.batch))
+    batch = run.settings.batch
+    evaluate(model, run.held_out_batches(batch))
     began = time.perf_counter()
-    evaluate(model, held_out_batches(settings, stream, windows=4 * settings.batch))
-    return (time.perf_counter() - began) / (4 * settings.batch)
-
-
-def held_out_batches(settings, stream, windows):
-    """(x, y) batches over so many windows of the held-out text."""
-    return evaluation_batches(stream, settings.batch, settings.context, windows=windows)
-
-
-def final_windows(settings, stream):
-    """How many windows of held-out text the last look takes: all, or as many as hold ENOUGH."""
-    return -(-min(len(stream), ENOUGH) // settings.context)
+    evaluate(model, run.held_out_batches(4 * batch))
+    return (time.perf_counter() - began) / (4 * batch)
 
 
 def fit(run, metrics, samples):
     """Train, look, sample and save. An interrupted run is saved, and says how to go on."""
     settings, model, begun = run.settings, run.model, run.done
-    batch = partial(batches_of_step, run.text.train, settings)
-    usual = layer_sizes(model, batch(begun), settings.seed, begun)
+    batches = run.batches_of_step
+    usual = layer_sizes(model, batches(begun), settings.seed, begun)
 
     def save(step):
         chosen = to_dict(settings) | {"resume": False, "overwrite": False}
@@ -451,12 +470,12 @@ def fit(run, metrics, samples):
         if begun == 0:
             save(0)
         try:
-            run.done = train(model, run.optimizer, batch, settings, metrics, begun,
+            run.done = train(model, run.optimizer, batches, settings, metrics, begun,
                              actions, bar, (settings.save_every, save),
                              math.log(model.config.vocabulary))
         except Diverged as error:
             bar.close()
-            why, details = explain(error, model, batch(error.step), settings.seed, usual)
+            why, details = explain(error, model, batches(error.step), settings.seed, usual)
             print(*details, sep="\n")
             complain(f"{why}; the checkpoint before it is kept, a smaller --lr may help")
         save(run.done)
@@ -472,8 +491,7 @@ def looks(run, metrics, samples, bar):
     when = sample_steps(settings)
 
     def look(step, row):
-        windows = held_out_batches(settings, run.text.held_out, QUICK * settings.batch)
-        row["val_loss"] = evaluate(run.model, windows)[0]
+        row["val_loss"] = evaluate(run.model, run.held_out_batches(QUICK * settings.batch))[0]
         bar.write(f"step {step:,}: loss {row['loss']:.3f}, held out {row['val_loss']:.3f}")
 
     def forecast(step, row):
@@ -563,8 +581,8 @@ def score_stories(run, metrics, samples):
 def held_out_loss(run):
     """Nats a token and bits a byte, on all held-out text or on windows from all over it."""
     settings, text = run.settings, run.text
-    windows = final_windows(settings, text.held_out)
-    bar = tqdm(held_out_batches(settings, text.held_out, windows), desc="held-out text",
+    windows = run.last_windows()
+    bar = tqdm(run.held_out_batches(windows), desc="held-out text",
                leave=False, unit="batch", total=-(-windows // settings.batch))
     loss, targets = evaluate(run.model, bar)
     if len(text.held_out) > ENOUGH:

@@ -12,6 +12,7 @@ from tinygrad_edu.data.loader import (
     evaluation_batches,
     read_tokens,
     token_stream,
+    window_count,
     write_tokens,
 )
 
@@ -180,5 +181,6 @@ def test_evaluation_by_document_counts_each_target_once_and_none_of_the_next_doc
         ([8, 1, 2, 9], [1, 2, 9, IGNORED]),
         ([9, 3, 0, 0], [3, IGNORED, IGNORED, IGNORED]),
     ]
+    assert window_count(STREAM, 4, starts) == 5 and window_count(STREAM, 4) == 4
     some = list(evaluation_batches(STREAM, 9, 4, windows=2, starts=starts))
     assert [x.tolist() for x, _ in some] == [[pairs[0][0], pairs[2][0]]]

@@ -24,9 +24,9 @@ Pitfalls  Loss per token compares only models with the same tokenizer; (4) compa
           T on average, so the loss is a little higher than that of sliding windows.
           `random` of a NumPy Generator may change its stream between versions of NumPy, the raw
           words of a bit generator may not (NEP 19): hence `random_raw` and a remainder in (2).
-          A window that falls anywhere begins in the middle of a story, and what the story is about
-          may have been said before: a model cannot learn to look back to what it is not shown. Short
-          documents are better read by (5).
+          A window that falls anywhere begins in the middle of a story; what it is about may have
+          been said before: nobody learns to look back to what is not shown. Hence (5) for short
+          documents.
           With accumulation, draw B·A rows and cut them: the data is that of one large batch.
 Cost      B·(T + 1) tokens are copied per step; of a memory-mapped file only the touched pages are
           read, so a stream larger than memory trains.
@@ -129,9 +129,7 @@ def evaluation_batches(tokens, batch, context, windows=None, starts=None):
     """
     if len(tokens) < 2:
         raise ValueError("the held-out text has fewer than two tokens: give a longer text")
-    starts = np.zeros(1, np.int64) if starts is None else starts
-    ends = np.append(starts[1:], len(tokens) - 1)  # the last target of each document
-    counts = -(-(ends - starts) // context)
+    starts, ends, counts = _windows_of_documents(tokens, context, starts)
     before = np.cumsum(counts) - counts  # windows of all documents that come earlier
     count = int(counts.sum())
     shown = count if windows is None else min(windows, count)
@@ -140,6 +138,21 @@ def evaluation_batches(tokens, batch, context, windows=None, starts=None):
         document = np.searchsorted(before, chosen, "right") - 1
         places = starts[document] + (chosen - before[document]) * context                      # (3)
         yield gather(tokens, places, context, ends[document])
+
+
+def window_count(tokens, context, starts=None):
+    """How many windows `evaluation_batches` has when it covers the whole stream."""
+    return int(_windows_of_documents(tokens, context, starts)[2].sum())
+
+
+def _windows_of_documents(tokens, context, starts):
+    """Of each document its start, its last target, and how many windows it takes: (5).
+
+    Without `starts` the stream is one document.
+    """
+    starts = np.zeros(1, np.int64) if starts is None else starts
+    ends = np.append(starts[1:], len(tokens) - 1)
+    return starts, ends, -(-(ends - starts) // context)
 
 
 def bits_per_byte(nats_per_token, tokens, text_bytes):
