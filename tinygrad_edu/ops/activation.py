@@ -1,6 +1,6 @@
 """Lesson 2.5 · GELU, alone and together with the bias before it
 
-Needs kernel, loops, memory, reduce, tensor. Used by matmul, swiglu.
+Needs foreign, kernel, loops, memory, reduce, tensor. Used by matmul, swiglu.
 
 Idea      Between two linear maps stands a bend, or the two would be one linear map. ReLU has a
           corner and a dead half; GELU is smooth and lets a little of the negative side through: x
@@ -36,6 +36,7 @@ import math
 
 import numpy as np
 
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..loops import exp, sigmoid
 from ..memory import contiguous, empty_like
@@ -74,6 +75,11 @@ def gelu_forward_numba(y, x):
         y[i] = near * sigmoid(k * (near + a * near * near * near))                             # (3)
 
 
+@gelu_forward.body("native", rows="y x", when=fits)
+def gelu_forward_native(y, x):
+    C(y).gelu_forward(out(y), ptr(x), x.size)
+
+
 def _gelu_slope(x):
     x = _near(x)
     s = logistic(K * (x + A * x * x * x))
@@ -96,6 +102,11 @@ def gelu_backward_numba(dx, dy, x):
         dx[i] = dy[i] * (s + near * s * (one - s) * k * (one + real(3) * cubic))               # (4)
 
 
+@gelu_backward.body("native", rows="dx dy x", when=fits)
+def gelu_backward_native(dx, dy, x):
+    C(dx).gelu_backward(out(dx), ptr(dy), ptr(x), x.size)
+
+
 # The product before a GELU leaves z without its bias; the sum z + b is never written to memory,
 # neither here nor on the way back.
 
@@ -113,6 +124,11 @@ def bias_gelu_forward_numba(y, z, b):
         for f in range(F):
             near = max(z[n, f] + b[f], -far)
             y[n, f] = near * sigmoid(k * (near + a * near * near * near))                      # (5)
+
+
+@bias_gelu_forward.body("native", rows="y z", when=fits)
+def bias_gelu_forward_native(y, z, b):
+    C(y).bias_gelu_forward(out(y), ptr(z), ptr(b), *z.shape)
 
 
 @Kernel(outputs=2)
@@ -135,6 +151,11 @@ def bias_gelu_backward_numba(dz, db, dy, z, b):
             slope = s + near * s * (one - s) * k * (one + real(3) * cubic)
             dz[n, f] = dy[n, f] * slope                                                        # (5)
             db[f] += dz[n, f]
+
+
+@bias_gelu_backward.body("native", rows="dz dy z", sums="db", when=fits)
+def bias_gelu_backward_native(dz, db, dy, z, b):
+    C(dz).bias_gelu_backward(out(dz), out(db), ptr(dy), ptr(z), ptr(b), *z.shape)
 
 
 # ---- GELU, exact --------------------------------------------------------------------------------
@@ -169,6 +190,11 @@ def gelu_erf_forward_numba(y, x):
         y[i] = half * x[i] * (real(1) + math.erf(x[i] * root))                                 # (1)
 
 
+@gelu_erf_forward.body("native", rows="y x", when=fits)
+def gelu_erf_forward_native(y, x):
+    C(y).gelu_erf_forward(out(y), ptr(x), x.size)
+
+
 @Kernel
 def gelu_erf_backward(dx, dy, x):
     density = np.exp(-0.5 * _near(x) ** 2) / math.sqrt(2 * math.pi)
@@ -183,6 +209,11 @@ def gelu_erf_backward_numba(dx, dy, x):
     for i in range(x.size):
         below = half * (real(1) + math.erf(x[i] * root))
         dx[i] = dy[i] * (below + x[i] * unit * exp(-half * x[i] * x[i]))                       # (2)
+
+
+@gelu_erf_backward.body("native", rows="dx dy x", when=fits)
+def gelu_erf_backward_native(dx, dy, x):
+    C(dx).gelu_erf_backward(out(dx), ptr(dy), ptr(x), x.size)
 
 
 @method

@@ -1,6 +1,6 @@
 """Lesson 2.11 · Cross entropy, alone and fused with the head
 
-Needs kernel, loops, matmul, memory, reduce, softmax, tensor. Used by every model.
+Needs foreign, kernel, loops, matmul, memory, reduce, softmax, tensor. Used by every model.
 
 Idea      The loss of a language model is the surprise at the token that really came: minus the
           logarithm of its probability. Its gradient is as simple as a gradient can be: predicted
@@ -39,6 +39,7 @@ import math
 
 import numpy as np
 
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..loops import exp, helper
 from ..memory import contiguous, empty_like, zeros_like
@@ -106,6 +107,12 @@ def cross_entropy_forward_numba(loss, lse, z, targets, ignore, smoothing):
             loss[n] = real(row_loss(z[n], targets[n], top, total, smoothing))                  # (1)
 
 
+@cross_entropy_forward.body("native", rows="loss lse z targets", when=fits)
+def cross_entropy_forward_native(loss, lse, z, targets, ignore, smoothing):
+    C(loss).cross_entropy_forward(out(loss), out(lse), ptr(z), ptr(targets), ignore, smoothing,
+                                  *z.shape)
+
+
 @Kernel
 def cross_entropy_backward(dz, dy, z, lse, targets, ignore, smoothing):
     kept = targets != ignore
@@ -125,6 +132,12 @@ def cross_entropy_backward_numba(dz, dy, z, lse, targets, ignore, smoothing):
             dz[n, v] = scale * (exp(z[n, v] - lse[n]) - share)                                 # (2)
         if targets[n] != ignore:
             dz[n, targets[n]] -= scale * real(1 - smoothing)
+
+
+@cross_entropy_backward.body("native", rows="dz dy z lse targets", when=fits)
+def cross_entropy_backward_native(dz, dy, z, lse, targets, ignore, smoothing):
+    C(dz).cross_entropy_backward(out(dz), ptr(dy), ptr(z), ptr(lse), ptr(targets), ignore,
+                                 smoothing, *z.shape)
 
 
 @Kernel(outputs=2)
@@ -156,6 +169,12 @@ def cross_entropy_both_numba(loss, dz, z, targets, scale, ignore, smoothing):
         for v in range(V):
             dz[n, v] = dz[n, v] * factor - share                                               # (2)
         dz[n, t] -= real(scale * (1 - smoothing))
+
+
+@cross_entropy_both.body("native", rows="loss dz z targets", when=fits)
+def cross_entropy_both_native(loss, dz, z, targets, scale, ignore, smoothing):
+    C(loss).cross_entropy_both(out(loss), out(dz), ptr(z), ptr(targets), scale, ignore, smoothing,
+                               *z.shape)
 
 
 # ---- ops ----------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Lesson 2.16 · Dropout: random numbers without a state
 
-Needs kernel, loops, memory, tensor. Used by layers.
+Needs foreign, kernel, loops, memory, tensor. Used by layers.
 
 Idea      Dropout sets a random share p of the numbers to zero during training, so that no unit can
           rely on another one being there. The backward pass needs the same mask again. Instead of
@@ -31,6 +31,7 @@ See       Srivastava et al. 2014 · Salmon et al. 2011, "Parallel Random Numbers
 
 import numpy as np
 
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..loops import helper
 from ..memory import contiguous, empty_like
@@ -90,6 +91,11 @@ def dropout_forward_numba(y, x, start, stream, key, threshold, scale):
     for r in range(R):
         left, right = y[r, :half], y[r, half:]
         drop_row(left, right, x[r, :half], x[r, half:], start[r], stream, key, threshold, factor)
+
+
+@dropout_forward.body("native", rows="y x start", when=fits)
+def dropout_forward_native(y, x, start, stream, key, threshold, scale):
+    C(y).dropout_forward(out(y), ptr(x), ptr(start), stream, key, threshold, scale, *x.shape)
 
 
 @method

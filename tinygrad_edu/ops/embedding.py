@@ -1,6 +1,6 @@
 """Lesson 2.9 · Embedding: a row of a table for every integer
 
-Needs kernel, memory, tensor. Used by layers.
+Needs foreign, kernel, memory, tensor. Used by layers.
 
 Idea      A network computes with vectors, a text is a list of integers. The embedding is a table
           with one learned vector a token: looking up is copying rows. On the way back every place
@@ -31,6 +31,7 @@ import math
 
 import numpy as np
 
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like
 from ..tensor import Tensor, record
@@ -50,6 +51,11 @@ def embedding_forward_numba(y, ids, w):
             y[n, c] = w[v, c]                                                                  # (1)
 
 
+@embedding_forward.body("native", rows="y ids", when=fits)
+def embedding_forward_native(y, ids, w):
+    C(y).embedding_forward(out(y), ptr(ids), ptr(w), *y.shape)
+
+
 @Kernel
 def embedding_add_forward(y, ids, w, p):
     y[...] = w[ids] + p                                                                        # (2)
@@ -63,6 +69,11 @@ def embedding_add_forward_numba(y, ids, w, p):
             v = ids[b, t]
             for c in range(C):
                 y[b, t, c] = w[v, c] + p[t, c]                                                 # (2)
+
+
+@embedding_add_forward.body("native", rows="y ids", when=fits)
+def embedding_add_forward_native(y, ids, w, p):
+    C(y).embedding_add_forward(out(y), ptr(ids), ptr(w), ptr(p), *y.shape)
 
 
 @Kernel
@@ -84,6 +95,11 @@ def embedding_backward_numba(dw, dy, order, first, last):
                 dw[v, c] += dy[n, c]                                                           # (3)
 
 
+@embedding_backward.body("native", rows="dw first last", when=fits)
+def embedding_backward_native(dw, dy, order, first, last):
+    C(dw).embedding_backward(out(dw), ptr(dy), ptr(order), ptr(first), ptr(last), *dw.shape)
+
+
 @Kernel
 def sum_batch(dp, dy):
     dp[...] = dy.sum(axis=0)                                                                   # (3)
@@ -97,6 +113,11 @@ def sum_batch_numba(dp, dy):
         for t in range(T):
             for c in range(C):
                 dp[t, c] += dy[b, t, c]
+
+
+@sum_batch.body("native", rows="dy", sums="dp", when=fits)
+def sum_batch_native(dp, dy):
+    C(dp).sum_batch(out(dp), ptr(dy), *dy.shape)
 
 
 def embedding(ids, w, positions=None):

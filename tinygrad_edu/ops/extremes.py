@@ -1,6 +1,6 @@
 """Lesson 2.4 · Extremes: max, min, argmax, and the soft maximum logsumexp
 
-Needs kernel, loops, memory, reduce, tensor. Used by every test.
+Needs foreign, kernel, loops, memory, reduce, tensor. Used by every test.
 
 Idea      The largest of many numbers depends on one of them alone, and so its gradient goes to one
           place. The logarithm of a sum of exponentials is its soft sibling: a little above the
@@ -28,6 +28,7 @@ See       Blanchard, Higham, Higham 2021 (log-sum-exp) · Boyd, Vandenberghe 200
 
 import numpy as np
 
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..loops import exp
 from ..memory import contiguous, empty_like
@@ -57,6 +58,21 @@ def max_backward(dx, dy, position):
 # NumPy searches with vector instructions; a loop that minds NaN would not. Threads run it on rows.
 for _kernel in (max_forward, min_forward, max_backward):
     _kernel.body("numba", jit=False, rows=_kernel.parameters)(_kernel.__wrapped__)
+
+
+@max_forward.body("native", rows="y position x", when=fits)
+def max_forward_native(y, position, x):
+    C(y).max_forward(out(y), out(position), ptr(x), *x.shape)
+
+
+@min_forward.body("native", rows="y position x", when=fits)
+def min_forward_native(y, position, x):
+    C(y).min_forward(out(y), out(position), ptr(x), *x.shape)
+
+
+@max_backward.body("native", rows="dx dy position", when=fits)
+def max_backward_native(dx, dy, position):
+    C(dx).max_backward(out(dx), ptr(dy), ptr(position), *dx.shape)
 
 
 def _extreme(forward, x, axis, keepdims):
@@ -125,6 +141,11 @@ def logsumexp_forward_numba(y, x):
         y[r] = top if top == np.inf else np.log(total) + shift                          # (3)
 
 
+@logsumexp_forward.body("native", rows="y x", when=fits)
+def logsumexp_forward_native(y, x):
+    C(y).logsumexp_forward(out(y), ptr(x), *x.shape)
+
+
 @Kernel
 def logsumexp_backward(dx, dy, x, y):
     level = np.where(y == -np.inf, 0, y)[:, None]
@@ -138,6 +159,11 @@ def logsumexp_backward_numba(dx, dy, x, y):
         level = x.dtype.type(0) if y[r] == -np.inf else y[r]
         for n in range(N):
             dx[r, n] = dy[r] * exp(x[r, n] - level)                                     # (2)
+
+
+@logsumexp_backward.body("native", rows="dx dy x y", when=fits)
+def logsumexp_backward_native(dx, dy, x, y):
+    C(dx).logsumexp_backward(out(dx), ptr(dy), ptr(x), ptr(y), *x.shape)
 
 
 @method

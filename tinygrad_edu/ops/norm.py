@@ -1,6 +1,6 @@
 """Lesson 2.8 · LayerNorm and RMSNorm, alone and fused with the residual
 
-Needs kernel, loops, memory, reduce, tensor. Used by layers.
+Needs foreign, kernel, loops, memory, reduce, tensor. Used by layers.
 
 Idea      Deep networks train when the numbers that flow through them keep their size. LayerNorm
           gives every row mean 0 and variance 1, RMSNorm only divides by the root mean square; a
@@ -31,6 +31,7 @@ See       Ba, Kiros, Hinton 2016, eq. 3-4 · Zhang, Sennrich 2019, eq. 4
 
 import numpy as np
 
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..loops import helper
 from ..memory import contiguous, empty_like
@@ -81,6 +82,11 @@ def layernorm_forward_numba(y, mean, rstd, x, w, b, eps):
         mean[n], rstd[n] = normalise_row(y[n], x[n], w, b, eps)
 
 
+@layernorm_forward.body("native", rows="y mean rstd x", when=fits)
+def layernorm_forward_native(y, mean, rstd, x, w, b, eps):
+    C(y).layernorm_forward(out(y), out(mean), out(rstd), ptr(x), ptr(w), ptr(b), eps, *x.shape)
+
+
 @Kernel(outputs=3)
 def layernorm_backward(dx, dw, db, dy, x, w, mean, rstd):
     norm = (x - _rows(mean)) * _rows(rstd)
@@ -119,6 +125,12 @@ def layernorm_backward_numba(dx, dw, db, dy, x, w, mean, rstd):
         pull_row(dx[n], dw, db, dy[n], x[n], w, mean[n], rstd[n])
 
 
+@layernorm_backward.body("native", rows="dx dy x mean rstd", sums="dw db", when=fits)
+def layernorm_backward_native(dx, dw, db, dy, x, w, mean, rstd):
+    C(dx).layernorm_backward(out(dx), out(dw), out(db), ptr(dy), ptr(x), ptr(w), ptr(mean), ptr(rstd),
+                             *x.shape)
+
+
 # ---- the residual sum and its norm in one pass ------------------------------------------------
 #
 # s is kept for the backward pass and is the stream that the next layer adds to: it has to be
@@ -139,6 +151,12 @@ def add_layernorm_forward_numba(s, y, mean, rstd, x, r, w, b, eps):
         mean[n], rstd[n] = normalise_row(y[n], s[n], w, b, eps)
 
 
+@add_layernorm_forward.body("native", rows="s y mean rstd x r", when=fits)
+def add_layernorm_forward_native(s, y, mean, rstd, x, r, w, b, eps):
+    C(s).add_layernorm_forward(out(s), out(y), out(mean), out(rstd), ptr(x), ptr(r), ptr(w),
+                               ptr(b), eps, *x.shape)
+
+
 @Kernel(outputs=3)
 def add_layernorm_backward(dx, dw, db, dy, ds, s, w, mean, rstd):
     layernorm_backward.__wrapped__(dx, dw, db, dy, s, w, mean, rstd)
@@ -154,6 +172,12 @@ def add_layernorm_backward_numba(dx, dw, db, dy, ds, s, w, mean, rstd):
         pull_row(dx[n], dw, db, dy[n], s[n], w, mean[n], rstd[n])
         for c in range(C):
             dx[n, c] += ds[n, c]
+
+
+@add_layernorm_backward.body("native", rows="dx dy ds s mean rstd", sums="dw db", when=fits)
+def add_layernorm_backward_native(dx, dw, db, dy, ds, s, w, mean, rstd):
+    C(dx).add_layernorm_backward(out(dx), out(dw), out(db), ptr(dy), ptr(ds), ptr(s), ptr(w),
+                                 ptr(mean), ptr(rstd), *s.shape)
 
 
 @method
@@ -253,6 +277,11 @@ def rmsnorm_forward_numba(y, rstd, x, w, eps):
         rstd[n] = rho
 
 
+@rmsnorm_forward.body("native", rows="y rstd x", when=fits)
+def rmsnorm_forward_native(y, rstd, x, w, eps):
+    C(y).rmsnorm_forward(out(y), out(rstd), ptr(x), ptr(w), eps, *x.shape)
+
+
 @Kernel(outputs=2)
 def rmsnorm_backward(dx, dw, dy, x, w, rstd):
     norm = x * _rows(rstd)
@@ -276,6 +305,11 @@ def rmsnorm_backward_numba(dx, dw, dy, x, w, rstd):
             norm = x[n, c] * rho
             dx[n, c] = rho * (w[c] * dy[n, c] - norm * sum_gx)                                 # (4)
             dw[c] += dy[n, c] * norm
+
+
+@rmsnorm_backward.body("native", rows="dx dy x rstd", sums="dw", when=fits)
+def rmsnorm_backward_native(dx, dw, dy, x, w, rstd):
+    C(dx).rmsnorm_backward(out(dx), out(dw), ptr(dy), ptr(x), ptr(w), ptr(rstd), *x.shape)
 
 
 @method

@@ -1,6 +1,6 @@
 """Lesson 2.3 · Reductions: many numbers become one
 
-Needs kernel, loops, memory, pointwise, tensor. Used by extremes.
+Needs foreign, kernel, loops, memory, pointwise, tensor. Used by extremes.
 
 Idea      A sum, a mean, a variance along some axes. However many axes an array has, a reduction
           sees three: what lies outside, what is reduced, what lies inside. Every layout is brought
@@ -30,6 +30,7 @@ See       Higham 2002, ch. 4 (summation) · Chan, Golub, LeVeque 1983 (variance)
 
 import numpy as np
 
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..loops import helper
 from ..memory import contiguous, empty_like
@@ -137,6 +138,11 @@ def sum_forward_numba(y, x):
                     y[a, b] += x[a, n, b]                                               # (1)
 
 
+@sum_forward.body("native", rows="y x", when=fits)
+def sum_forward_native(y, x):
+    C(y).sum_forward(out(y), ptr(x), *x.shape)
+
+
 @method
 def sum(x, axis=None, keepdims=False):
     """Sum along one axis, several, or all: (1)."""
@@ -197,6 +203,11 @@ def var_forward_numba(y, mean, x, ddof):
         y[r] = row_squares(x[r], mean[r]) / (N - ddof)                                  # (2)
 
 
+@var_forward.body("native", rows="y mean x", when=fits)
+def var_forward_native(y, mean, x, ddof):
+    C(y).var_forward(out(y), out(mean), ptr(x), ddof, *x.shape)
+
+
 @Kernel
 def var_backward(dx, dy, x, mean, ddof):
     dx[...] = dy[:, None] * 2 * (x - mean[:, None]) / (x.shape[1] - ddof)               # (2)
@@ -210,6 +221,11 @@ def var_backward_numba(dx, dy, x, mean, ddof):
         share = dy[r] * real(2) / real(N - ddof)
         for n in range(N):
             dx[r, n] = share * (x[r, n] - mean[r])                                      # (2)
+
+
+@var_backward.body("native", rows="dx dy x mean", when=fits)
+def var_backward_native(dx, dy, x, mean, ddof):
+    C(dx).var_backward(out(dx), ptr(dy), ptr(x), ptr(mean), ddof, *x.shape)
 
 
 @method

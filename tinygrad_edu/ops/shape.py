@@ -1,6 +1,6 @@
 """Lesson 2.2 · Shape: the same numbers in another order
 
-Needs broadcast, kernel, memory, tensor. Used by every test.
+Needs broadcast, foreign, kernel, memory, tensor. Used by every test.
 
 Idea      Reshaping, transposing, slicing, joining: no number is changed, so each of these operators
           is a table that says which element goes where, and its gradient is the same table read
@@ -30,6 +30,7 @@ See       NumPy manual, "Indexing on ndarrays" and "numpy.ufunc.at" · Griewank,
 import numpy as np
 
 from ..broadcast import operands, unbroadcast
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like, zeros_like
 from ..tensor import Tensor, method, record, record_all
@@ -126,6 +127,11 @@ def index_backward_numba(dx, dy, positions):
         r = positions[m]
         for c in range(C):
             dx[r, c] += dy[m, c]                                                        # (2)
+
+
+@index_backward.body("native", when=fits)
+def index_backward_native(dx, dy, positions):
+    C(dx).index_backward(out(dx), ptr(dy), ptr(positions), *dx.shape, len(positions))
 
 
 @method("__getitem__")

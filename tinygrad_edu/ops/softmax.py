@@ -1,6 +1,6 @@
 """Lesson 2.10 · Softmax and its logarithm
 
-Needs kernel, loops, memory, reduce, tensor. Used by cross_entropy.
+Needs foreign, kernel, loops, memory, reduce, tensor. Used by cross_entropy.
 
 Idea      Softmax turns any numbers into probabilities: positive, with sum 1, their ratios the
           exponentials of the differences. Only differences matter, so the largest number can be
@@ -31,6 +31,7 @@ import math
 
 import numpy as np
 
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..loops import exp, helper
 from ..memory import contiguous, empty_like
@@ -88,6 +89,11 @@ def softmax_forward_numba(y, x):
             y[n, c] *= scale                                                                   # (1)
 
 
+@softmax_forward.body("native", rows="y x", when=fits)
+def softmax_forward_native(y, x):
+    C(y).softmax_forward(out(y), ptr(x), *x.shape)
+
+
 @Kernel
 def softmax_backward(dx, dy, y):
     dx[...] = y * (dy - (dy * y).sum(axis=1, keepdims=True))                                   # (2)
@@ -102,6 +108,11 @@ def softmax_backward_numba(dx, dy, y):
             dot += dy[n, c] * y[n, c]
         for c in range(C):
             dx[n, c] = y[n, c] * (dy[n, c] - dot)                                              # (2)
+
+
+@softmax_backward.body("native", rows="dx dy y", when=fits)
+def softmax_backward_native(dx, dy, y):
+    C(dx).softmax_backward(out(dx), ptr(dy), ptr(y), *y.shape)
 
 
 @method
@@ -135,6 +146,11 @@ def log_softmax_forward_numba(y, x):
             y[n, c] -= log                                                                     # (3)
 
 
+@log_softmax_forward.body("native", rows="y x", when=fits)
+def log_softmax_forward_native(y, x):
+    C(y).log_softmax_forward(out(y), ptr(x), *x.shape)
+
+
 @Kernel
 def log_softmax_backward(dx, dy, y):
     dx[...] = dy - np.exp(y) * dy.sum(axis=1, keepdims=True)                                   # (4)
@@ -149,6 +165,11 @@ def log_softmax_backward_numba(dx, dy, y):
             total += dy[n, c]
         for c in range(C):
             dx[n, c] = dy[n, c] - exp(y[n, c]) * total                                         # (4)
+
+
+@log_softmax_backward.body("native", rows="dx dy y", when=fits)
+def log_softmax_backward_native(dx, dy, y):
+    C(dx).log_softmax_backward(out(dx), ptr(dy), ptr(y), *y.shape)
 
 
 @method

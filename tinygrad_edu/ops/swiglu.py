@@ -1,6 +1,6 @@
 """Lesson 2.6 · SiLU and SwiGLU: a layer whose one half opens and closes the other
 
-Needs activation, kernel, loops, memory, reduce, tensor. Used by tests/ops/test_swiglu.py.
+Needs activation, foreign, kernel, loops, memory, reduce, tensor. Used by tests/ops/test_swiglu.py.
 
 Idea      SiLU is x times the logistic probability of x: like GELU, but with one exp and no cubic.
           In a gated layer two linear maps read the same input, and the SiLU of one multiplies the
@@ -23,6 +23,7 @@ Try       build it    geglu: the same with GELU as the gate.
 See       Elfwing, Uchibe, Doya 2017 (SiLU) · Dauphin et al. 2016 (gating) · Shazeer 2020 (SwiGLU)
 """
 
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..loops import sigmoid
 from ..memory import contiguous, empty_like
@@ -46,6 +47,11 @@ def silu_forward_numba(y, x):
         y[i] = near * sigmoid(near)                                                            # (1)
 
 
+@silu_forward.body("native", rows="y x", when=fits)
+def silu_forward_native(y, x):
+    C(y).silu_forward(out(y), ptr(x), x.size)
+
+
 def _silu_slope(x):
     s = logistic(x)
     return s * (1 + x * (1 - s))
@@ -63,6 +69,11 @@ def silu_backward_numba(dx, dy, x):
         near = max(x[i], low)
         s = sigmoid(near)
         dx[i] = dy[i] * s * (one + near * (one - s))                                           # (1)
+
+
+@silu_backward.body("native", rows="dx dy x", when=fits)
+def silu_backward_native(dx, dy, x):
+    C(dx).silu_backward(out(dx), ptr(dy), ptr(x), x.size)
 
 
 @method
@@ -84,6 +95,11 @@ def swiglu_forward_numba(y, gate, up):
         y[i] = near * sigmoid(near) * up[i]                                                    # (2)
 
 
+@swiglu_forward.body("native", rows="y gate up", when=fits)
+def swiglu_forward_native(y, gate, up):
+    C(y).swiglu_forward(out(y), ptr(gate), ptr(up), y.size)
+
+
 @Kernel(outputs=2)
 def swiglu_backward(dgate, dup, dy, gate, up):
     dgate[...] = dy * up * _silu_slope(gate)                                                   # (2)
@@ -98,6 +114,11 @@ def swiglu_backward_numba(dgate, dup, dy, gate, up):
         s = sigmoid(near)
         dgate[i] = dy[i] * up[i] * s * (one + near * (one - s))                                # (2)
         dup[i] = dy[i] * near * s
+
+
+@swiglu_backward.body("native", rows="dgate dup dy gate up", when=fits)
+def swiglu_backward_native(dgate, dup, dy, gate, up):
+    C(dgate).swiglu_backward(out(dgate), out(dup), ptr(dy), ptr(gate), ptr(up), dy.size)
 
 
 def swiglu(gate, up):
