@@ -2,38 +2,6 @@
  */
 #include "rows.h"
 
-/* Where the first element equal to `value` stands; a NaN is looked for where `value` is one. */
-INLINE int64_t find(const real *x, real value, int64_t N) {
-    for (int64_t n = 0; n < N; n++) {
-        if (x[n] == value || (isnan(value) && isnan(x[n]))) return n;
-    }
-    return 0;
-}
-
-/* Two passes: the value by vectors, then the place, of which half a row is read on average. In one
- * pass every vector would have to carry the places of its maxima along. `nans` counts what the
- * maximum passes over. */
-INLINE void extreme(real *y, int64_t *position, const real *x, real sign, int64_t N) {
-    real top = -INFINITY;
-    int64_t nans = 0;
-    #pragma omp simd reduction(max : top) reduction(+ : nans)
-    for (int64_t n = 0; n < N; n++) {
-        top = sign * x[n] > top ? sign * x[n] : top;
-        nans += isnan(x[n]) != 0;
-    }
-    const real value = nans ? (real)NAN : sign * top;
-    *position = find(x, value, N);
-    *y = x[*position];                                                                  /* (1) */
-}
-
-KERNEL void max_forward(real *y, int64_t *position, const real *x, int64_t R, int64_t N) {
-    for (int64_t r = 0; r < R; r++) extreme(y + r, position + r, x + r * N, 1, N);
-}
-
-KERNEL void min_forward(real *y, int64_t *position, const real *x, int64_t R, int64_t N) {
-    for (int64_t r = 0; r < R; r++) extreme(y + r, position + r, x + r * N, -1, N);
-}
-
 KERNEL void max_backward(real *dx, const real *dy, const int64_t *position, int64_t R, int64_t N) {
     for (int64_t r = 0; r < R; r++, dx += N) {
         for (int64_t n = 0; n < N; n++) dx[n] = 0;

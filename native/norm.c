@@ -6,18 +6,14 @@
 #include <stddef.h>
 
 #include "kernels.h"
+#include "sums.h"
 
 /* ---- LayerNorm --------------------------------------------------------------------------- */
 
 INLINE void normalise_row(real *y, real *mean, real *rstd, const real *s, const real *w,
                           const real *b, real eps, int64_t C) {
-    real total = 0, squares = 0;
-    #pragma omp simd reduction(+ : total)
-    for (int64_t c = 0; c < C; c++) total += s[c];
-    const real mu = total / C;
-    #pragma omp simd reduction(+ : squares)
-    for (int64_t c = 0; c < C; c++) squares += (s[c] - mu) * (s[c] - mu);
-    const real rho = 1 / R(sqrt)(squares / C + eps);
+    const real mu = row_sum(s, C) / C;
+    const real rho = 1 / R(sqrt)(row_squares(s, mu, C) / C + eps);
     #pragma omp simd
     for (int64_t c = 0; c < C; c++) y[c] = w[c] * ((s[c] - mu) * rho) + b[c];           /* (1) */
     *mean = mu;
@@ -41,19 +37,15 @@ KERNEL void add_layernorm_forward(real *s, real *y, real *mean, real *rstd, cons
     }
 }
 
+ROW_SUM(sum_of_pulls, AT(w) * AT(dy) * (AT(s) - mu),
+        const real *w, const real *dy, const real *s, real mu)
+
 /* ds is the gradient that comes down the residual stream and is added to dx; NULL: there is none.
  * It is a constant wherever this is called, so the compiler makes two functions of one text. */
 INLINE void pull_row(real *dx, real *dw, real *db, const real *dy, const real *ds, const real *s,
                      const real *w, real mu, real rho, int64_t C) {
-    real sum_g = 0, sum_gx = 0;
-    #pragma omp simd reduction(+ : sum_g, sum_gx)
-    for (int64_t c = 0; c < C; c++) {
-        const real g = w[c] * dy[c];
-        sum_g += g;
-        sum_gx += g * ((s[c] - mu) * rho);
-    }
-    sum_g /= C;
-    sum_gx /= C;
+    const real sum_g = row_dot(w, dy, C) / C;
+    const real sum_gx = sum_of_pulls(w, dy, s, mu, C) * rho / C;
     #pragma omp simd
     for (int64_t c = 0; c < C; c++) {
         const real norm = (s[c] - mu) * rho;
@@ -87,10 +79,7 @@ KERNEL void add_layernorm_backward(real *dx, real *dw, real *db, const real *dy,
 KERNEL void rmsnorm_forward(real *y, real *rstd, const real *x, const real *w, real eps,
                             int64_t N, int64_t C) {
     for (int64_t n = 0; n < N; n++, y += C, x += C) {
-        real squares = 0;
-        #pragma omp simd reduction(+ : squares)
-        for (int64_t c = 0; c < C; c++) squares += x[c] * x[c];
-        const real rho = 1 / R(sqrt)(squares / C + eps);
+        const real rho = 1 / R(sqrt)(row_dot(x, x, C) / C + eps);
         #pragma omp simd
         for (int64_t c = 0; c < C; c++) y[c] = w[c] * (x[c] * rho);                     /* (3) */
         rstd[n] = rho;
@@ -101,11 +90,7 @@ KERNEL void rmsnorm_backward(real *dx, real *dw, const real *dy, const real *x, 
                              const real *rstd, int64_t N, int64_t C) {
     for (int64_t c = 0; c < C; c++) dw[c] = 0;
     for (int64_t n = 0; n < N; n++, dx += C, dy += C, x += C) {
-        const real rho = rstd[n];
-        real sum_gx = 0;
-        #pragma omp simd reduction(+ : sum_gx)
-        for (int64_t c = 0; c < C; c++) sum_gx += w[c] * dy[c] * x[c];
-        sum_gx *= rho / C;
+        const real rho = rstd[n], sum_gx = sum_of_pulls(w, dy, x, 0, C) * rho / C;
         #pragma omp simd
         for (int64_t c = 0; c < C; c++) {
             const real norm = x[c] * rho;

@@ -4,6 +4,7 @@
  * with it the whole row becomes NaN.
  */
 #include "rows.h"
+#include "sums.h"
 
 KERNEL void softmax_forward(real *y, const real *x, int64_t N, int64_t C) {
     for (int64_t n = 0; n < N; n++, y += C, x += C) {
@@ -15,9 +16,7 @@ KERNEL void softmax_forward(real *y, const real *x, int64_t N, int64_t C) {
 
 KERNEL void softmax_backward(real *dx, const real *dy, const real *y, int64_t N, int64_t C) {
     for (int64_t n = 0; n < N; n++, dx += C, dy += C, y += C) {
-        real dot = 0;
-        #pragma omp simd reduction(+ : dot)
-        for (int64_t c = 0; c < C; c++) dot += dy[c] * y[c];
+        const real dot = row_dot(dy, y, C);
         #pragma omp simd
         for (int64_t c = 0; c < C; c++) dx[c] = y[c] * (dy[c] - dot);                   /* (2) */
     }
@@ -34,9 +33,7 @@ KERNEL void log_softmax_forward(real *y, const real *x, int64_t N, int64_t C) {
 
 KERNEL void log_softmax_backward(real *dx, const real *dy, const real *y, int64_t N, int64_t C) {
     for (int64_t n = 0; n < N; n++, dx += C, dy += C, y += C) {
-        real total = 0;
-        #pragma omp simd reduction(+ : total)
-        for (int64_t c = 0; c < C; c++) total += dy[c];
+        const real total = row_sum(dy, C);
         #pragma omp simd
         for (int64_t c = 0; c < C; c++) dx[c] = dy[c] - exponential(y[c]) * total;      /* (4) */
     }

@@ -9,17 +9,15 @@ INLINE real silu(real x) {
     return near * logistic(near);                                                       /* (1) */
 }
 
-INLINE real silu_slope(real x) {
-    const real near = x < LOW ? LOW : x, s = logistic(near);
-    return s * (1 + near * (1 - s));                                                    /* (1) */
-}
-
 KERNEL void silu_forward(real *y, const real *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = silu(x[i]);
 }
 
 KERNEL void silu_backward(real *dx, const real *dy, const real *x, int64_t n) {
-    for (int64_t i = 0; i < n; i++) dx[i] = dy[i] * silu_slope(x[i]);
+    for (int64_t i = 0; i < n; i++) {
+        const real near = x[i] < LOW ? LOW : x[i], s = logistic(near);
+        dx[i] = dy[i] * s * (1 + near * (1 - s));                                       /* (1) */
+    }
 }
 
 KERNEL void swiglu_forward(real *y, const real *gate, const real *up, int64_t n) {
@@ -30,7 +28,8 @@ KERNEL void swiglu_backward(real *dgate, real *dup, const real *dy, const real *
                             const real *up, int64_t n) {
     #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        dgate[i] = dy[i] * up[i] * silu_slope(gate[i]);                                 /* (2) */
-        dup[i] = dy[i] * silu(gate[i]);
+        const real near = gate[i] < LOW ? LOW : gate[i], s = logistic(near);
+        dgate[i] = dy[i] * up[i] * s * (1 + near * (1 - s));                            /* (2) */
+        dup[i] = dy[i] * near * s;
     }
 }

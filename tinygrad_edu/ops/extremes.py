@@ -60,16 +60,6 @@ for _kernel in (max_forward, min_forward, max_backward):
     _kernel.body("numba", jit=False, rows=_kernel.parameters)(_kernel.__wrapped__)
 
 
-@max_forward.body("native", rows="y position x", when=fits)
-def max_forward_native(y, position, x):
-    C(y).max_forward(out(y), out(position), ptr(x), *x.shape)
-
-
-@min_forward.body("native", rows="y position x", when=fits)
-def min_forward_native(y, position, x):
-    C(y).min_forward(out(y), out(position), ptr(x), *x.shape)
-
-
 @max_backward.body("native", rows="dx dy position", when=fits)
 def max_backward_native(dx, dy, position):
     C(dx).max_backward(out(dx), ptr(dy), ptr(position), *dx.shape)
