@@ -15,8 +15,8 @@ INLINE real gelu(real x) {
 
 INLINE real gelu_slope(real x) {
     const real above = x < -FAR ? -FAR : x, near = above > FAR ? FAR : above;
-    const real cubic = A * near * near, s = logistic(K * near * (1 + cubic));
-    return s + near * s * (1 - s) * K * (1 + 3 * cubic);                                /* (4) */
+    const real cubic = A * near * near, s = logistic(K * (near + near * cubic));
+    return s * (1 + near * (1 - s) * (K + 3 * K * cubic));                              /* (4) */
 }
 
 KERNEL void gelu_forward(real *y, const real *x, int64_t n) {

@@ -72,6 +72,8 @@ void layernorm_backward(real *dx, real *dw, real *db, const real *dy, const real
 void add_layernorm_backward(real *dx, real *dw, real *db, const real *dy, const real *ds,
                             const real *s, const real *w, const real *mean, const real *rstd,
                             int64_t N, int64_t C);
+
+/* rmsnorm.c */
 void rmsnorm_forward(real *y, real *rstd, const real *x, const real *w, real eps, int64_t N,
                      int64_t C);
 void rmsnorm_backward(real *dx, real *dw, const real *dy, const real *x, const real *w,

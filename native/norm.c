@@ -1,4 +1,4 @@
-/* LayerNorm and RMSNorm: tinygrad_edu/ops/norm.py explains them and numbers the equations.
+/* LayerNorm: tinygrad_edu/ops/norm.py explains it and numbers the equations.
  *
  * A row is taken through all its passes before the next one: after the first pass it is in the
  * cache, and the other passes cost arithmetic only.
@@ -7,8 +7,6 @@
 
 #include "kernels.h"
 #include "sums.h"
-
-/* ---- LayerNorm --------------------------------------------------------------------------- */
 
 INLINE void normalise_row(real *y, real *mean, real *rstd, const real *s, const real *w,
                           const real *b, real eps, int64_t C) {
@@ -37,15 +35,12 @@ KERNEL void add_layernorm_forward(real *s, real *y, real *mean, real *rstd, cons
     }
 }
 
-ROW_SUM(sum_of_pulls, AT(w) * AT(dy) * (AT(s) - mu),
-        const real *w, const real *dy, const real *s, real mu)
-
 /* ds is the gradient that comes down the residual stream and is added to dx; NULL: there is none.
  * It is a constant wherever this is called, so the compiler makes two functions of one text. */
 INLINE void pull_row(real *dx, real *dw, real *db, const real *dy, const real *ds, const real *s,
                      const real *w, real mu, real rho, int64_t C) {
     const real sum_g = row_dot(w, dy, C) / C;
-    const real sum_gx = sum_of_pulls(w, dy, s, mu, C) * rho / C;
+    const real sum_gx = row_pull(w, dy, s, mu, C) * rho / C;
     #pragma omp simd
     for (int64_t c = 0; c < C; c++) {
         const real norm = (s[c] - mu) * rho;
@@ -71,31 +66,5 @@ KERNEL void add_layernorm_backward(real *dx, real *dw, real *db, const real *dy,
     for (int64_t c = 0; c < C; c++) dw[c] = db[c] = 0;
     for (int64_t n = 0; n < N; n++) {
         pull_row(dx + n * C, dw, db, dy + n * C, ds + n * C, s + n * C, w, mean[n], rstd[n], C);
-    }
-}
-
-/* ---- RMSNorm ----------------------------------------------------------------------------- */
-
-KERNEL void rmsnorm_forward(real *y, real *rstd, const real *x, const real *w, real eps,
-                            int64_t N, int64_t C) {
-    for (int64_t n = 0; n < N; n++, y += C, x += C) {
-        const real rho = 1 / R(sqrt)(row_dot(x, x, C) / C + eps);
-        #pragma omp simd
-        for (int64_t c = 0; c < C; c++) y[c] = w[c] * (x[c] * rho);                     /* (3) */
-        rstd[n] = rho;
-    }
-}
-
-KERNEL void rmsnorm_backward(real *dx, real *dw, const real *dy, const real *x, const real *w,
-                             const real *rstd, int64_t N, int64_t C) {
-    for (int64_t c = 0; c < C; c++) dw[c] = 0;
-    for (int64_t n = 0; n < N; n++, dx += C, dy += C, x += C) {
-        const real rho = rstd[n], sum_gx = sum_of_pulls(w, dy, x, 0, C) * rho / C;
-        #pragma omp simd
-        for (int64_t c = 0; c < C; c++) {
-            const real norm = x[c] * rho;
-            dx[c] = rho * (w[c] * dy[c] - norm * sum_gx);                               /* (4) */
-            dw[c] += dy[c] * norm;
-        }
     }
 }

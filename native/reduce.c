@@ -70,7 +70,7 @@ KERNEL void sum_rows(real *db, const real *dy, int64_t N, int64_t F) {
 KERNEL void var_forward(real *y, real *mean, const real *x, double ddof, int64_t R, int64_t N) {
     for (int64_t r = 0; r < R; r++, x += N) {
         mean[r] = (real)(long_row_sum(x, N) / N);
-        y[r] = (real)(long_row_squares(x, mean[r], N) / (N - ddof));                         /* (2) */
+        y[r] = (real)(long_row_squares(x, mean[r], N) / (N - ddof));                    /* (2) */
     }
 }
 

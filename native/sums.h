@@ -1,4 +1,4 @@
-/* Sums over a row, fast in float and in double: norm.c, softmax.c and reduce.c use them.
+/* Sums over a row, fast in float and in double: norm.c, rmsnorm.c, softmax.c and reduce.c use them.
  *
  * An addition takes three or four cycles, and `total += x[i]` waits for the one before. Four chains
  * of additions side by side, each of them LANES numbers wide, keep the adders busy. The order is
@@ -82,5 +82,7 @@ INLINE real sum_of_lanes(const vector *v) {
 ROW_SUM(row_sum, AT(x), const real *x)
 ROW_SUM(row_squares, (AT(x) - mu) * (AT(x) - mu), const real *x, real mu)
 ROW_SUM(row_dot, AT(x) * AT(y), const real *x, const real *y)
+ROW_SUM(row_pull, AT(w) * AT(dy) * (AT(x) - mu),
+        const real *w, const real *dy, const real *x, real mu)
 
 #endif

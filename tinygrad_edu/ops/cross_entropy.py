@@ -78,10 +78,7 @@ def _at(z, targets, kept):
 
 @helper
 def row_loss(row, t, top, total, smoothing):
-    """(1) of a row, from its maximum and its sum of exponentials.
-
-    In float64, so that ln Σ − (zₜ − m) may be reordered to (ln Σ + m) − zₜ and still has digits.
-    """
+    """(1) of a row, in float64: reordered to (ln Σ + m) − zₜ it still has digits."""
     at = float(row[t]) - float(top)
     loss = math.log(float(total)) - at
     if smoothing > 0:
@@ -109,8 +106,8 @@ def cross_entropy_forward_numba(loss, lse, z, targets, ignore, smoothing):
 
 @cross_entropy_forward.body("native", rows="loss lse z targets", when=fits)
 def cross_entropy_forward_native(loss, lse, z, targets, ignore, smoothing):
-    C(loss).cross_entropy_forward(out(loss), out(lse), ptr(z), ptr(targets), ignore, smoothing,
-                                  *z.shape)
+    C(z).cross_entropy_forward(out(loss), out(lse), ptr(z), ptr(targets), ignore, smoothing,
+                               *z.shape)
 
 
 @Kernel
@@ -173,8 +170,8 @@ def cross_entropy_both_numba(loss, dz, z, targets, scale, ignore, smoothing):
 
 @cross_entropy_both.body("native", rows="loss dz z targets", when=fits)
 def cross_entropy_both_native(loss, dz, z, targets, scale, ignore, smoothing):
-    C(loss).cross_entropy_both(out(loss), out(dz), ptr(z), ptr(targets), scale, ignore, smoothing,
-                               *z.shape)
+    C(z).cross_entropy_both(out(loss), out(dz), ptr(z), ptr(targets), scale, ignore, smoothing,
+                            *z.shape)
 
 
 # ---- ops ----------------------------------------------------------------------------------------
@@ -293,8 +290,7 @@ def _checked(shape, vocabulary, targets, ignore, smoothing, reduction):
     if reduction not in ("mean", "sum", "none") or not 0 <= smoothing < 1:
         raise ValueError("cross entropy needs a reduction 'mean', 'sum' or 'none' and a label "
                          f"smoothing in [0, 1), not {reduction!r} and {smoothing}")
-    flat = contiguous(targets).reshape(-1)
-    flat = flat if flat.dtype == np.int64 else flat.astype(np.int64)
+    flat = contiguous(targets).reshape(-1).astype(np.int64, copy=False)
     wrong = ((flat < 0) | (flat >= vocabulary[0])) & (flat != ignore)
     if wrong.any():
         raise IndexError(f"target {int(flat[wrong][0])} is outside the vocabulary of "

@@ -1,17 +1,14 @@
-"""Lesson 2.8 · LayerNorm and RMSNorm, alone and fused with the residual
+"""Lesson 2.8 · LayerNorm, alone and fused with the residual
 
-Needs foreign, kernel, loops, memory, reduce, tensor. Used by layers.
+Needs foreign, kernel, loops, memory, reduce, tensor. Used by rmsnorm, layers.
 
 Idea      Deep networks train when the numbers that flow through them keep their size. LayerNorm
-          gives every row mean 0 and variance 1, RMSNorm only divides by the root mean square; a
-          learned scale (and offset) then says what size is wanted. In a transformer each norm
-          follows a residual sum, so one pass over memory does both: add_layernorm returns the sum,
-          which is the new residual, and its norm.
+          gives every row mean 0 and variance 1; a learned scale and offset then say what size is
+          wanted. In a transformer each norm follows a residual sum, so one pass over memory does
+          both: add_layernorm returns the sum, which is the new residual, and its norm.
 Math      s = x + r                                                   (0, in the fused forms)
           μ = mean(s)   σ² = mean((s − μ)²)   ρ = 1/√(σ² + ε)   x̂ = (s − μ)·ρ   y = w·x̂ + b    (1)
           g = w·dy      ds = ρ·(g − mean(g) − x̂·mean(g·x̂))   dw = Σ dy·x̂   db = Σ dy          (2)
-          RMS:  ρ = 1/√(mean(s²) + ε)   x̂ = s·ρ   y = w·x̂                                      (3)
-                ds = ρ·(g − x̂·mean(g·x̂))   dw = Σ dy·x̂                                        (4)
           means run over a row, the sums Σ over all rows
 Shapes    x, r, s, y (N, C) · w, b (C,) · saved: mean, rstd (N,), called μ and ρ above
 Pitfalls  mean(x²) − mean(x)² cancels when |μ| ≫ σ: at μ = 10⁴, σ = 1 float32 keeps no digit. Two
@@ -26,7 +23,7 @@ Try       build it    write the body yourself: @layernorm_forward.body("mine"), 
           break it    use mean(x²) − mean(x)². Which test notices, and at what offset?
           measure it  python scripts/trace_step.py:
                       the GB/s of add_layernorm_forward, beside those of the others
-See       Ba, Kiros, Hinton 2016, eq. 3-4 · Zhang, Sennrich 2019, eq. 4
+See       Ba, Kiros, Hinton 2016, eq. 3-4
 """
 
 import numpy as np
@@ -127,8 +124,8 @@ def layernorm_backward_numba(dx, dw, db, dy, x, w, mean, rstd):
 
 @layernorm_backward.body("native", rows="dx dy x mean rstd", sums="dw db", when=fits)
 def layernorm_backward_native(dx, dw, db, dy, x, w, mean, rstd):
-    C(dx).layernorm_backward(out(dx), out(dw), out(db), ptr(dy), ptr(x), ptr(w), ptr(mean), ptr(rstd),
-                             *x.shape)
+    C(dx).layernorm_backward(out(dx), out(dw), out(db), ptr(dy), ptr(x), ptr(w), ptr(mean),
+                             ptr(rstd), *x.shape)
 
 
 # ---- the residual sum and its norm in one pass ------------------------------------------------
@@ -188,9 +185,9 @@ def layernorm(x, w, b, eps=1e-5):
 
     x (…, C), w and b (C,) -> (…, C). ValueError for other shapes, TypeError for mixed types.
     """
-    _check(x, w, b)
+    check_norm(x, w, b)
     rows = contiguous(x.data).reshape(-1, x.shape[-1])          # (N, C)
-    y, mean, rstd = empty_like(rows), *_statistics(rows, 2)
+    y, mean, rstd = empty_like(rows), *statistics(rows, 2)
     layernorm_forward(y, mean, rstd, rows, w.data, b.data, eps)
 
     # x̂ is not kept: (2) makes it again from x, μ and ρ, for a subtraction and a product a number.
@@ -209,9 +206,9 @@ def add_layernorm(x, r, w, b, eps=1e-5):
     """
     if x.shape != r.shape:
         raise ValueError(f"add_layernorm adds two tensors of one shape, not {x.shape}, {r.shape}")
-    _check(as_tensor(r, like=x), w, b)
+    check_norm(as_tensor(r, like=x), w, b)
     rows, others = (contiguous(t.data).reshape(-1, x.shape[-1]) for t in (x, r))  # (N, C)
-    s, y, mean, rstd = empty_like(rows), empty_like(rows), *_statistics(rows, 2)
+    s, y, mean, rstd = empty_like(rows), empty_like(rows), *statistics(rows, 2)
     add_layernorm_forward(s, y, mean, rstd, rows, others, w.data, b.data, eps)
     shape = x.shape  # and not x itself: neither summand is needed again, so neither is kept
 
@@ -235,7 +232,8 @@ def add_layernorm(x, r, w, b, eps=1e-5):
 # A loop believes the shapes it is told: with weights that are too short it would read what lies
 # behind them in memory.
 
-def _check(x, *weights):
+def check_norm(x, *weights):
+    """Raises ValueError or TypeError where weights are not (C,) of x's type, C its last size."""
     floating(x, "a norm")
     for weight in weights:
         if not x.ndim or weight.shape != x.shape[-1:]:
@@ -244,87 +242,6 @@ def _check(x, *weights):
         as_tensor(weight, like=x)
 
 
-def _statistics(rows, count):
+def statistics(rows, count):
+    """Places for so many numbers a row: a list of arrays (N,)."""
     return [empty_like(rows, shape=rows.shape[:1]) for _ in range(count)]
-
-
-# ---- RMSNorm -------------------------------------------------------------------------------
-#
-# LayerNorm without the mean and without the offset: one sum less a row in each direction. Zhang and
-# Sennrich found models as good as with LayerNorm, in less time; Llama and its kin use it. It is not
-# invariant to a constant added to the row, which LayerNorm takes away.
-
-@Kernel(outputs=2)
-def rmsnorm_forward(y, rstd, x, w, eps):
-    rstd[...] = 1 / np.sqrt((x ** 2).mean(axis=1) + eps)
-    y[...] = w * x * _rows(rstd)                                                               # (3)
-
-
-# Here one sum gives the mean square, so the loop passes over a row only twice. The squares
-# are all positive, so nothing cancels, unlike in the variance.
-
-@rmsnorm_forward.body("numba", rows="y rstd x")
-def rmsnorm_forward_numba(y, rstd, x, w, eps):
-    real = x.dtype.type
-    N, C = x.shape
-    for n in range(N):
-        total = real(0)
-        for c in range(C):
-            total += x[n, c] * x[n, c]
-        rho = real(1) / np.sqrt(total / real(C) + real(eps))
-        for c in range(C):
-            y[n, c] = w[c] * (x[n, c] * rho)                                                   # (3)
-        rstd[n] = rho
-
-
-@rmsnorm_forward.body("native", rows="y rstd x", when=fits)
-def rmsnorm_forward_native(y, rstd, x, w, eps):
-    C(y).rmsnorm_forward(out(y), out(rstd), ptr(x), ptr(w), eps, *x.shape)
-
-
-@Kernel(outputs=2)
-def rmsnorm_backward(dx, dw, dy, x, w, rstd):
-    norm = x * _rows(rstd)
-    g = w * dy
-    dx[...] = _rows(rstd) * (g - norm * _rows((g * norm).mean(axis=1)))                        # (4)
-    dw[...] = (dy * norm).sum(axis=0)
-
-
-@rmsnorm_backward.body("numba", rows="dx dy x rstd", sums="dw")
-def rmsnorm_backward_numba(dx, dw, dy, x, w, rstd):
-    real = x.dtype.type
-    N, C = x.shape
-    dw[:] = real(0)
-    for n in range(N):
-        rho = rstd[n]
-        sum_gx = real(0)
-        for c in range(C):
-            sum_gx += w[c] * dy[n, c] * x[n, c]
-        sum_gx *= rho / real(C)
-        for c in range(C):
-            norm = x[n, c] * rho
-            dx[n, c] = rho * (w[c] * dy[n, c] - norm * sum_gx)                                 # (4)
-            dw[c] += dy[n, c] * norm
-
-
-@rmsnorm_backward.body("native", rows="dx dy x rstd", sums="dw", when=fits)
-def rmsnorm_backward_native(dx, dw, dy, x, w, rstd):
-    C(dx).rmsnorm_backward(out(dx), out(dw), ptr(dy), ptr(x), ptr(w), ptr(rstd), *x.shape)
-
-
-@method
-def rmsnorm(x, w, eps=1e-5):
-    """Divide the last axis by its root mean square, then scale. Zhang, Sennrich 2019, eq. 4.
-
-    x (…, C), w (C,) -> (…, C). Errors as for layernorm.
-    """
-    _check(x, w)
-    rows = contiguous(x.data).reshape(-1, x.shape[-1])          # (N, C)
-    y, (rstd,) = empty_like(rows), _statistics(rows, 1)
-    rmsnorm_forward(y, rstd, rows, w.data, eps)
-
-    def vjp(dy):
-        dx, dw = empty_like(rows), empty_like(w.data)
-        rmsnorm_backward(dx, dw, contiguous(dy).reshape(rows.shape), rows, w.data, rstd)
-        return dx.reshape(dy.shape), dw
-    return record(y.reshape(x.shape), (x, w), vjp)

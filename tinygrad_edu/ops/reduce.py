@@ -1,6 +1,6 @@
 """Lesson 2.3 · Reductions: many numbers become one
 
-Needs foreign, kernel, loops, memory, pointwise, tensor. Used by extremes.
+Needs foreign, kernel, loops, memory, pointwise, tensor, threads. Used by extremes.
 
 Idea      A sum, a mean, a variance along some axes. However many axes an array has, a reduction
           sees three: what lies outside, what is reduced, what lies inside. Every layout is brought
@@ -15,13 +15,14 @@ Shapes    sum: blocks (A, N, B) -> (A, B). var: rows (R, N) -> (R,), the reduced
           leaves an axis of size 1 in the place of each reduced one, so that the result broadcasts.
 Pitfalls  Σ x² − N·μ² cancels: (2) makes two passes, and its second one cannot go below 0.
           Adding a million float32 numbers one after the other loses digits: 2²⁰ times 0.1 comes out
-          1% too large. Where the reduced axes are last, the loop adds up blocks, and then their
-          sums, in float64. Where they are not, as in x.sum(0), it adds row after row, in float32.
+          1% too large. So blocks are added up, and then their sums, in float64: in C always, in the
+          loop where the reduced axes are last. Where they are not, as in x.sum(0), the loop, like
+          NumPy, adds row after row in float32.
           An axis of size 0 has a sum, 0, but no mean and no variance: ValueError.
           Integers and booleans: sums are int64 and means float64, as in NumPy.
           Axes that do not lie side by side are moved, which is a copy: sum(axis=(0, 2)).
 Cost      One pass over x, bandwidth; var two. The gradient of a sum is a view that repeats dy by
-          strides of 0. Threads share the outer axis: a sum over everything runs on one.
+          strides of 0. Threads share the outer axis; in C, where it has size 1, the reduced one.
 Try       build it    prod(x). What is the gradient where exactly one xₙ is 0?
           break it    let BLOCK be a million. Which test notices, and in which type?
           measure it  TG_TRACE=1, and x.sum(0), x.sum(1), x.sum() of one array: GB/s of the three
@@ -35,6 +36,7 @@ from ..kernel import Kernel
 from ..loops import helper
 from ..memory import contiguous, empty_like
 from ..tensor import Tensor, method, record
+from ..threads import split
 from .pointwise import div, sqrt
 
 BLOCK = 256                                        # terms that are added up without a pause
@@ -138,8 +140,22 @@ def sum_forward_numba(y, x):
                     y[a, b] += x[a, n, b]                                               # (1)
 
 
-@sum_forward.body("native", rows="y x", when=fits)
+# Where nothing lies outside, as in x.sum(0) or x.sum(), threads share the reduced axis: then each
+# of them has a sum of its own.
+
+@sum_forward.body("native", when=fits)
 def sum_forward_native(y, x):
+    if len(x) == 1:
+        split(_sum_of_one_block, (y[0], x[0]), cut=(1,), sums=(0,))
+    else:
+        split(_sum_of_blocks, (y, x), cut=(0, 1))
+
+
+def _sum_of_one_block(y, x):
+    _sum_of_blocks(y[None], x[None])
+
+
+def _sum_of_blocks(y, x):
     C(y).sum_forward(out(y), ptr(x), *x.shape)
 
 
