@@ -1,13 +1,8 @@
-/* Largest, smallest, log-sum-exp: tinygrad_edu/ops/extremes.py explains and numbers the equations.
+/* Log-sum-exp: tinygrad_edu/ops/extremes.py explains it and numbers the equations.
+ *
+ * The largest and the smallest element are left to NumPy, whose search uses vectors already.
  */
 #include "rows.h"
-
-KERNEL void max_backward(real *dx, const real *dy, const int64_t *position, int64_t R, int64_t N) {
-    for (int64_t r = 0; r < R; r++, dx += N) {
-        for (int64_t n = 0; n < N; n++) dx[n] = 0;
-        dx[position[r]] = dy[r];                                                        /* (1) */
-    }
-}
 
 KERNEL void logsumexp_forward(real *y, const real *x, int64_t R, int64_t N) {
     for (int64_t r = 0; r < R; r++, x += N) {

@@ -119,7 +119,6 @@ void var_backward(real *dx, const real *dy, const real *x, const real *mean, dou
                   int64_t N);
 
 /* extremes.c */
-void max_backward(real *dx, const real *dy, const int64_t *position, int64_t R, int64_t N);
 void logsumexp_forward(real *y, const real *x, int64_t R, int64_t N);
 void logsumexp_backward(real *dx, const real *dy, const real *x, const real *y, int64_t R,
                         int64_t N);

@@ -22,8 +22,11 @@ Pitfalls  The two forms differ by up to 5·10⁻⁴: a model trained with one is
           The Taylor series of erf alternates and loses all digits at x = 6; (6) does not.
           db is a sum over rows: threads need an array each (`sums`), added up at the end.
 Cost      Reads x, writes y, about 20 operations an element: the exp of the loops lesson runs in
-          vectors. The reference writes every intermediate to memory. The erf form calls the C
-          library once an element, one after the other.
+          vectors. The reference writes every intermediate to memory.
+          In C, forward, a little ahead of Numba, backward a little behind: both are bound by the
+          exp and by one division an element. The erf form is far ahead in C, where the GNU C
+          library has an erf for a whole vector of numbers; Numba calls its erf once an element,
+          one after the other.
 Try       build it    @gelu_forward.body("mine"), then
                       TG_BACKEND=mine pytest tests/ops/test_activation.py
           break it    leave the 3 out of (4). Which tests notice? Would they at x = 10⁻³?
@@ -71,7 +74,7 @@ def gelu_forward_numba(y, x):
     real = x.dtype.type
     k, a, far = real(K), real(A), real(FAR)
     for i in range(x.size):
-        near = max(x[i], -far)
+        near = max(x[i], -far)                     # so that the cubic stays finite
         y[i] = near * sigmoid(k * (near + a * near * near * near))                             # (3)
 
 
@@ -107,6 +110,9 @@ def gelu_backward_native(dx, dy, x):
     C(dx).gelu_backward(out(dx), ptr(dy), ptr(x), x.size)
 
 
+# In C the exp is that of native/exponential.h: the same polynomial as in the loops, but it ends in
+# a true 0 and a true infinity, so σ becomes 0 or 1 by itself.
+#
 # The product before a GELU leaves z without its bias; the sum z + b is never written to memory,
 # neither here nor on the way back.
 
@@ -142,7 +148,7 @@ def bias_gelu_backward_numba(dz, db, dy, z, b):
     real = z.dtype.type
     one, k, a, far = real(1), real(K), real(A), real(FAR)
     N, F = z.shape
-    db[:] = real(0)
+    db[:] = real(0)                                # of the rows of this thread
     for n in range(N):
         for f in range(F):
             near = min(max(z[n, f] + b[f], -far), far)

@@ -28,7 +28,8 @@ Cost      The head: three products of N·V·C, as any linear layer, but memory f
           the gradients along the way, instead of the logits twice, saves a fourth product; the
           price is that dx and dW wait in memory from the forward to the backward pass.
           A chunk is as many rows as make 16 MiB of logits, at least 256: below that the addition of
-          V·C numbers to dW for each chunk is no longer small against the product.
+          V·C numbers to dW for each chunk is no longer small against the product. C takes about
+          four fifths of Numba's time: its exponentials are arithmetic that a vector unit repeats.
 Try       build it    z-loss: add 10⁻⁴·lse² to ℓ. What does it add to (2)?
           break it    divide by N in place of K. Which tests notice?
           measure it  linear_cross_entropy against cross_entropy(linear(…)), with memory.Meter
@@ -124,7 +125,7 @@ def cross_entropy_backward_numba(dz, dy, z, lse, targets, ignore, smoothing):
     N, V = z.shape
     share = real(smoothing / V)
     for n in range(N):
-        scale = real(0) if targets[n] == ignore else dy[n]
+        scale = real(0) if targets[n] == ignore else dy[n]      # a row of zeros if ignored
         for v in range(V):
             dz[n, v] = scale * (exp(z[n, v] - lse[n]) - share)                                 # (2)
         if targets[n] != ignore:
@@ -139,7 +140,7 @@ def cross_entropy_backward_native(dz, dy, z, lse, targets, ignore, smoothing):
 
 @Kernel(outputs=2)
 def cross_entropy_both(loss, dz, z, targets, scale, ignore, smoothing):
-    lse = loss.copy()
+    lse = loss.copy()                              # a place for it: nobody asks
     cross_entropy_forward.__wrapped__(loss, lse, z, targets, ignore, smoothing)
     dy = np.full_like(lse, scale)
     cross_entropy_backward.__wrapped__(dz, dy, z, lse, targets, ignore, smoothing)
@@ -159,7 +160,7 @@ def cross_entropy_both_numba(loss, dz, z, targets, scale, ignore, smoothing):
         top = row_shift(z[n])
         total = real(0)
         for v in range(V):
-            dz[n, v] = exp(z[n, v] - top)
+            dz[n, v] = exp(z[n, v] - top)          # kept here until their sum is known
             total += dz[n, v]
         loss[n] = real(row_loss(z[n], t, top, total, smoothing))                               # (1)
         factor = real(scale) / total
@@ -243,7 +244,7 @@ def _chunks(loss, grads, x, w, targets, options):
     step = max(1, min(len(x), max(CHUNK_ROWS, CHUNK_BYTES // (len(w) * w.itemsize))))
     logits, lse = empty_like(x, shape=(step, len(w))), empty_like(x, shape=step)
     gradient = None if dx is None and dw is None else empty_like(logits)
-    part = None if dw is None else empty_like(w)
+    part = None if dw is None else empty_like(w)                # dw of one chunk
     for low in range(0, len(x), step):
         some = slice(low, low + step)
         n = len(x[some])                           # the last chunk may be shorter
@@ -258,7 +259,7 @@ def _chunks(loss, grads, x, w, targets, options):
             matmul_forward(dx[some], dz, w)
         if dw is not None:
             matmul_forward(part if low else dw, dz.T, x[some])
-        if dw is not None and low:
+        if dw is not None and low:                 # the first chunk has overwritten dw
             dw += part
 
 

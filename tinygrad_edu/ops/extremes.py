@@ -19,7 +19,8 @@ Pitfalls  (2) as it stands overflows at x = 89 in float32; shifted, (3), it neve
           and different from it: finite differences can judge neither.
           NaN is the largest and the smallest number there is: it is to be seen, not to be skipped.
 Cost      max is NumPy's own search in every body, with vector instructions, cut over threads.
-          logsumexp reads a row twice, the second time from the cache, where NumPy makes passes.
+          logsumexp reads a row twice, the second time from the cache, where NumPy makes passes; in
+          C its maximum is a vector loop too, and it takes half of Numba's time.
 Try       build it    a soft minimum, −logsumexp(−x·t)/t. What happens as t grows?
           break it    drop the shift by m in one body. Which tests notice, in which type first?
           measure it  TG_TRACE=1 and TG_BACKEND=numpy or numba around x.logsumexp(axis=1)
@@ -58,11 +59,6 @@ def max_backward(dx, dy, position):
 # NumPy searches with vector instructions; a loop that minds NaN would not. Threads run it on rows.
 for _kernel in (max_forward, min_forward, max_backward):
     _kernel.body("numba", jit=False, rows=_kernel.parameters)(_kernel.__wrapped__)
-
-
-@max_backward.body("native", rows="dx dy position", when=fits)
-def max_backward_native(dx, dy, position):
-    C(dx).max_backward(out(dx), ptr(dy), ptr(position), *dx.shape)
 
 
 def _extreme(forward, x, axis, keepdims):
@@ -119,13 +115,14 @@ def logsumexp_forward(y, x):
 
 @logsumexp_forward.body("numba", rows="y x", when=floats)
 def logsumexp_forward_numba(y, x):
+    real = x.dtype.type
     R, N = x.shape
     for r in range(R):
         top = x[r, 0]
         for n in range(N):
             top = max(top, x[r, n])
-        shift = top if np.isfinite(top) else x.dtype.type(0)
-        total = x.dtype.type(0)
+        shift = top if np.isfinite(top) else real(0)
+        total = real(0)
         for n in range(N):
             total += exp(x[r, n] - shift)
         y[r] = top if top == np.inf else np.log(total) + shift                          # (3)
@@ -133,7 +130,8 @@ def logsumexp_forward_numba(y, x):
 
 @logsumexp_forward.body("native", rows="y x", when=fits)
 def logsumexp_forward_native(y, x):
-    C(y).logsumexp_forward(out(y), ptr(x), *x.shape)
+    R, N = x.shape
+    C(y).logsumexp_forward(out(y), ptr(x), R, N)
 
 
 @Kernel
@@ -144,16 +142,18 @@ def logsumexp_backward(dx, dy, x, y):
 
 @logsumexp_backward.body("numba", rows="dx dy x y", when=lambda dx, *_: floats(dx))
 def logsumexp_backward_numba(dx, dy, x, y):
+    real = x.dtype.type
     R, N = x.shape
     for r in range(R):
-        level = x.dtype.type(0) if y[r] == -np.inf else y[r]
+        level = real(0) if y[r] == -np.inf else y[r]
         for n in range(N):
             dx[r, n] = dy[r] * exp(x[r, n] - level)                                     # (2)
 
 
 @logsumexp_backward.body("native", rows="dx dy x y", when=fits)
 def logsumexp_backward_native(dx, dy, x, y):
-    C(dx).logsumexp_backward(out(dx), ptr(dy), ptr(x), ptr(y), *x.shape)
+    R, N = x.shape
+    C(dx).logsumexp_backward(out(dx), ptr(dy), ptr(x), ptr(y), R, N)
 
 
 @method

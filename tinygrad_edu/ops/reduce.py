@@ -21,8 +21,9 @@ Pitfalls  Σ x² − N·μ² cancels: (2) makes two passes, and its second one c
           An axis of size 0 has a sum, 0, but no mean and no variance: ValueError.
           Integers and booleans: sums are int64 and means float64, as in NumPy.
           Axes that do not lie side by side are moved, which is a copy: sum(axis=(0, 2)).
-Cost      One pass over x, bandwidth; var two. The gradient of a sum is a view that repeats dy by
-          strides of 0. Threads share the outer axis; in C, where it has size 1, the reduced one.
+Cost      One pass over x, bandwidth, in C as in Numba; var two. The gradient of a sum is a view
+          that repeats dy by strides of 0. Threads share the outer axis; in C, where it has size 1,
+          the reduced one.
 Try       build it    prod(x). What is the gradient where exactly one xₙ is 0?
           break it    let BLOCK be a million. Which test notices, and in which type?
           measure it  TG_TRACE=1, and x.sum(0), x.sum(1), x.sum() of one array: GB/s of the three

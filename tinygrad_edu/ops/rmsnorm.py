@@ -5,15 +5,16 @@ Needs foreign, kernel, memory, norm, tensor. Used by layers.
 Idea      LayerNorm without the mean and without the offset: a row is divided by its root mean
           square, and a learned scale says what size is wanted. Zhang and Sennrich found models as
           good as with LayerNorm, in less time; Llama and its kin use it.
-Math      ρ = 1/√(mean(x²) + ε)   x̂ = x·ρ   y = w·x̂                                            (1)
-          g = w·dy      dx = ρ·(g − x̂·mean(g·x̂))      dw = Σ dy·x̂                              (2)
+Math      ρ = 1/√(mean(x²) + ε)   x̂ = x·ρ   y = w·x̂                                           (1)
+          g = w·dy      dx = ρ·(g − x̂·mean(g·x̂))      dw = Σ dy·x̂                             (2)
           means run over a row, the sum Σ over all rows
 Shapes    x, y (N, C) · w (C,) · saved: rstd (N,), called ρ above
 Pitfalls  A constant added to a row changes the result, which LayerNorm would take away.
           x² overflows float32 from 2·10¹⁹ on, long before x does.
           dw is a sum over rows, so threads need an array each, added up at the end.
 Cost      One sum less a row than LayerNorm in each direction. The squares are all positive and
-          nothing cancels, so the loop passes over a row only twice. COST
+          nothing cancels, so the loop passes over a row only twice. Bandwidth-bound; on
+          one core and in the cache, Numba is a tenth ahead of C forward, and equal backward.
 Try       build it    add_rmsnorm, fused with the residual sum as add_layernorm is.
           break it    leave the mean(g·x̂) out of (2). Which test notices?
           measure it  TG_TRACE=1 and rmsnorm beside layernorm on one array: the GB/s of both

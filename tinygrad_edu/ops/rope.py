@@ -22,7 +22,8 @@ Pitfalls  The two layouts differ by an order of the numbers in a head, and publi
           With a cache the new token is not at position 0: every row of a batch has its own start.
           Queries and keys are rotated, values are not.
 Cost      Reads x, writes y; the table is small and stays in the cache: bandwidth-bound.
-          Backward keeps nothing but the positions and the table.
+          Backward keeps nothing but the positions and the table. In C both layouts are vector
+          loops; Numba's loop over "halves" is none, and takes about three times as long.
 Try       build it    slow all frequencies down by 4: what do the scores do?
           break it    use +sin in backward. Which test notices?
           measure it  TG_TRACE=1 pytest -s tests/ops/test_rope.py: the GB/s of the largest call
