@@ -125,7 +125,8 @@ def logsumexp_forward_numba(y, x):
         total = real(0)
         for n in range(N):
             total += exp(x[r, n] - shift)
-        y[r] = top if top == np.inf else np.log(total) + shift                          # (3)
+        soft = np.log(total) + shift
+        y[r] = top if top == np.inf else soft                                           # (3)
 
 
 @logsumexp_forward.body("native", rows="y x", when=fits)
