@@ -32,12 +32,12 @@ See       Higham 2002, ch. 4 (summation) · Chan, Golub, LeVeque 1983 (variance)
 
 import numpy as np
 
+from .. import threads
 from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..loops import helper
 from ..memory import contiguous, empty_like
 from ..tensor import Tensor, method, record
-from ..threads import split
 from .pointwise import div, sqrt
 
 BLOCK = 256                                        # terms that are added up without a pause
@@ -147,9 +147,9 @@ def sum_forward_numba(y, x):
 @sum_forward.body("native", when=fits)
 def sum_forward_native(y, x):
     if len(x) == 1:
-        split(_sum_of_one_block, (y[0], x[0]), cut=(1,), sums=(0,))
+        threads.split(_sum_of_one_block, (y[0], x[0]), cut=(1,), sums=(0,))
     else:
-        split(_sum_of_blocks, (y, x), cut=(0, 1))
+        threads.split(_sum_of_blocks, (y, x), cut=(0, 1))
 
 
 def _sum_of_one_block(y, x):
