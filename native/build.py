@@ -16,6 +16,9 @@ Pitfalls  -ffast-math links code that makes the whole process flush denormals to
           -fno-math-errno       sqrt may be one instruction, since it need not set errno
           -fno-trapping-math    both sides of ?: may be computed, so the loop can be vectorised
           -ffp-contract=fast    a*b + c may be one instruction, rounded once
+          -fopenmp-simd         a loop that says so may add up in another order: native/real.h
+          -fno-thread-jumps     x < low ? low : x stays one minimum; GCC 12 would make two paths of
+                                all that follows, and compute both for every vector
           -march=native is not among the flags: a build can meet an older CPU (in a container, on
           a shared disk, in a wheel) and dies there of an illegal instruction. Instead KERNEL in
           native/real.h has each function compiled for three CPUs, and the loader chooses.
@@ -36,7 +39,14 @@ from pathlib import Path
 # A relative path, because setuptools wants its sources so; `foreign` runs this file by its path.
 FOLDER = Path(__file__).parent
 
-FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+FLAGS = [
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fopenmp-simd",
+    "-fno-thread-jumps",
+]
 FLAGS_MSVC = ["/O2"]
 
 

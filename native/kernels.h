@@ -45,3 +45,84 @@ void maximum_backward(real *da, real *db, const real *dy, const real *a, const r
 void minimum_forward(real *y, const real *a, const real *b, int64_t n);
 void minimum_backward(real *da, real *db, const real *dy, const real *a, const real *b,
                       const real *y, int64_t n);
+
+/* activation.c */
+void gelu_forward(real *y, const real *x, int64_t n);
+void gelu_backward(real *dx, const real *dy, const real *x, int64_t n);
+void bias_gelu_forward(real *y, const real *z, const real *b, int64_t N, int64_t F);
+void bias_gelu_backward(real *dz, real *db, const real *dy, const real *z, const real *b, int64_t N,
+                        int64_t F);
+void gelu_erf_forward(real *y, const real *x, int64_t n);
+void gelu_erf_backward(real *dx, const real *dy, const real *x, int64_t n);
+
+/* swiglu.c */
+void silu_forward(real *y, const real *x, int64_t n);
+void silu_backward(real *dx, const real *dy, const real *x, int64_t n);
+void swiglu_forward(real *y, const real *gate, const real *up, int64_t n);
+void swiglu_backward(real *dgate, real *dup, const real *dy, const real *gate, const real *up,
+                     int64_t n);
+
+/* norm.c */
+void layernorm_forward(real *y, real *mean, real *rstd, const real *x, const real *w, const real *b,
+                       real eps, int64_t N, int64_t C);
+void add_layernorm_forward(real *s, real *y, real *mean, real *rstd, const real *x, const real *r,
+                           const real *w, const real *b, real eps, int64_t N, int64_t C);
+void layernorm_backward(real *dx, real *dw, real *db, const real *dy, const real *x, const real *w,
+                        const real *mean, const real *rstd, int64_t N, int64_t C);
+void add_layernorm_backward(real *dx, real *dw, real *db, const real *dy, const real *ds,
+                            const real *s, const real *w, const real *mean, const real *rstd,
+                            int64_t N, int64_t C);
+
+/* rmsnorm.c */
+void rmsnorm_forward(real *y, real *rstd, const real *x, const real *w, real eps, int64_t N,
+                     int64_t C);
+void rmsnorm_backward(real *dx, real *dw, const real *dy, const real *x, const real *w,
+                      const real *rstd, int64_t N, int64_t C);
+
+/* softmax.c */
+void softmax_forward(real *y, const real *x, int64_t N, int64_t C);
+void softmax_backward(real *dx, const real *dy, const real *y, int64_t N, int64_t C);
+void log_softmax_forward(real *y, const real *x, int64_t N, int64_t C);
+void log_softmax_backward(real *dx, const real *dy, const real *y, int64_t N, int64_t C);
+
+/* cross_entropy.c */
+void cross_entropy_forward(real *loss, real *lse, const real *z, const int64_t *targets,
+                           int64_t ignore, double smoothing, int64_t N, int64_t V);
+void cross_entropy_backward(real *dz, const real *dy, const real *z, const real *lse,
+                            const int64_t *targets, int64_t ignore, double smoothing, int64_t N,
+                            int64_t V);
+void cross_entropy_both(real *loss, real *dz, const real *z, const int64_t *targets, double scale,
+                        int64_t ignore, double smoothing, int64_t N, int64_t V);
+
+/* embedding.c */
+void embedding_forward(real *y, const int64_t *ids, const real *w, int64_t N, int64_t C);
+void embedding_add_forward(real *y, const int64_t *ids, const real *w, const real *p, int64_t B,
+                           int64_t T, int64_t C);
+void embedding_backward(real *dw, const real *dy, const int64_t *order, const int64_t *first,
+                        const int64_t *last, int64_t V, int64_t C);
+void sum_batch(real *dp, const real *dy, int64_t B, int64_t T, int64_t C);
+
+/* rope.c */
+void rope_rotate(real *y, const real *x, const int64_t *positions, const real *cos, const real *sin,
+                 bool halves, real direction, int64_t B, int64_t H, int64_t T, int64_t D,
+                 int64_t W);
+
+/* dropout.c */
+void dropout_forward(real *y, const real *x, const uint64_t *start, uint64_t stream, uint64_t key,
+                     uint64_t threshold, real scale, int64_t R, int64_t C);
+
+/* reduce.c */
+void sum_forward(real *y, const real *x, int64_t A, int64_t N, int64_t B);
+void sum_rows(real *db, const real *dy, int64_t N, int64_t F);
+void var_forward(real *y, real *mean, const real *x, double ddof, int64_t R, int64_t N);
+void var_backward(real *dx, const real *dy, const real *x, const real *mean, double ddof, int64_t R,
+                  int64_t N);
+
+/* extremes.c */
+void logsumexp_forward(real *y, const real *x, int64_t R, int64_t N);
+void logsumexp_backward(real *dx, const real *dy, const real *x, const real *y, int64_t R,
+                        int64_t N);
+
+/* shape.c */
+void index_backward(real *dx, const real *dy, const int64_t *positions, int64_t R, int64_t C,
+                    int64_t M);

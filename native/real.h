@@ -39,6 +39,7 @@ real R(sin)(real) ALSO_FOR_VECTORS;
 real R(cos)(real) ALSO_FOR_VECTORS;
 real R(pow)(real, real) ALSO_FOR_VECTORS;
 #if __GLIBC_PREREQ(2, 35)
+real R(erf)(real) ALSO_FOR_VECTORS;
 real R(tanh)(real) ALSO_FOR_VECTORS;
 #endif
 #endif
@@ -46,5 +47,23 @@ real R(tanh)(real) ALSO_FOR_VECTORS;
 #ifndef KERNEL
 #define KERNEL
 #endif
+
+/* INLINE in front of a function that kernels share: its text is compiled into each of their three
+ * versions. A call would leave the vectors of the caller and run the version of 2003. */
+#if defined(__GNUC__)
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define INLINE static inline
+#endif
+
+/* Sums. Floating-point addition is not associative, so a compiler must keep the order of
+ *
+ *     for (int64_t i = 0; i < n; i++) total += x[i];
+ *
+ * in which each addition waits for the one before. The line `#pragma omp simd reduction(+ : total)`
+ * above such a loop allows partial sums side by side, in one vector, for that loop alone; the flag
+ * -fopenmp-simd reads such lines and brings no threads along. Compilers that ignore the line
+ * compute the same, slower. Over a loop without a sum, `#pragma omp simd` says that no array that
+ * is written overlaps another one, as is true of every kernel (lesson kernel). */
 
 #endif

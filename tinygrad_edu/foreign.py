@@ -51,6 +51,7 @@ POINTERS = {
     np.dtype("float64"): "double[]",
     np.dtype("int32"): "int32_t[]",
     np.dtype("int64"): "int64_t[]",
+    np.dtype("uint64"): "uint64_t[]",
     np.dtype("uint8"): "uint8_t[]",
     np.dtype("uint16"): "uint16_t[]",
     np.dtype("bool"): "_Bool[]",

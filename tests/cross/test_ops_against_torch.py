@@ -12,7 +12,8 @@ from tinygrad_edu.ops.attention import attention, attention_qkv
 from tinygrad_edu.ops.cross_entropy import cross_entropy, linear_cross_entropy
 from tinygrad_edu.ops.embedding import embedding
 from tinygrad_edu.ops.matmul import linear, matmul
-from tinygrad_edu.ops.norm import add_layernorm, layernorm, rmsnorm
+from tinygrad_edu.ops.norm import add_layernorm, layernorm
+from tinygrad_edu.ops.rmsnorm import rmsnorm
 from tinygrad_edu.ops.softmax import log_softmax, softmax
 from tinygrad_edu.ops.swiglu import silu, swiglu
 from tinygrad_edu.tensor import Tensor, record

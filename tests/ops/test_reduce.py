@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 import tinygrad_edu.ops.shape  # noqa: F401  (transpose)
-from harness import bodies, body_cases, check_body, check_gradient
+from harness import bodies, body_cases, check_body, check_gradient, need
 from tinygrad_edu.kernel import settings
 from tinygrad_edu.ops import extremes, reduce
 from tinygrad_edu.tensor import Tensor
 
 BLOCKS = [(1, 1, 1), (1, 7, 1), (3, 1009, 1), (5, 1, 3), (1, 300, 257), (6, 40, 1031),
-          (520, 513, 1)]
+          (520, 513, 1), (1, 700, 300), (1, 200_003, 1)]        # these three are cut over threads
 ROWS = [(1, 1), (1, 7), (5, 3), (67, 257), (1030, 131)]        # the last one is cut over threads
 
 
@@ -130,6 +130,14 @@ def test_a_million_terms_keep_their_digits(body):
     x = Tensor(np.full(1 << 20, 0.1, np.float32))
     with settings(forced=body):
         assert abs(x.sum().item() / (float(np.float32(0.1)) * (1 << 20)) - 1) < 1e-5
+
+
+def test_a_million_rows_keep_their_digits_in_c():
+    need("native")
+    x = Tensor(np.full((1 << 20, 3), 0.1, np.float32))
+    with settings(forced="native"):
+        wrong = x.sum(0).data / (float(np.float32(0.1)) * (1 << 20)) - 1
+    assert np.abs(wrong).max() < 1e-6
 
 
 @pytest.mark.parametrize("body", BODIES)

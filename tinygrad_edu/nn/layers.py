@@ -1,6 +1,6 @@
 """Lesson 3.2 · Layers: an op together with its weights
 
-Needs dropout, embedding, init, matmul, module, norm. Used by loop, models/gpt.py.
+Needs dropout, embedding, init, matmul, module, norm, rmsnorm. Used by loop, models/gpt.py.
 
 Idea      A layer holds parameters and calls an op with them. It also owns its fusions: a model says
           what it wants (`self.c_fc(x, activation="gelu")`, `self.ln_2(x, added=branch)`), the layer
@@ -29,7 +29,8 @@ import numpy as np
 from ..ops.dropout import dropout
 from ..ops.embedding import embedding
 from ..ops.matmul import linear
-from ..ops.norm import add_layernorm, layernorm, rmsnorm
+from ..ops.norm import add_layernorm, layernorm
+from ..ops.rmsnorm import rmsnorm
 from . import init
 from .module import Module
 

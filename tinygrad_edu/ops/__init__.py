@@ -11,6 +11,7 @@ from . import norm as norm
 from . import operators as operators
 from . import pointwise as pointwise
 from . import reduce as reduce
+from . import rmsnorm as rmsnorm
 from . import rope as rope
 from . import shape as shape
 from . import softmax as softmax

@@ -1,6 +1,6 @@
 """Lesson 2.7 · Matrix products, and the linear layer
 
-Needs activation, broadcast, kernel, memory, tensor. Used by layers.
+Needs activation, broadcast, foreign, kernel, memory, tensor. Used by layers.
 
 Idea      Nearly all arithmetic of a language model is matrix products, and nobody writes a product
           as fast as the BLAS library that comes with NumPy. So BLAS does them, one thread of it per
@@ -42,6 +42,7 @@ import math
 import numpy as np
 
 from ..broadcast import unbroadcast
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like, zeros_like
 from ..tensor import as_tensor, method, record
@@ -129,6 +130,11 @@ def sum_rows_numba(db, dy):
     for n in range(N):
         for f in range(F):
             db[f] += dy[n, f]
+
+
+@sum_rows.body("native", rows="dy", sums="db", when=fits)
+def sum_rows_native(db, dy):
+    C(db).sum_rows(out(db), ptr(dy), *dy.shape)
 
 
 # ---- matmul -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Lesson 2.3 · Reductions: many numbers become one
 
-Needs kernel, loops, memory, pointwise, tensor. Used by extremes.
+Needs foreign, kernel, loops, memory, pointwise, tensor, threads. Used by extremes.
 
 Idea      A sum, a mean, a variance along some axes. However many axes an array has, a reduction
           sees three: what lies outside, what is reduced, what lies inside. Every layout is brought
@@ -15,13 +15,15 @@ Shapes    sum: blocks (A, N, B) -> (A, B). var: rows (R, N) -> (R,), the reduced
           leaves an axis of size 1 in the place of each reduced one, so that the result broadcasts.
 Pitfalls  Σ x² − N·μ² cancels: (2) makes two passes, and its second one cannot go below 0.
           Adding a million float32 numbers one after the other loses digits: 2²⁰ times 0.1 comes out
-          1% too large. Where the reduced axes are last, the loop adds up blocks, and then their
-          sums, in float64. Where they are not, as in x.sum(0), it adds row after row, in float32.
+          1% too large. So blocks are added up, and then their sums, in float64: in C always, in the
+          loop where the reduced axes are last. Where they are not, as in x.sum(0), the loop, like
+          NumPy, adds row after row in float32.
           An axis of size 0 has a sum, 0, but no mean and no variance: ValueError.
           Integers and booleans: sums are int64 and means float64, as in NumPy.
           Axes that do not lie side by side are moved, which is a copy: sum(axis=(0, 2)).
-Cost      One pass over x, bandwidth; var two. The gradient of a sum is a view that repeats dy by
-          strides of 0. Threads share the outer axis: a sum over everything runs on one.
+Cost      One pass over x, bandwidth, in C as in Numba; var two. The gradient of a sum is a view
+          that repeats dy by strides of 0. Threads share the outer axis; in C, where it has size 1,
+          the reduced one.
 Try       build it    prod(x). What is the gradient where exactly one xₙ is 0?
           break it    let BLOCK be a million. Which test notices, and in which type?
           measure it  TG_TRACE=1, and x.sum(0), x.sum(1), x.sum() of one array: GB/s of the three
@@ -30,6 +32,8 @@ See       Higham 2002, ch. 4 (summation) · Chan, Golub, LeVeque 1983 (variance)
 
 import numpy as np
 
+from .. import threads
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..loops import helper
 from ..memory import contiguous, empty_like
@@ -137,6 +141,25 @@ def sum_forward_numba(y, x):
                     y[a, b] += x[a, n, b]                                               # (1)
 
 
+# Where nothing lies outside, as in x.sum(0) or x.sum(), threads share the reduced axis: then each
+# of them has a sum of its own.
+
+@sum_forward.body("native", when=fits)
+def sum_forward_native(y, x):
+    if len(x) == 1:
+        threads.split(_sum_of_one_block, (y[0], x[0]), cut=(1,), sums=(0,))
+    else:
+        threads.split(_sum_of_blocks, (y, x), cut=(0, 1))
+
+
+def _sum_of_one_block(y, x):
+    _sum_of_blocks(y[None], x[None])
+
+
+def _sum_of_blocks(y, x):
+    C(y).sum_forward(out(y), ptr(x), *x.shape)
+
+
 @method
 def sum(x, axis=None, keepdims=False):
     """Sum along one axis, several, or all: (1)."""
@@ -197,6 +220,11 @@ def var_forward_numba(y, mean, x, ddof):
         y[r] = row_squares(x[r], mean[r]) / (N - ddof)                                  # (2)
 
 
+@var_forward.body("native", rows="y mean x", when=fits)
+def var_forward_native(y, mean, x, ddof):
+    C(y).var_forward(out(y), out(mean), ptr(x), ddof, *x.shape)
+
+
 @Kernel
 def var_backward(dx, dy, x, mean, ddof):
     dx[...] = dy[:, None] * 2 * (x - mean[:, None]) / (x.shape[1] - ddof)               # (2)
@@ -210,6 +238,11 @@ def var_backward_numba(dx, dy, x, mean, ddof):
         share = dy[r] * real(2) / real(N - ddof)
         for n in range(N):
             dx[r, n] = share * (x[r, n] - mean[r])                                      # (2)
+
+
+@var_backward.body("native", rows="dx dy x mean", when=fits)
+def var_backward_native(dx, dy, x, mean, ddof):
+    C(dx).var_backward(out(dx), ptr(dy), ptr(x), ptr(mean), ddof, *x.shape)
 
 
 @method

@@ -1,6 +1,6 @@
 """Lesson 2.2 · Shape: the same numbers in another order
 
-Needs broadcast, kernel, memory, tensor. Used by every test.
+Needs broadcast, foreign, kernel, memory, tensor. Used by every test.
 
 Idea      Reshaping, transposing, slicing, joining: no number is changed, so each of these operators
           is a table that says which element goes where, and its gradient is the same table read
@@ -20,7 +20,8 @@ Pitfalls  dx[index] += dy forgets repeated indices: NumPy reads, adds and writes
           The gradient of a small slice is a full array of zeros with a small slice in it: a loop
           over x[i] for all i costs n² in backward. Use split, which fills one array.
           split(x, [2, 3]) names sizes, as in PyTorch; NumPy's split would name the borders 2 and 3.
-Cost      Views: nothing. Copies: one pass. Indexing with arrays: one pass each way, with jumps.
+Cost      Views: nothing. Copies: one pass. Indexing with arrays: one pass each way, with jumps, at
+          the same speed in C and in Numba: python scripts/bench_ops.py index.
 Try       build it    flip(x, axis): what is its gradient?
           break it    replace the loop in index_backward by dx[positions] += dy. Which test notices?
           measure it  x[i].sum() for each of 1000 rows, and split: the time of the backward pass.
@@ -30,6 +31,7 @@ See       NumPy manual, "Indexing on ndarrays" and "numpy.ufunc.at" · Griewank,
 import numpy as np
 
 from ..broadcast import operands, unbroadcast
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like, zeros_like
 from ..tensor import Tensor, method, record, record_all
@@ -126,6 +128,11 @@ def index_backward_numba(dx, dy, positions):
         r = positions[m]
         for c in range(C):
             dx[r, c] += dy[m, c]                                                        # (2)
+
+
+@index_backward.body("native", when=fits)
+def index_backward_native(dx, dy, positions):
+    C(dx).index_backward(out(dx), ptr(dy), ptr(positions), *dx.shape, len(positions))
 
 
 @method("__getitem__")
