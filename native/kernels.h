@@ -45,3 +45,17 @@ void maximum_backward(real *da, real *db, const real *dy, const real *a, const r
 void minimum_forward(real *y, const real *a, const real *b, int64_t n);
 void minimum_backward(real *da, real *db, const real *dy, const real *a, const real *b,
                       const real *y, int64_t n);
+
+/* Number d of position t of head h of batch row b is at[b * batch + h * head + t * position + d]. */
+typedef struct { real *at; int64_t batch, head, position; } heads;
+
+/* attention.c; of all heads (backward: groups of heads) of all rows, those from low to high */
+void attention_forward(heads y, real *lse, heads q, heads k, heads v, const int64_t *seen,
+                       const int64_t *query_segments, const int64_t *key_segments, heads mask,
+                       real scale, int64_t H, int64_t G, int64_t T, int64_t S, int64_t D,
+                       int64_t low, int64_t high);
+void attention_backward(heads dq, heads dk, heads dv, heads dy, heads y, heads q, heads k,
+                        heads v, const real *lse, const int64_t *seen,
+                        const int64_t *query_segments, const int64_t *key_segments, heads mask,
+                        real scale, int64_t H, int64_t G, int64_t T, int64_t S, int64_t D,
+                        int64_t low, int64_t high);

@@ -31,6 +31,7 @@ See       Dao et al. 2022 (blocks, lse) · Ainslie et al. 2023 (grouped heads)
 import numpy as np
 
 from .. import threads
+from ..foreign import C, heads, lies_in_rows, out, ptr
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like, zeros_like
 from .attention_weights import attention_weights_backward, attention_weights_forward
@@ -227,3 +228,62 @@ def attention_backward_blas(
             sum_k += _flip(ds[:, i]) @ asking[:, i]                                           # (4)
 
     _share_out(work, q, k)
+
+
+# ---- in C ---------------------------------------------------------------------------------------
+
+
+def _portions(function, count, multiply_adds):
+    """Call function(low, high) on the threads, for parts of the range of `count` equal portions."""
+    def some(portions):
+        function(portions[0], portions[-1] + 1)
+
+    grain = 0 if multiply_adds > SMALL else 1 << 62
+    threads.split(some, (np.arange(count),), (0,), grain=grain)
+
+
+def _in_c(*args):
+    """Whether C can read the call: rows of numbers without gaps, and segment ids of 64 bits."""
+    *arrays, seen, query_segments, key_segments, mask, _ = args
+    lse = arrays[1] if len(arrays) == 5 else arrays[-1]
+    strided = [a for a in (*arrays, mask) if a is not None and a is not lse]
+    ids = [seen] + [a for a in (query_segments, key_segments) if a is not None]
+    return (lse.flags.c_contiguous and all(map(lies_in_rows, strided))
+            and all(a.flags.c_contiguous and a.dtype == np.int64 for a in ids))
+
+
+def _maybe(array):
+    return heads(None)[0] if array is None else ptr(array)
+
+
+@attention_forward.body("native", when=_in_c)
+def attention_forward_native(
+    y, lse, q, k, v,
+    seen, query_segments, key_segments, mask, scale,
+):
+    (B, H, T, D), (G, S) = q.shape, k.shape[1:3]
+
+    def some(low, high):
+        C(y).attention_forward(
+            heads(y), out(lse), heads(q), heads(k), heads(v), ptr(seen), _maybe(query_segments),
+            _maybe(key_segments), heads(mask), scale, H, G, T, S, D, low, high,
+        )
+
+    _portions(some, B * H, q.size * S)
+
+
+@attention_backward.body("native", when=_in_c)
+def attention_backward_native(
+    dq, dk, dv, dy, y, q, k, v, lse,
+    seen, query_segments, key_segments, mask, scale,
+):
+    (B, H, T, D), (G, S) = q.shape, k.shape[1:3]
+    arrays = dq, dk, dv, dy, y, q, k, v
+
+    def some(low, high):
+        C(y).attention_backward(
+            *map(heads, arrays), ptr(lse), ptr(seen), _maybe(query_segments),
+            _maybe(key_segments), heads(mask), scale, H, G, T, S, D, low, high,
+        )
+
+    _portions(some, B * G, q.size * S)
