@@ -14,7 +14,7 @@
 #ifndef WIDTH
 #include "kernels.h"
 
-enum { QUERIES = 32, KEYS = 64 }; /* both multiples of every ROWS and LANES */
+enum { QUERIES = 64, KEYS = 64 }; /* both multiples of every ROWS and LANES */
 
 /* The sizes of a call, and what may hide a key from a query. */
 typedef struct {
@@ -65,8 +65,6 @@ void attention_backward(heads dq, heads dk, heads dv, heads dy, heads y, heads q
 }
 
 #else
-
-enum { NAME(VECTORS) = QUERIES * sizeof(real) / WIDTH };
 
 /* ---- products -------------------------------------------------------------------------------
  *
@@ -119,17 +117,20 @@ FOR_CPU void NAME(strip)(real *c, int64_t c_row, const real *a, int64_t a_row, i
 
 /* What QUERIES queries see. Those behind the last one see nothing. */
 typedef struct {
-    int64_t b, h, first, rows;     /* rows: how many of them there are                           */
-    whole seen[QUERIES];           /* query i sees keys below this                               */
-    int64_t reach[QUERIES];        /* lanes up to vector v see keys below reach[v] at most       */
-    int64_t common[QUERIES];       /* all lanes of vector v see the keys below common[v]         */
+    int64_t b, h, first, rows;     /* rows: how many of them there are                            */
+    int vectors;                   /* and how many vectors they fill                              */
+    whole seen[QUERIES];           /* query i sees keys below this                                */
+    int64_t reach[QUERIES];        /* lanes up to vector v see keys below reach[v] at most        */
+    int64_t common[QUERIES];       /* all lanes of vector v see the keys below common[v]          */
+    int64_t n;                     /* nobody sees keys from n on                                  */
 } NAME(block);
 
 FOR_CPU NAME(block) NAME(block_of)(const call *c, int64_t b, int64_t h, int64_t first) {
     NAME(block) block = {.b = b, .h = h, .first = first, .rows = least(QUERIES, c->T - first)};
+    block.vectors = (int)round_up(block.rows, LANES) / LANES;
     for (int i = 0; i < QUERIES; i++)
         block.seen[i] = i < block.rows ? c->seen[b * c->T + first + i] : 0;
-    for (int v = 0; v < NAME(VECTORS); v++) {
+    for (int v = 0; v < block.vectors; v++) {
         block.reach[v] = v ? block.reach[v - 1] : 0;
         block.common[v] = c->S;
         for (int i = v * LANES; i < (v + 1) * LANES; i++) {
@@ -137,6 +138,7 @@ FOR_CPU NAME(block) NAME(block_of)(const call *c, int64_t b, int64_t h, int64_t 
             block.common[v] = least(block.common[v], block.seen[i]);
         }
     }
+    block.n = block.reach[block.vectors - 1];
     return block;
 }
 
@@ -161,7 +163,7 @@ FOR_CPU void NAME(scores)(real *x, const real *a, int64_t a_row, const real *col
     for (int64_t j = low; j < high; j += ROWS) {
         const int v = NAME(first_vector)(block, j);
         NAME(strip)(x + (j - low) * QUERIES + v * LANES, QUERIES, a + j * a_row, a_row, 1,
-                    columns + v * LANES, QUERIES, NAME(VECTORS) - v, D, false);
+                    columns + v * LANES, QUERIES, block->vectors - v, D, false);
     }
 }
 
@@ -267,8 +269,8 @@ FOR_CPU bool NAME(forward)(heads y, real *lse, heads q, heads k, heads v, const 
             const NAME(block) block = NAME(block_of)(c, b, h, first);
             NAME(copy_rows)(rows, width, q, b, h, first, block.rows, D, c->scale);
             NAME(turn)(columns, rows, width, D);
-            NAME(scores)(s, keys, width, columns, D, &block, 0, block.reach[NAME(VECTORS) - 1]);
-            for (int n = 0; n < NAME(VECTORS); n++) NAME(weights)(s, c, &block, n, top, total);
+            NAME(scores)(s, keys, width, columns, D, &block, 0, block.n);
+            for (int n = 0; n < block.vectors; n++) NAME(weights)(s, c, &block, n, top, total);
             for (int r = 0; r < block.rows; r += ROWS)
                 NAME(strip)(sums + r * width, width, s + r, 1, QUERIES, values, width,
                             width / LANES, NAME(limit)(&block, r), false);                /* (1) */
@@ -313,10 +315,10 @@ typedef struct {
 /* What a block of queries adds to the gradients of KEYS keys from low on, and these to theirs. */
 FOR_CPU void NAME(pull)(NAME(desk) *w, const call *c, const NAME(block) *block, int64_t low) {
     const int64_t width = w->width, vectors = width / LANES;
-    const int64_t high = least(low + KEYS, block->reach[NAME(VECTORS) - 1]);
+    const int64_t high = least(low + KEYS, block->n);
     NAME(scores)(w->s, w->keys, width, w->q_columns, c->D, block, low, high);
     NAME(scores)(w->dp, w->values, width, w->dy_columns, c->D, block, low, high);
-    for (int v = 0; v < NAME(VECTORS); v++)
+    for (int v = 0; v < block->vectors; v++)
         NAME(slopes)(w->s, w->dp, c, block, v, w->lse, w->delta, low);
     for (int64_t j = low; j < high; j += ROWS) {
         const int from = NAME(first_vector)(block, j) * LANES;
@@ -349,7 +351,7 @@ FOR_CPU void NAME(pull_block)(NAME(desk) *w, const call *c, heads dq, heads dy, 
         for (int64_t d = 0; d < D; d++) w->delta[r] += w->dy[r * width + d] * of[d];
     }
     memset(w->dq, 0, QUERIES * width * sizeof(real));
-    for (int64_t low = 0; low < block.reach[NAME(VECTORS) - 1]; low += KEYS)
+    for (int64_t low = 0; low < block.n; low += KEYS)
         NAME(pull)(w, c, &block, low);
     for (int r = 0; r < block.rows; r++)
         for (int64_t d = 0; d < D; d++)

@@ -38,6 +38,7 @@ from .attention_weights import attention_weights_backward, attention_weights_for
 
 BLOCK = 64  # queries that are answered together
 CACHE = 1 << 19  # bytes of scores that a thread works on at a time
+FEW = 16  # queries, of which a vector of AVX-512 holds as many
 SMALL = 1 << 21  # multiply-adds that are done before a second thread has started
 
 
@@ -243,8 +244,14 @@ def _portions(function, count, multiply_adds):
 
 
 def _in_c(*args):
-    """Whether C can read the call: rows of numbers without gaps, and segment ids of 64 bits."""
+    """Whether C can read the call: rows of numbers without gaps, and segment ids of 64 bits.
+
+    A few queries behind a long text leave most lanes of its vectors empty: they go to BLAS.
+    """
     *arrays, seen, query_segments, key_segments, mask, _ = args
+    q, k = arrays[2:4] if len(arrays) == 5 else arrays[5:7]
+    if q.shape[2] < FEW and q.shape[2] < k.shape[2]:
+        return False
     lse = arrays[1] if len(arrays) == 5 else arrays[-1]
     strided = [a for a in (*arrays, mask) if a is not None and a is not lse]
     ids = [seen] + [a for a in (query_segments, key_segments) if a is not None]
