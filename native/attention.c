@@ -66,51 +66,14 @@ void attention_backward(heads dq, heads dk, heads dv, heads dy, heads y, heads q
 
 #else
 
-/* ---- products -------------------------------------------------------------------------------
- *
- * The naive loop, where rows is ROWS:
- *
- *     for (r = 0; r < rows; r++) for (j = 0; j < vectors * LANES; j++) for (k = 0; k < n; k++)
- *         c[r * c_row + j] += a[r * a_row + k * a_step] * b[k * b_row + j];
- *
- * a is read number by number, so it may lie in any direction: a transposed a costs nothing. */
+#include "tile.h"
 
-#define TILE(columns)                                                                            \
-    FOR_CPU void NAME(tile_##columns)(real *c, int64_t c_row, const real *a, int64_t a_row,      \
-                                      int64_t a_step, const real *b, int64_t b_row, int64_t n,   \
-                                      bool add) {                                                \
-        vec sum[ROWS][columns];                                                                  \
-        UNROLL for (int r = 0; r < ROWS; r++)                                                    \
-            UNROLL for (int j = 0; j < columns; j++)                                             \
-                sum[r][j] = add ? NAME(load)(c + r * c_row + j * LANES) : (vec){0};              \
-        for (int64_t k = 0; k < n; k++) {                                                        \
-            vec x[columns];                                                                      \
-            const real *row = b + k * b_row;                                                     \
-            UNROLL for (int j = 0; j < columns; j++) x[j] = NAME(load)(row + j * LANES);         \
-            UNROLL for (int r = 0; r < ROWS; r++) {                                              \
-                const real factor = a[r * a_row + k * a_step];                                   \
-                UNROLL for (int j = 0; j < columns; j++) sum[r][j] += factor * x[j];             \
-            }                                                                                    \
-        }                                                                                        \
-        UNROLL for (int r = 0; r < ROWS; r++)                                                    \
-            UNROLL for (int j = 0; j < columns; j++)                                             \
-                NAME(store)(c + r * c_row + j * LANES, sum[r][j]);                               \
-    }
-#ifdef __GNUC__
-#define UNROLL _Pragma("GCC unroll 16")
-#else
-#define UNROLL
-#endif
-TILE(1)
-TILE(2)
-#undef TILE
-#undef UNROLL
-
+/* ROWS rows of a product: tile.h, over all vectors of a row. */
 FOR_CPU void NAME(strip)(real *c, int64_t c_row, const real *a, int64_t a_row, int64_t a_step,
                          const real *b, int64_t b_row, int64_t vectors, int64_t n, bool add) {
     for (; vectors >= 2; vectors -= 2, b += 2 * LANES, c += 2 * LANES)
-        NAME(tile_2)(c, c_row, a, a_row, a_step, b, b_row, n, add);
-    if (vectors) NAME(tile_1)(c, c_row, a, a_row, a_step, b, b_row, n, add);
+        NAME(tile_2)(c, c_row, add ? c : NULL, c_row, a, a_row, a_step, b, b_row, n);
+    if (vectors) NAME(tile_1)(c, c_row, add ? c : NULL, c_row, a, a_row, a_step, b, b_row, n);
 }
 
 /* ---- a block of queries ----------------------------------------------------------------------*/
@@ -206,10 +169,11 @@ FOR_CPU void NAME(copy_keys)(real *y, int64_t width, heads x, int64_t b, int64_t
     memset(y + used * width, 0, (round_up(used, ROWS) - used) * width * sizeof(real));
 }
 
-/* columns[d][i] = rows[i][d] for the rows that there are; the others were zero and stay zero. */
-FOR_CPU void NAME(turn)(real *columns, const real *rows, int64_t width, int64_t D) {
-    for (int64_t d = 0; d < D; d++)
-        for (int i = 0; i < QUERIES; i++) columns[d * QUERIES + i] = rows[i * width + d];
+/* columns[d][i] = rows[i][d], also for the zeros behind row number D. */
+FOR_CPU void NAME(turn)(real *columns, const real *rows, int64_t width) {
+    for (int64_t d = 0; d < width; d += LANES)
+        for (int i = 0; i < QUERIES; i += LANES)
+            NAME(turn_square)(columns + d * QUERIES + i, QUERIES, rows + i * width + d, width);
 }
 
 FOR_CPU int64_t NAME(used_keys)(const call *c, int64_t b) {
@@ -218,10 +182,10 @@ FOR_CPU int64_t NAME(used_keys)(const call *c, int64_t b) {
     return used;
 }
 
-/* `count` reals, zeros, at a multiple of 64 bytes behind *memory; *memory is to be freed. */
+/* `count` reals, zeros, in *memory; *memory is to be freed. */
 FOR_CPU real *NAME(zeros)(int64_t count, void **memory) {
-    *memory = calloc(count * sizeof(real) + 64, 1);
-    return *memory ? (real *)(((uintptr_t)*memory + 63) & ~(uintptr_t)63) : NULL;
+    *memory = calloc(count * sizeof(real) + ALIGNED, 1);
+    return *memory ? aligned(*memory) : NULL;
 }
 
 /* ---- forward ---------------------------------------------------------------------------------*/
@@ -253,11 +217,11 @@ FOR_CPU bool NAME(forward)(heads y, real *lse, heads q, heads k, heads v, const 
                            int64_t low, int64_t high) {
     const int64_t D = c->D, width = round_up(D, LANES), length = round_up(c->S, ROWS);
     void *memory;
-    real *keys = NAME(zeros)(2 * length * width + QUERIES * (2 * width + D + length), &memory);
+    real *keys = NAME(zeros)(2 * length * width + QUERIES * (3 * width + length), &memory);
     if (!keys) return false;
     real *values = keys + length * width, *rows = values + length * width;
     real *sums = rows + QUERIES * width, *columns = sums + QUERIES * width;
-    real *s = columns + QUERIES * D, top[QUERIES], total[QUERIES];
+    real *s = columns + QUERIES * width, top[QUERIES], total[QUERIES];
     for (int64_t i = low, before = -1; i < high; i++) {
         const int64_t b = i / c->H, h = i % c->H, g = h / (c->H / c->G);
         if (b * c->G + g != before) {
@@ -268,7 +232,7 @@ FOR_CPU bool NAME(forward)(heads y, real *lse, heads q, heads k, heads v, const 
         for (int64_t first = 0; first < c->T; first += QUERIES) {
             const NAME(block) block = NAME(block_of)(c, b, h, first);
             NAME(copy_rows)(rows, width, q, b, h, first, block.rows, D, c->scale);
-            NAME(turn)(columns, rows, width, D);
+            NAME(turn)(columns, rows, width);
             NAME(scores)(s, keys, width, columns, D, &block, 0, block.n);
             for (int n = 0; n < block.vectors; n++) NAME(weights)(s, c, &block, n, top, total);
             for (int r = 0; r < block.rows; r += ROWS)
@@ -307,7 +271,7 @@ typedef struct {
     int64_t width;
     real *keys, *values, *sum_k, *sum_v;     /* of a group, (S, width)                            */
     real *q, *dy, *dq;                       /* of a block, (QUERIES, width); q is scaled         */
-    real *q_columns, *dy_columns;            /* (D, QUERIES)                                      */
+    real *q_columns, *dy_columns;            /* (width, QUERIES)                                  */
     real *s, *dp;                            /* (KEYS, QUERIES)                                   */
     real lse[QUERIES], delta[QUERIES];
 } NAME(desk);
@@ -342,8 +306,8 @@ FOR_CPU void NAME(pull_block)(NAME(desk) *w, const call *c, heads dq, heads dy, 
     const int64_t D = c->D, width = w->width;
     NAME(copy_rows)(w->q, width, q, b, h, first, block.rows, D, c->scale);
     NAME(copy_rows)(w->dy, width, dy, b, h, first, block.rows, D, 1);
-    NAME(turn)(w->q_columns, w->q, width, D);
-    NAME(turn)(w->dy_columns, w->dy, width, D);
+    NAME(turn)(w->q_columns, w->q, width);
+    NAME(turn)(w->dy_columns, w->dy, width);
     for (int r = 0; r < QUERIES; r++) w->lse[r] = w->delta[r] = 0;
     for (int r = 0; r < block.rows; r++) {
         const real l = lse[(b * c->H + h) * c->T + first + r], *of = row_of(y, b, h, first + r);
@@ -363,12 +327,12 @@ FOR_CPU bool NAME(backward)(heads dq, heads dk, heads dv, heads dy, heads y, hea
     const int64_t D = c->D, width = round_up(D, LANES), length = round_up(c->S, ROWS);
     const int64_t group = length * width, rows = QUERIES * width;
     void *memory;
-    real *at = NAME(zeros)(4 * group + 3 * rows + 2 * QUERIES * (D + KEYS), &memory);
+    real *at = NAME(zeros)(4 * group + 5 * rows + 2 * QUERIES * KEYS, &memory);
     if (!at) return false;
     NAME(desk) w = {.width = width, .keys = at, .values = at + group, .sum_k = at + 2 * group,
                     .sum_v = at + 3 * group, .q = at + 4 * group};
     w.dy = w.q + rows, w.dq = w.dy + rows, w.q_columns = w.dq + rows;
-    w.dy_columns = w.q_columns + QUERIES * D, w.s = w.dy_columns + QUERIES * D;
+    w.dy_columns = w.q_columns + rows, w.s = w.dy_columns + rows;
     w.dp = w.s + QUERIES * KEYS;
     for (int64_t i = low; i < high; i++) {
         const int64_t b = i / c->G, g = i % c->G, heads_of_group = c->H / c->G;

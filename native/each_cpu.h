@@ -10,6 +10,7 @@
  *     FOR_CPU void NAME(inner)(real *y, int64_t n) { ... }
  *     #endif
  *
+ * ROWS is the height of a tile (tile.h) whose sums fit in the registers.
  * Bytes in a vector: 64 with AVX-512 (2017), 32 with AVX2 (2013), 16 on every x86-64 and ARM64.
  */
 #include <stdlib.h>
@@ -22,6 +23,13 @@ typedef int32_t whole; /* an integer as wide as a real */
 #else
 typedef int64_t whole;
 #endif
+
+/* Memory for vectors begins at a multiple of a cache line: a vector that lies in two of them takes
+ * twice as long to load. ALIGNED bytes more than needed are to be there. */
+enum { ALIGNED = 64 };
+static inline real *aligned(void *memory) {
+    return (real *)(((uintptr_t)memory + ALIGNED - 1) / ALIGNED * ALIGNED);
+}
 
 #define NAME_OF(name, width) name##_##width
 #define NAME_WITH(name, width) NAME_OF(name, width)

@@ -59,3 +59,11 @@ void attention_backward(heads dq, heads dk, heads dv, heads dy, heads y, heads q
                         const int64_t *query_segments, const int64_t *key_segments, heads mask,
                         real scale, int64_t H, int64_t G, int64_t T, int64_t S, int64_t D,
                         int64_t low, int64_t high);
+
+/* matmul.c; y (N, M), a (N, K), b (K, M); of each of a's and b's steps, one is 1 */
+void matmul_forward(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M,
+                    int64_t a_row, int64_t a_column, int64_t b_row, int64_t b_column);
+void linear_forward(real *y, const real *x, const real *w, const real *b, int64_t N, int64_t K,
+                    int64_t M);
+void matmul_naive(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M);
+void matmul_tiled(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M);

@@ -6,17 +6,51 @@
  * includes this file each time). It may use:
  *
  *     LANES       numbers in a vector        vec, whole_vec    vectors of real and of `whole`
- *     ROWS        rows of a product whose sums stay in registers, two vectors wide
  *     NAME(f)     f with a name of its own for this CPU        FOR_CPU    in front of a function
  *
  * Another compiler gets vectors of one number: the same text, and plain loops.
  */
+#undef UNROLL
+#undef ALWAYS_INLINE
 #undef LANES
+#undef ZIP
 #undef vec
 #undef whole_vec
 #define vec NAME(vec)
 #define whole_vec NAME(whole_vec)
-#define LANES ((int)(WIDTH / sizeof(real)))
+#ifdef REAL_IS_FLOAT
+#define SIZE 4
+#else
+#define SIZE 8
+#endif
+#if WIDTH / SIZE == 16
+#define LANES 16
+#define ZIP(a, b, i)                                                                             \
+    __builtin_shufflevector(a, b, i, i + 16, i + 1, i + 17, i + 2, i + 18, i + 3, i + 19, i + 4, \
+                            i + 20, i + 5, i + 21, i + 6, i + 22, i + 7, i + 23)
+#elif WIDTH / SIZE == 8
+#define LANES 8
+#define ZIP(a, b, i)                                                                             \
+    __builtin_shufflevector(a, b, i, i + 8, i + 1, i + 9, i + 2, i + 10, i + 3, i + 11)
+#elif WIDTH / SIZE == 4
+#define LANES 4
+#define ZIP(a, b, i) __builtin_shufflevector(a, b, i, i + 4, i + 1, i + 5)
+#elif WIDTH / SIZE == 2
+#define LANES 2
+#define ZIP(a, b, i) __builtin_shufflevector(a, b, i, i + 2)
+#else
+#define LANES 1
+#endif
+#undef SIZE
+
+/* In front of a short loop whose variables are to stay in registers. */
+#ifdef __GNUC__
+#define UNROLL _Pragma("GCC unroll 16")
+#define ALWAYS_INLINE __attribute__((always_inline))
+#else
+#define UNROLL
+#define ALWAYS_INLINE
+#endif
 
 #ifdef __GNUC__
 typedef real vec __attribute__((vector_size(WIDTH)));
@@ -81,10 +115,28 @@ FOR_CPU vec NAME(exp)(vec x) {
     const vec n = shifted - large;
     const vec r = x - n * high_part - n * low_part;
     vec p = NAME(all)(term[TERMS]);
-#ifdef __GNUC__
-#pragma GCC unroll 16
-#endif
-    for (int k = TERMS - 1; k >= 0; k--) p = p * r + term[k];
+    UNROLL for (int k = TERMS - 1; k >= 0; k--) p = p * r + term[k];
     p = NAME(from_bits)(NAME(bits)(p) + (NAME(bits)(shifted) << EXPONENT));
     return NAME(choose)(x, NAME(all)(low), (vec){0}, p);
+}
+
+/* Turns a square: y[j * y_row + i] = x[i * x_row + j] for i and j below LANES. Each round deals the
+ * upper and the lower half of the rows out in turns, as cards are shuffled; after log2(LANES) rounds
+ * every number has come to its place. */
+FOR_CPU void NAME(turn_square)(real *y, int64_t y_row, const real *x, int64_t x_row) {
+#if defined(ZIP) && defined(__GNUC__) && (__GNUC__ >= 12 || defined(__clang__))
+    vec a[LANES], b[LANES];
+    UNROLL for (int i = 0; i < LANES; i++) a[i] = NAME(load)(x + i * x_row);
+    UNROLL for (int round = 1; round < LANES; round *= 2) {
+        UNROLL for (int i = 0; i < LANES / 2; i++) {
+            b[2 * i] = ZIP(a[i], a[i + LANES / 2], 0);
+            b[2 * i + 1] = ZIP(a[i], a[i + LANES / 2], LANES / 2);
+        }
+        UNROLL for (int i = 0; i < LANES; i++) a[i] = b[i];
+    }
+    UNROLL for (int j = 0; j < LANES; j++) NAME(store)(y + j * y_row, a[j]);
+#else
+    for (int j = 0; j < LANES; j++)
+        for (int i = 0; i < LANES; i++) y[j * y_row + i] = x[i * x_row + j];
+#endif
 }
