@@ -66,6 +66,7 @@ static inline int best_width(void) {
     if (__builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) return 64;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 32 : 16;
 }
+#define BEST_WIDTH best_width()
 #define BEST(name)                                                                               \
     (best_width() == 64 ? NAME_OF(name, 64) : best_width() == 32 ? NAME_OF(name, 32)             \
                                                                  : NAME_OF(name, 16))
@@ -78,15 +79,18 @@ static inline int best_width(void) {
 #include "vector.h"
 #include EACH_CPU
 #undef WIDTH
+#define BEST_WIDTH 16
 #define BEST(name) NAME_OF(name, 16)
 
 #else /* no such extension: vectors of one number */
 
 #ifdef REAL_IS_FLOAT
 #define WIDTH 4
+#define BEST_WIDTH 4
 #define BEST(name) NAME_OF(name, 4)
 #else
 #define WIDTH 8
+#define BEST_WIDTH 8
 #define BEST(name) NAME_OF(name, 8)
 #endif
 #define ROWS 4

@@ -22,6 +22,8 @@ typedef struct { const real *at; int64_t row, column; } matrix;
 #define EACH_CPU "matmul.c"
 #include "each_cpu.h"
 
+int64_t vector_bytes(void) { return BEST_WIDTH; }
+
 void matmul_naive(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M) {
     for (int64_t i = 0; i < N; i++)
         for (int64_t j = 0; j < M; j++) {

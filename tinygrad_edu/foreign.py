@@ -94,19 +94,26 @@ def out(array):
     return ptr(array)
 
 
+def address(array):
+    """The typed address of an array of reals with any strides, which then travel beside it.
+
+    Unlike ptr, it neither checks the layout nor keeps the array alive.
+    """
+    return border().cast(ADDRESSES[array.dtype], array.ctypes.data)
+
+
 def heads(array):
     """Address and strides of a view (B, H, T, D) that C may read with gaps between its rows.
 
     The D numbers of a row lie side by side, as heads do in a packed array. None becomes NULL.
-    Raises ValueError where they do not. Unlike ptr, it does not keep the array alive.
+    Raises ValueError where they do not. Keeps the array alive no more than `address` does.
     """
     if array is None:
         return border().NULL, 0, 0, 0
     if not lies_in_rows(array):
         raise ValueError(f"a view {array.shape} with strides {array.strides} cannot cross to C: "
                          "its last axis has gaps, use memory.contiguous")
-    address = border().cast(ADDRESSES[array.dtype], array.ctypes.data)
-    return address, *(stride // array.itemsize for stride in array.strides[:3])
+    return address(array), *(stride // array.itemsize for stride in array.strides[:3])
 
 
 def lies_in_rows(array):

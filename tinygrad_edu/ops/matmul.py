@@ -1,12 +1,12 @@
 """Lesson 2.7 · Matrix products, and the linear layer
 
-Needs activation, broadcast, kernel, memory, tensor. Used by layers.
+Needs activation, broadcast, foreign, kernel, memory, tensor, threads. Used by layers.
 
-Idea      Nearly all arithmetic of a language model is matrix products, and nobody writes a product
-          as fast as the BLAS library that comes with NumPy. So BLAS does them, one thread of it per
-          block of rows, and this lesson is about what surrounds it: the two products of the
-          backward pass, the bias, the activation after it, and axes that broadcast. The three loops
-          that a product is stand here too, to be read.
+Idea      Nearly all arithmetic of a language model is matrix products, and few write a product as
+          fast as the BLAS library that comes with NumPy. So BLAS does them, one thread of it per
+          block of rows, or native/matmul.c where that was measured to be faster, and this lesson is
+          about what surrounds it: the two products of the backward pass, the bias, the activation
+          after it, and axes that broadcast. The three loops that a product is stand here too.
 Math      Y = A·B          Yᵢⱼ = Σₖ Aᵢₖ·Bₖⱼ                                                    (1)
           dA = dY·Bᵀ       dB = Aᵀ·dY                                                         (2)
           linear: Y = X·Wᵀ + b                                                                (3)
@@ -29,11 +29,16 @@ Pitfalls  W is (out, in): a row holds the weights of one output. GPT-2's are pub
 Cost      2·n·k·m operations forward and twice that backward, on n·k + k·m + n·m numbers: the larger
           the matrices, the less memory matters. dX is skipped where nobody wants it. The bias is
           added by the thread that made the rows; db and the slope of the GELU are one pass over dY.
+          Which BLAS kernel is best is a matter of the CPU. On one core of a Zen 4, OpenBLAS reaches
+          92-103 GFLOP/s for the shapes of a GPT with its AVX-512 kernels, 104-111 with those for
+          AVX2 (OPENBLAS_CORETYPE=Haswell, to be set before NumPy is loaded). C reaches 95-115 in
+          AVX-512, 91-106 in AVX2: so it takes large products, and only on a CPU with AVX-512.
+          The steps towards that, with their shares of it: python -m tinygrad_edu.ops.matmul
           The Numba loops are far behind BLAS and are there to be read: they run only when forced.
 Try       build it    the loops of (1) in blocks of 64 × 64: how near to BLAS do they get?
           break it    give dW the product Xᵀ·dY. Which tests notice? Which does a square W fool?
-          measure it  python scripts/trace_step.py:
-                      the share of matmul_forward; then with TG_BACKEND=numba
+          measure it  python -m tinygrad_edu.ops.matmul: how much of the last step's speed does
+                      each step before it have?
 See       Goto, van de Geijn 2008 (how BLAS multiplies) · Giles 2008, 2.2.2 (their derivatives)
 """
 
@@ -42,10 +47,14 @@ import math
 import numpy as np
 
 from ..broadcast import unbroadcast
+from ..foreign import REALS, C, address, out, ptr
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like, zeros_like
 from ..tensor import as_tensor, method, record
+from ..threads import one_blas_thread
 from .activation import bias_gelu_backward, bias_gelu_forward
+
+LARGE, THIN = 1 << 21, 32  # multiply-adds and columns from which a product in C is worth its copies
 
 # ---- kernels ------------------------------------------------------------------------------------
 #
@@ -61,6 +70,21 @@ def matmul_forward(y, a, b):
 @matmul_forward.body("blas", rows="y a")
 def matmul_forward_blas(y, a, b):
     np.matmul(a, b, out=y)
+
+
+def _pays_in_c(y, a, b):
+    """Whether C takes a product and is faster: see the Cost slot for where that was measured."""
+    (N, K), M = a.shape, b.shape[1]
+    if N * K * M < LARGE or min(K, M) < THIN or y.dtype not in REALS:
+        return False
+    dense = y.flags.c_contiguous and y.itemsize in a.strides and y.itemsize in b.strides
+    return dense and a.flags.aligned and b.flags.aligned and C(y).vector_bytes() == 64
+
+
+@matmul_forward.body("native", rows="y a", when=_pays_in_c)
+def matmul_forward_native(y, a, b):
+    steps = [stride // x.itemsize for x in (a, b) for stride in x.strides]
+    C(y).matmul_forward(out(y), address(a), address(b), *a.shape, b.shape[1], *steps)
 
 
 @matmul_forward.body("numba", rows="y a")
@@ -104,6 +128,11 @@ def linear_forward(y, x, w, b):
 def linear_forward_blas(y, x, w, b):
     np.matmul(x, w.T, out=y)
     y += b                                         # of the block that this thread has just made
+
+
+@linear_forward.body("native", rows="y x", when=lambda y, x, w, b: _pays_in_c(y, x, w.T))
+def linear_forward_native(y, x, w, b):
+    C(y).linear_forward(out(y), ptr(x), ptr(w), ptr(b), *x.shape, len(w))
 
 
 @linear_forward.body("numba", rows="y x")
@@ -280,3 +309,30 @@ def _check_linear(x, w, b, activation):
         raise ValueError(f"linear can be fused with 'gelu', not with {activation!r}")
     for other in (w,) if b is None else (w, b):
         as_tensor(other, like=x)
+
+
+def _measure(N=1024, K=384, M=1536, rounds=5):
+    """GFLOP/s of one thread for each step towards a fast product, in float32."""
+    from time import thread_time
+
+    random = np.random.default_rng(0)
+    a, b = random.standard_normal((N, K), np.float32), random.standard_normal((K, M), np.float32)
+    y = np.empty((N, M), np.float32)
+    crossing = out(y), ptr(a), ptr(b), N, K, M
+    steps = {
+        "naive": lambda: C(y).matmul_naive(*crossing),
+        "tiled": lambda: C(y).matmul_tiled(*crossing),
+        "packed": lambda: matmul_forward_native(y, a, b),
+        "blas": lambda: np.matmul(a, b, out=y),
+    }
+    best = dict.fromkeys(steps, float("inf"))
+    with one_blas_thread():
+        for name in [*steps] * rounds:
+            start = thread_time()
+            steps[name]()
+            best[name] = min(best[name], thread_time() - start)
+    return {name: 2e-9 * N * K * M / seconds for name, seconds in best.items()}
+
+
+if __name__ == "__main__":
+    print(" ".join(f"{name}_gflops={speed:.1f}" for name, speed in _measure().items()))
