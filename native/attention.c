@@ -138,7 +138,8 @@ FOR_CPU void NAME(hide)(real *s, const call *c, const NAME(block) *block, int v,
     memcpy(&seen, block->seen + v * LANES, sizeof seen);
     for (int64_t j = most(low, block->common[v]); j < high; j++) {
         real *at = s + (j - low) * QUERIES + v * LANES;
-        NAME(store)(at, NAME(choose_whole)((whole)j - (whole_vec){0}, seen, NAME(load)(at), hidden));
+        const whole_vec key = (whole)j - (whole_vec){0};
+        NAME(store)(at, NAME(choose_whole)(key, seen, NAME(load)(at), hidden));
     }
     if (!c->mask.at && !c->query_segments) return;
     for (int i = v * LANES; i < (v + 1) * LANES; i++) {
@@ -162,7 +163,7 @@ FOR_CPU void NAME(copy_rows)(real *y, int64_t width, heads x, int64_t b, int64_t
     }
 }
 
-/* Keys or values of a group: those that somebody sees, and zeros up to the next multiple of ROWS. */
+/* Keys or values of a group: those that somebody sees, and zeros up to a multiple of ROWS. */
 FOR_CPU void NAME(copy_keys)(real *y, int64_t width, heads x, int64_t b, int64_t g, int64_t used,
                              int64_t D) {
     NAME(copy_rows)(y, width, x, b, g, 0, used, D, 1);

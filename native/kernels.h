@@ -46,7 +46,7 @@ void minimum_forward(real *y, const real *a, const real *b, int64_t n);
 void minimum_backward(real *da, real *db, const real *dy, const real *a, const real *b,
                       const real *y, int64_t n);
 
-/* Number d of position t of head h of batch row b is at[b * batch + h * head + t * position + d]. */
+/* at[b * batch + h * head + t * position + d] is number d of position t of head h of row b. */
 typedef struct { real *at; int64_t batch, head, position; } heads;
 
 /* attention.c; of all heads (backward: groups of heads) of all rows, those from low to high */

@@ -3,15 +3,15 @@
  *     y[i][j] = sum over k of a[i][k] * b[k][j]                                               (1)
  *
  * matmul_naive is the equation. matmul_tiled does the same in blocks that stay in the cache.
- * matmul_forward keeps sums in registers as well (tile.h), and copies b, a block at a time, into the
- * order in which it is going to be read: this is how BLAS multiplies. The first two are there to be
- * read and measured: python -m tinygrad_edu.ops.matmul
+ * matmul_forward keeps sums in registers as well (tile.h), and copies b, a block at a time, into
+ * the order in which it is going to be read: this is how BLAS multiplies. The first two are there
+ * to be read and measured: python -m tinygrad_edu.ops.matmul
  */
 #ifndef WIDTH
 #include "kernels.h"
 
-/* Sums over DEPTH terms at a time, for a block of BREADTH columns of b (three quarters of a megabyte
- * of floats, for the second-level cache) and HEIGHT rows of a. */
+/* Sums over DEPTH terms at a time, for a block of BREADTH columns of b (three quarters of a mega-
+ * byte of floats, for the second-level cache) and HEIGHT rows of a. */
 enum { DEPTH = 384, BREADTH = 512, HEIGHT = 64, TILED = 64 };
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -28,7 +28,7 @@ void matmul_naive(real *y, const real *a, const real *b, int64_t N, int64_t K, i
     for (int64_t i = 0; i < N; i++)
         for (int64_t j = 0; j < M; j++) {
             real sum = 0;
-            for (int64_t k = 0; k < K; k++) sum += a[i * K + k] * b[k * M + j];               /* (1) */
+            for (int64_t k = 0; k < K; k++) sum += a[i * K + k] * b[k * M + j];            /* (1) */
             y[i * M + j] = sum;
         }
 }
@@ -41,24 +41,24 @@ KERNEL void matmul_tiled(real *y, const real *a, const real *b, int64_t N, int64
             for (int64_t i = 0; i < N; i++)
                 for (int64_t k = k0; k < least(k0 + TILED, K); k++)
                     for (int64_t j = j0; j < least(j0 + 4 * TILED, M); j++)
-                        y[i * M + j] += a[i * K + k] * b[k * M + j];                          /* (1) */
+                        y[i * M + j] += a[i * K + k] * b[k * M + j];                       /* (1) */
 }
 
 /* NaN everywhere, where there was no memory for the copies: a result that nobody mistakes. */
-static void check(bool done, real *y, int64_t count) {
-    for (int64_t i = 0; !done && i < count; i++) y[i] = NAN;
+static void give_up(real *y, int64_t count) {
+    for (int64_t i = 0; i < count; i++) y[i] = NAN;
 }
 
 void matmul_forward(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M,
                     int64_t a_row, int64_t a_column, int64_t b_row, int64_t b_column) {
     const matrix left = {a, a_row, a_column}, right = {b, b_row, b_column};
-    check(BEST(product)(y, left, right, NULL, N, K, M), y, N * M);
+    if (!BEST(product)(y, left, right, NULL, N, K, M)) give_up(y, N * M);
 }
 
 void linear_forward(real *y, const real *x, const real *w, const real *b, int64_t N, int64_t K,
                     int64_t M) {
-    const matrix left = {x, K, 1}, right = {w, 1, K};                                        /* (3) */
-    check(BEST(product)(y, left, right, b, N, K, M), y, N * M);
+    const matrix left = {x, K, 1}, right = {w, 1, K};                                     /* (3) */
+    if (!BEST(product)(y, left, right, b, N, K, M)) give_up(y, N * M);
 }
 
 #else
@@ -119,7 +119,7 @@ FOR_CPU void NAME(place)(real *y, int64_t M, const real *start, int64_t start_ro
         memcpy(y + r * M, whole + r * WIDE, columns * sizeof(real));
 }
 
-/* y (height, breadth), row length M, from rows of a and packed columns of b; n terms of each sum. */
+/* (1) for y (height, breadth), row length M, n terms, from rows of a and packed columns of b. */
 FOR_CPU void NAME(block)(real *y, int64_t M, const real *start, int64_t start_row, matrix a,
                          const real *b, real *packed_a, int64_t height, int64_t breadth,
                          int64_t n) {
@@ -155,8 +155,8 @@ FOR_CPU bool NAME(product)(real *y, matrix a, matrix b, const real *bias, int64_
                 real *to = y + i * M + j;
                 const matrix rows = {a.at + i * a.row + k * a.column, a.row, a.column};
                 const real *start = k ? to : bias ? bias + j : NULL;
-                NAME(block)(to, M, start, k ? M : 0, rows, packed_b, packed_a, least(HEIGHT, N - i),
-                            breadth, n);
+                NAME(block)(to, M, start, k ? M : 0, rows, packed_b, packed_a,
+                            least(HEIGHT, N - i), breadth, n);
             }
         }
     free(memory);

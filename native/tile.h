@@ -5,9 +5,9 @@
  *     c[r * c_row + j] = start[r * start_row + j] + sum over k < n of
  *                        a[r * a_row + k * a_step] * b[k * b_row + j]
  *
- * All sums stay in registers: ROWS * columns of them, and one multiplication and addition of vectors
- * for each takes one number of a and one vector of b from the cache. a is read number by number, so
- * it may lie in any direction. No start: from zero. c may be the start.
+ * All sums stay in registers, ROWS * columns vectors of them, so that a step of k costs as many
+ * multiply-adds, but only ROWS numbers of a and `columns` vectors of b from the cache. a is read
+ * number by number, so it may lie in any direction. No start: from zero. c may be the start.
  */
 #define TILE(columns)                                                                            \
     FOR_CPU ALWAYS_INLINE void NAME(tile_##columns)(                                             \

@@ -121,8 +121,8 @@ FOR_CPU vec NAME(exp)(vec x) {
 }
 
 /* Turns a square: y[j * y_row + i] = x[i * x_row + j] for i and j below LANES. Each round deals the
- * upper and the lower half of the rows out in turns, as cards are shuffled; after log2(LANES) rounds
- * every number has come to its place. */
+ * upper and the lower half of the rows out in turns, as cards are shuffled; after log2(LANES)
+ * rounds every number has come to its place. */
 FOR_CPU void NAME(turn_square)(real *y, int64_t y_row, const real *x, int64_t x_row) {
 #if defined(ZIP) && defined(__GNUC__) && (__GNUC__ >= 12 || defined(__clang__))
     vec a[LANES], b[LANES];

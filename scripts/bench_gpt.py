@@ -5,10 +5,11 @@
     python scripts/bench_gpt.py --config S --vs both                and torch.compile
     python scripts/bench_gpt.py --vs torch --torch-python ../torch/bin/python
 
-PyTorch runs in a process of its own (tests/cross/step_in_torch.py), perhaps with a Python of its own,
-so that each side's memory and threads are its own. The sides take turns of a few steps, so that what
-else happens on the machine meets all of them; the medians of the timed steps are compared. Operations
-are counted as 6·N + 12·L·C·T a token, N the parameters without the position table.
+PyTorch runs in a process of its own (tests/cross/step_in_torch.py), perhaps with a Python of its
+own, so that each side's memory and threads are its own. The sides take turns of a few steps, so
+that what else happens on the machine meets all of them; the medians of the timed steps are
+compared. Operations are counted as 6·N + 12·L·C·T a token, N the parameters without the position
+table. With one thread, times are those of the processor, which other programs disturb less.
 """
 
 import json
@@ -71,16 +72,17 @@ class Ours:
         self.optimizer = AdamW(self.model.named_parameters(), *BETAS, decay=DECAY)
         self.plan = SimpleNamespace(lr=LR, min_lr=LR, warmup=0, clip=CLIP, seed=seed, steps=1)
         self.batches, self.done, self.losses, self.peak = batches, 0, [], None
+        self.clock = time.process_time if threads.count() == 1 else time.perf_counter
 
     def ask(self, steps):
         """Take these steps; the answer is the seconds of each."""
         seconds = []
         for _ in range(steps):
             ids = self.batches[self.done % len(self.batches)]
-            start = time.perf_counter()
+            start = self.clock()
             batch = [(ids[:, :-1], ids[:, 1:])]
             self.losses.append(train_step(self.model, self.optimizer, batch, self.plan, 0)[0])
-            seconds.append(time.perf_counter() - start)
+            seconds.append(self.clock() - start)
             self.done += 1
         self.peak = peak_resident_bytes()
         return seconds
@@ -132,7 +134,7 @@ def main():
             for side in sides[1:]:
                 side.process.kill()
                 side.process.wait()
-        gemm = peak_of_products()
+        gemm = peak_of_products(ours.clock)
     report(config, size * context, sides, times, gemm)
 
 
@@ -156,19 +158,19 @@ def take_turns(sides, settings):
         for low in range(0, settings.steps, TURN):
             turn = min(TURN, settings.steps - low)
             for side, seconds in zip(sides, times, strict=True):
-                seconds += side.ask(turn)
+                seconds.extend(side.ask(turn))
                 bar.update(turn)
     return times
 
 
-def peak_of_products(size=2048, rounds=10):
+def peak_of_products(clock, size=2048, rounds=10):
     """The best GFLOP/s of np.matmul, float32, on the threads that the model had."""
     a, b, y = np.ones((3, size, size), np.float32)
     best = float("inf")
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = clock()
         threads.split_product(lambda y, a: np.matmul(a, b, out=y), (y, a), (0, 1))
-        best = min(best, time.perf_counter() - start)
+        best = min(best, clock() - start)
     return 2e-9 * size**3 / best
 
 

@@ -18,8 +18,7 @@ Shapes    matmul: A (…, n, k), B (…, k, m), Y (…, n, m), the axes … broa
           linear: X (…, C), W (F, C), b (F,), Y (…, F); N rows, the product of the axes …
           the batched kernels: (P, n, k), (P, k, m), (P, n, m), P the product of the axes …
 Pitfalls  W is (out, in): a row holds the weights of one output. GPT-2's are published (in, out).
-          Every one of the three shapes fits only one product of (2) unless the matrices are square:
-          test with three different sizes.
+          The shapes fit only one product of (2) unless they are square: test with three sizes.
           The gradient of a broadcast A is a sum over the copies. Where B has no axes … of its own,
           those of A are rows like any others: one flat product replaces a batch of small ones, and
           the sum over the batch happens inside it.
@@ -33,12 +32,10 @@ Cost      2·n·k·m operations forward and twice that backward, on n·k + k·m 
           92-103 GFLOP/s for the shapes of a GPT with its AVX-512 kernels, 104-111 with those for
           AVX2 (OPENBLAS_CORETYPE=Haswell, to be set before NumPy is loaded). C reaches 95-115 in
           AVX-512, 91-106 in AVX2: so it takes large products, and only on a CPU with AVX-512.
-          The steps towards that, with their shares of it: python -m tinygrad_edu.ops.matmul
-          The Numba loops are far behind BLAS and are there to be read: they run only when forced.
+          The Numba loop is far behind BLAS and is there to be read: it runs only when forced.
 Try       build it    the loops of (1) in blocks of 64 × 64: how near to BLAS do they get?
           break it    give dW the product Xᵀ·dY. Which tests notice? Which does a square W fool?
-          measure it  python -m tinygrad_edu.ops.matmul: how much of the last step's speed does
-                      each step before it have?
+          measure it  python -m tinygrad_edu.ops.matmul: what does each step to a fast one bring?
 See       Goto, van de Geijn 2008 (how BLAS multiplies) · Giles 2008, 2.2.2 (their derivatives)
 """
 
@@ -107,17 +104,6 @@ def batched_matmul_forward_blas(y, a, b):
     np.matmul(a, b, out=y)
 
 
-@batched_matmul_forward.body("numba", rows="y a b")
-def batched_matmul_forward_numba(y, a, b):
-    P, N, K = a.shape
-    y[:, :, :] = y.dtype.type(0)
-    for p in range(P):
-        for i in range(N):
-            for k in range(K):
-                for j in range(b.shape[2]):
-                    y[p, i, j] += a[p, i, k] * b[p, k, j]                                      # (1)
-
-
 @Kernel
 def linear_forward(y, x, w, b):
     np.matmul(x, w.T, out=y)                                                                   # (3)
@@ -133,17 +119,6 @@ def linear_forward_blas(y, x, w, b):
 @linear_forward.body("native", rows="y x", when=lambda y, x, w, b: _pays_in_c(y, x, w.T))
 def linear_forward_native(y, x, w, b):
     C(y).linear_forward(out(y), ptr(x), ptr(w), ptr(b), *x.shape, len(w))
-
-
-@linear_forward.body("numba", rows="y x")
-def linear_forward_numba(y, x, w, b):
-    N, C = x.shape
-    for n in range(N):
-        for f in range(len(w)):
-            total = b[f]
-            for c in range(C):
-                total += x[n, c] * w[f, c]
-            y[n, f] = total                                                                    # (3)
 
 
 @Kernel
@@ -312,27 +287,21 @@ def _check_linear(x, w, b, activation):
 
 
 def _measure(N=1024, K=384, M=1536, rounds=5):
-    """GFLOP/s of one thread for each step towards a fast product, in float32."""
+    """Print GFLOP/s of one thread for each step towards a fast product, in float32."""
     from time import thread_time
 
     random = np.random.default_rng(0)
-    a, b = random.standard_normal((N, K), np.float32), random.standard_normal((K, M), np.float32)
-    y = np.empty((N, M), np.float32)
+    y, a, b = (random.standard_normal(shape, np.float32) for shape in ((N, M), (N, K), (K, M)))
     crossing = out(y), ptr(a), ptr(b), N, K, M
-    steps = {
-        "naive": lambda: C(y).matmul_naive(*crossing),
-        "tiled": lambda: C(y).matmul_tiled(*crossing),
-        "packed": lambda: matmul_forward_native(y, a, b),
-        "blas": lambda: np.matmul(a, b, out=y),
-    }
-    best = dict.fromkeys(steps, float("inf"))
-    with one_blas_thread():
-        for name in [*steps] * rounds:
-            start = thread_time()
-            steps[name]()
-            best[name] = min(best[name], thread_time() - start)
-    return {name: 2e-9 * N * K * M / seconds for name, seconds in best.items()}
+    steps = {"naive": lambda: C(y).matmul_naive(*crossing),
+             "tiled": lambda: C(y).matmul_tiled(*crossing),
+             "packed": lambda: matmul_forward_native(y, a, b),
+             "blas": lambda: np.matmul(a, b, out=y)}
+    for name, step in steps.items():
+        with one_blas_thread():
+            times = [(step(), thread_time())[1] for _ in range(rounds)]
+        print(f"{name}_gflops={2e-9 * N * K * M / np.diff(times).min():.1f}", end=" ")
 
 
 if __name__ == "__main__":
-    print(" ".join(f"{name}_gflops={speed:.1f}" for name, speed in _measure().items()))
+    _measure()
