@@ -135,12 +135,11 @@ FOR_CPU void NAME(block)(real *y, int64_t M, const real *start, int64_t start_ro
             const real *rows = i < there ? a.at + i * a.row : packed_a + (i - there) * n;
             NAME(place)(y + i * M + j, M, from ? from + i * start_row : NULL, start_row, rows,
                         i < there ? a.row : 1, b + j * n, n, least(ROWS, height - i), columns);
-
         }
     }
 }
 
-/* y = a b, each row of it beginning with those of bias if there is one. Whether there was memory. */
+/* y = a b, the sums of each row beginning with bias if there is one. Whether there was memory. */
 FOR_CPU bool NAME(product)(real *y, matrix a, matrix b, const real *bias, int64_t N, int64_t K,
                            int64_t M) {
     void *memory = malloc((BREADTH + HEIGHT) * DEPTH * sizeof(real) + ALIGNED);

@@ -68,7 +68,6 @@ class Ours:
 
     def __init__(self, config, batches, seed):
         self.model = GPT(config, np.random.default_rng(seed)).train()
-        self.weights = self.model.state()
         self.optimizer = AdamW(self.model.named_parameters(), *BETAS, decay=DECAY)
         self.plan = SimpleNamespace(lr=LR, min_lr=LR, warmup=0, clip=CLIP, seed=seed, steps=1)
         self.batches, self.done, self.losses, self.peak = batches, 0, [], None
@@ -127,7 +126,7 @@ def main():
         sides = [ours]
         try:
             with errors_in_one_sentence():
-                leave_weights(folder, config, ours.weights, batches, settings)
+                leave_weights(folder, config, ours.model.state(), batches, settings)
                 sides += [Torch(settings, folder, mode) for mode in PEERS[settings.vs]]
             times = take_turns(sides, settings)
         finally:
@@ -135,7 +134,7 @@ def main():
                 side.process.kill()
                 side.process.wait()
         gemm = peak_of_products(ours.clock)
-    report(config, size * context, sides, times, gemm)
+        report(config, size * context, sides, times, gemm)
 
 
 def leave_weights(folder, config, weights, batches, settings):
