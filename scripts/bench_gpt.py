@@ -29,8 +29,8 @@ from tqdm import tqdm
 from tinygrad_edu import threads
 from tinygrad_edu.memory import peak_resident_bytes
 from tinygrad_edu.models.gpt import GPT, GPTConfig
+from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
-from tinygrad_edu.nn.optim import AdamW
 from tinygrad_edu.train.loop import train_step
 from tinygrad_edu.train.program import program
 
@@ -69,7 +69,8 @@ class Ours:
     def __init__(self, config, batches, seed):
         self.model = GPT(config, np.random.default_rng(seed)).train()
         self.optimizer = AdamW(self.model.named_parameters(), *BETAS, decay=DECAY)
-        self.plan = SimpleNamespace(lr=LR, min_lr=LR, warmup=0, clip=CLIP, seed=seed, steps=1)
+        self.plan = SimpleNamespace(schedule="constant", lr=LR, min_lr=LR, warmup=0, clip=CLIP,
+                                    seed=seed, steps=1)
         self.batches, self.done, self.losses, self.peak = batches, 0, [], None
         self.clock = time.process_time if threads.count() == 1 else time.perf_counter
 

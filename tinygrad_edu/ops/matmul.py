@@ -17,21 +17,19 @@ Math      Y = A·B          Yᵢⱼ = Σₖ Aᵢₖ·Bₖⱼ                    
 Shapes    matmul: A (…, n, k), B (…, k, m), Y (…, n, m), the axes … broadcast; vectors as in NumPy
           linear: X (…, C), W (F, C), b (F,), Y (…, F); N rows, the product of the axes …
           the batched kernels: (P, n, k), (P, k, m), (P, n, m), P the product of the axes …
-Pitfalls  W is (out, in): a row holds the weights of one output. GPT-2's are published (in, out).
+Pitfalls  W is (out, in), a row for each output; GPT-2's are published (in, out).
           The shapes fit only one product of (2) unless they are square: test with three sizes.
           The gradient of a broadcast A is a sum over the copies. Where B has no axes … of its own,
           those of A are rows like any others: one flat product replaces a batch of small ones, and
           the sum over the batch happens inside it.
           Transposed views go to BLAS as they are, without a copy: the kernels here take them.
-          Blocks of rows small enough for a cache, with GELU joined to each, were slower than one
-          product and one pass over it: BLAS packs W anew for every block.
 Cost      2·n·k·m operations forward and twice that backward, on n·k + k·m + n·m numbers: the larger
           the matrices, the less memory matters. dX is skipped where nobody wants it. The bias is
           added by the thread that made the rows; db and the slope of the GELU are one pass over dY.
           Which BLAS kernel is best is a matter of the CPU. On one core of a Zen 4, OpenBLAS reaches
-          92-103 GFLOP/s for the shapes of a GPT with its AVX-512 kernels, 104-111 with those for
-          AVX2 (OPENBLAS_CORETYPE=Haswell, to be set before NumPy is loaded). C reaches 95-115 in
-          AVX-512, 91-106 in AVX2: so it takes large products, and only on a CPU with AVX-512.
+          90-103 GFLOP/s for the shapes of a GPT with its AVX-512 kernels, 104-111 with those for
+          AVX2 (OPENBLAS_CORETYPE=Haswell before NumPy is loaded). C reaches 95-115 in AVX-512,
+          91-106 in AVX2: so it takes large products, and only on a CPU with AVX-512.
           The Numba loop is far behind BLAS and is there to be read: it runs only when forced.
 Try       build it    the loops of (1) in blocks of 64 × 64: how near to BLAS do they get?
           break it    give dW the product Xᵀ·dY. Which tests notice? Which does a square W fool?
@@ -56,8 +54,7 @@ LARGE, THIN = 1 << 21, 32  # multiply-adds and columns from which a product in C
 # ---- kernels ------------------------------------------------------------------------------------
 #
 # Under "blas" stands the reference again, but cut: each thread of ours hands a block of rows of
-# the result to BLAS, which is limited to the thread that calls it. dW = dYᵀ·X is cut along the rows
-# of dW, so no two threads add to the same number.
+# the result to BLAS, limited to one thread. So no two threads add to the same number, nor in dYᵀ·X.
 
 @Kernel
 def matmul_forward(y, a, b):
@@ -71,8 +68,7 @@ def matmul_forward_blas(y, a, b):
 
 def _pays_in_c(y, a, b):
     """Whether C takes a product and is faster: see the Cost slot for where that was measured."""
-    (N, K), M = a.shape, b.shape[1]
-    if N * K * M < LARGE or min(K, M) < THIN or y.dtype not in REALS:
+    if y.size * a.shape[1] < LARGE or min(b.shape) < THIN or y.dtype not in REALS:
         return False
     dense = y.flags.c_contiguous and y.itemsize in a.strides and y.itemsize in b.strides
     return dense and a.flags.aligned and b.flags.aligned and C(y).vector_bytes() == 64
@@ -289,14 +285,11 @@ def _check_linear(x, w, b, activation):
 def _measure(N=1024, K=384, M=1536, rounds=5):
     """Print GFLOP/s of one thread for each step towards a fast product, in float32."""
     from time import thread_time
-
     random = np.random.default_rng(0)
     y, a, b = (random.standard_normal(shape, np.float32) for shape in ((N, M), (N, K), (K, M)))
-    crossing = out(y), ptr(a), ptr(b), N, K, M
-    steps = {"naive": lambda: C(y).matmul_naive(*crossing),
-             "tiled": lambda: C(y).matmul_tiled(*crossing),
-             "packed": lambda: matmul_forward_native(y, a, b),
-             "blas": lambda: np.matmul(a, b, out=y)}
+    steps = {"naive": lambda: C(y).matmul_naive(out(y), ptr(a), ptr(b), N, K, M),
+             "tiled": lambda: C(y).matmul_tiled(out(y), ptr(a), ptr(b), N, K, M),
+             "packed": lambda: matmul_forward_native(y, a, b), "blas": lambda: np.matmul(a, b, y)}
     for name, step in steps.items():
         with one_blas_thread():
             times = [(step(), thread_time())[1] for _ in range(rounds)]
