@@ -126,3 +126,26 @@ void logsumexp_backward(real *dx, const real *dy, const real *x, const real *y, 
 /* shape.c */
 void index_backward(real *dx, const real *dy, const int64_t *positions, int64_t R, int64_t C,
                     int64_t M);
+
+/* at[b * batch + h * head + t * position + d] is number d of position t of head h of row b. */
+typedef struct { real *at; int64_t batch, head, position; } heads;
+
+/* attention.c; of all heads (backward: groups of heads) of all rows, those from low to high */
+void attention_forward(heads y, real *lse, heads q, heads k, heads v, const int64_t *seen,
+                       const int64_t *query_segments, const int64_t *key_segments, heads mask,
+                       real scale, int64_t H, int64_t G, int64_t T, int64_t S, int64_t D,
+                       int64_t low, int64_t high);
+void attention_backward(heads dq, heads dk, heads dv, heads dy, heads y, heads q, heads k,
+                        heads v, const real *lse, const int64_t *seen,
+                        const int64_t *query_segments, const int64_t *key_segments, heads mask,
+                        real scale, int64_t H, int64_t G, int64_t T, int64_t S, int64_t D,
+                        int64_t low, int64_t high);
+
+/* matmul.c; y (N, M), a (N, K), b (K, M); of each of a's and b's steps, one is 1 */
+void matmul_forward(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M,
+                    int64_t a_row, int64_t a_column, int64_t b_row, int64_t b_column);
+void linear_forward(real *y, const real *x, const real *w, const real *b, int64_t N, int64_t K,
+                    int64_t M);
+int64_t vector_bytes(void); /* of this CPU: 64 with AVX-512, 32 with AVX2 */
+void matmul_naive(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M);
+void matmul_tiled(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M);

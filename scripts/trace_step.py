@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 
 from tinygrad_edu.models.gpt import GPT, SIZES, GPTConfig
-from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.nn.adam import AdamW
+from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.train.loop import train_step
 from tinygrad_edu.train.program import program
 from tinygrad_edu.watch import settings as watching

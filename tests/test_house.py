@@ -274,7 +274,8 @@ def test_a_kernel_has_the_same_parameters_in_c_and_cuda_as_in_python(repository,
 
 def test_every_function_of_kernels_h_is_a_kernel(repository, kernels):
     declared = house.prototypes(c_files(repository).get("native/kernels.h", ""))
-    assert {name for name, _ in declared} <= set(kernels)
+    steps = {"matmul_naive", "matmul_tiled"}  # towards a fast product: to be read and measured
+    assert {name for name, _ in declared} - steps <= set(kernels)
 
 
 # ---- what importing the library costs ------------------------------------------------------------

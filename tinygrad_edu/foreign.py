@@ -56,6 +56,7 @@ POINTERS = {
     np.dtype("uint16"): "uint16_t[]",
     np.dtype("bool"): "_Bool[]",
 }
+ADDRESSES = {np.dtype("float32"): "float *", np.dtype("float64"): "double *"}
 
 
 # ---- arrays ----------------------------------------------------------------------------------
@@ -92,6 +93,34 @@ def out(array):
     if not array.flags.writeable:
         raise ValueError(_refusal(array))
     return ptr(array)
+
+
+def address(array):
+    """The typed address of an array of reals with any strides, which then travel beside it.
+
+    Unlike ptr, it neither checks the layout nor keeps the array alive.
+    """
+    return border().cast(ADDRESSES[array.dtype], array.ctypes.data)
+
+
+def heads(array):
+    """Address and strides of a view (B, H, T, D) that C may read with gaps between its rows.
+
+    The D numbers of a row lie side by side, as heads do in a packed array. None becomes NULL.
+    Raises ValueError where they do not. Keeps the array alive no more than `address` does.
+    """
+    if array is None:
+        return border().NULL, 0, 0, 0
+    if not lies_in_rows(array):
+        raise ValueError(f"a view {array.shape} with strides {array.strides} cannot cross to C: "
+                         "its last axis has gaps, use memory.contiguous")
+    return address(array), *(stride // array.itemsize for stride in array.strides[:3])
+
+
+def lies_in_rows(array):
+    """Whether `heads` takes an array: real, aligned, and its last axis without gaps."""
+    whole = array.strides[-1] == array.itemsize or array.shape[-1] == 1
+    return array.ndim == 4 and array.dtype in REALS and array.flags.aligned and whole
 
 
 def fits(*args):

@@ -3,9 +3,9 @@ import pytest
 
 from harness import check_gradient
 from tinygrad_edu.models.gpt import GPT, SIZES, GPTConfig, from_published
+from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.nn.layers import Dropout, set_dropout_key
 from tinygrad_edu.nn.module import recording
-from tinygrad_edu.nn.adam import AdamW
 
 TINY = {"vocabulary": 11, "context": 6, "layers": 2, "heads": 2, "width": 8}
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from harness import bodies, body_cases, check_body, check_gradient
+from harness import bodies, body_cases, check_body, check_gradient, need
 from tinygrad_edu import threads
+from tinygrad_edu.foreign import C, out, ptr
 from tinygrad_edu.kernel import settings
 from tinygrad_edu.memory import Meter
 from tinygrad_edu.ops import matmul as lesson
@@ -12,12 +13,23 @@ from tinygrad_edu.tensor import Tensor
 
 SIZES = [(1, 1, 1), (1, 7, 5), (5, 1, 3), (67, 33, 31), (1031, 130, 61)]       # (N, C, F)
 ROWS = [(1, 1), (1, 7), (5, 3), (1031, 131)]
+LARGE = [(131, 127, 130), (13, 401, 523), (67, 800, 64)]
+
+
+def turned(d, rows, columns, transposed):
+    """An array (rows, columns), the transpose of another if asked for."""
+    return d.array(columns, rows).T if transposed else d.array(rows, columns)
+
+
 CASES = {
     lesson.matmul_forward: [
         lambda d, N=N, C=C, F=F: (d.out(N, F), d.array(N, C), d.array(C, F)) for N, C, F in SIZES
     ] + [
         lambda d: (d.out(7, 5), d.array(11, 7).T, d.array(11, 5)),             # dyᵀ·x
         lambda d: (d.out(7, 5), d.array(7, 11), d.array(5, 11).T),             # x·wᵀ
+    ] + [                                          # large enough for C, no multiple of its blocks
+        lambda d, N=N, C=C, F=F, a=a, b=b: (d.out(N, F), turned(d, N, C, a), turned(d, C, F, b))
+        for N, C, F in LARGE for a, b in ((0, 0), (0, 1), (1, 0), (1, 1))
     ],
     lesson.batched_matmul_forward: [
         lambda d, P=P: (d.out(P, 5, 7), d.array(P, 5, 3), d.array(P, 3, 7)) for P in (1, 2, 13)
@@ -26,7 +38,7 @@ CASES = {
     ],
     lesson.linear_forward: [
         lambda d, N=N, C=C, F=F: (d.out(N, F), d.array(N, C), d.array(F, C), d.array(F))
-        for N, C, F in SIZES],
+        for N, C, F in SIZES + LARGE],
     lesson.sum_rows: [lambda d, N=N, F=F: (d.out(F), d.array(N, F)) for N, F in ROWS],
 }
 SHAPES = [
@@ -61,6 +73,33 @@ def test_linear_gradient_with_and_without_bias(activation, body):
     check_gradient(f, (2, 3, 5), (7, 5), (7,), body=body)
     check_gradient(f, (2, 3, 5), (7, 5), body=body)
     check_gradient(f, (5,), (7, 5), (7,), body=body)
+
+
+@pytest.mark.parametrize("name", ["matmul_naive", "matmul_tiled"])
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_the_steps_towards_the_fast_product_compute_products_too(name, real):
+    need("native")
+    random = np.random.default_rng(0)
+    a, b = (random.standard_normal(shape).astype(real) for shape in ((7, 67), (67, 301)))
+    y = np.full((7, 301), np.nan, real)
+    getattr(C(y), name)(out(y), ptr(a), ptr(b), 7, 67, 301)
+    assert np.allclose(y, a @ b, atol=67 * np.finfo(real).eps)
+
+
+def test_large_products_have_the_gradients_of_finite_differences_in_c():
+    need("native")
+    check_gradient(linear, (131, 129), (130, 129), (130,), body="native")
+
+
+def test_products_that_c_does_not_take_are_left_to_blas():
+    need("native")
+    small = lesson.matmul_forward.choose((np.empty((9, 9)), np.empty((9, 8)), np.empty((8, 9))))
+    assert small.backend == "blas"
+    gaps = np.empty((400, 800))[:, ::2]
+    body = lesson.matmul_forward.choose((np.empty((400, 400)), gaps, np.empty((400, 400))))
+    assert body.backend == "blas"
+    large = lesson.matmul_forward.choose([np.empty((400, 400))] * 3)
+    assert large.backend == ("native" if C(gaps).vector_bytes() == 64 else "blas")
 
 
 def test_a_product_of_two_by_two_matrices_by_hand():

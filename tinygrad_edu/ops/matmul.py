@@ -1,12 +1,12 @@
 """Lesson 2.7 · Matrix products, and the linear layer
 
-Needs activation, broadcast, foreign, kernel, memory, tensor. Used by layers.
+Needs activation, broadcast, foreign, kernel, memory, tensor, threads. Used by layers.
 
-Idea      Nearly all arithmetic of a language model is matrix products, and nobody writes a product
-          as fast as the BLAS library that comes with NumPy. So BLAS does them, one thread of it per
-          block of rows, and this lesson is about what surrounds it: the two products of the
-          backward pass, the bias, the activation after it, and axes that broadcast. The three loops
-          that a product is stand here too, to be read.
+Idea      Nearly all arithmetic of a language model is matrix products, and few write a product as
+          fast as the BLAS library that comes with NumPy. So BLAS does them, one thread of it per
+          block of rows, or native/matmul.c where that was measured to be faster, and this lesson is
+          about what surrounds it: the two products of the backward pass, the bias, the activation
+          after it, and axes that broadcast. The three loops that a product is stand here too.
 Math      Y = A·B          Yᵢⱼ = Σₖ Aᵢₖ·Bₖⱼ                                                    (1)
           dA = dY·Bᵀ       dB = Aᵀ·dY                                                         (2)
           linear: Y = X·Wᵀ + b                                                                (3)
@@ -17,23 +17,23 @@ Math      Y = A·B          Yᵢⱼ = Σₖ Aᵢₖ·Bₖⱼ                    
 Shapes    matmul: A (…, n, k), B (…, k, m), Y (…, n, m), the axes … broadcast; vectors as in NumPy
           linear: X (…, C), W (F, C), b (F,), Y (…, F); N rows, the product of the axes …
           the batched kernels: (P, n, k), (P, k, m), (P, n, m), P the product of the axes …
-Pitfalls  W is (out, in): a row holds the weights of one output. GPT-2's are published (in, out).
-          Every one of the three shapes fits only one product of (2) unless the matrices are square:
-          test with three different sizes.
+Pitfalls  W is (out, in), a row for each output; GPT-2's are published (in, out).
+          The shapes fit only one product of (2) unless they are square: test with three sizes.
           The gradient of a broadcast A is a sum over the copies. Where B has no axes … of its own,
           those of A are rows like any others: one flat product replaces a batch of small ones, and
           the sum over the batch happens inside it.
           Transposed views go to BLAS as they are, without a copy: the kernels here take them.
-          Blocks of rows small enough for a cache, with GELU joined to each, were slower than one
-          product and one pass over it: BLAS packs W anew for every block.
 Cost      2·n·k·m operations forward and twice that backward, on n·k + k·m + n·m numbers: the larger
           the matrices, the less memory matters. dX is skipped where nobody wants it. The bias is
           added by the thread that made the rows; db and the slope of the GELU are one pass over dY.
-          The Numba loops are far behind BLAS and are there to be read: they run only when forced.
+          Which BLAS kernel is best is a matter of the CPU. On one core of a Zen 4, OpenBLAS reaches
+          90-103 GFLOP/s for the shapes of a GPT with its AVX-512 kernels, 104-111 with those for
+          AVX2 (OPENBLAS_CORETYPE=Haswell before NumPy is loaded). C reaches 95-115 in AVX-512,
+          91-106 in AVX2: so it takes large products, and only on a CPU with AVX-512.
+          The Numba loop is far behind BLAS and is there to be read: it runs only when forced.
 Try       build it    the loops of (1) in blocks of 64 × 64: how near to BLAS do they get?
           break it    give dW the product Xᵀ·dY. Which tests notice? Which does a square W fool?
-          measure it  python scripts/trace_step.py:
-                      the share of matmul_forward; then with TG_BACKEND=numba
+          measure it  python -m tinygrad_edu.ops.matmul: what does each step to a fast one bring?
 See       Goto, van de Geijn 2008 (how BLAS multiplies) · Giles 2008, 2.2.2 (their derivatives)
 """
 
@@ -42,17 +42,19 @@ import math
 import numpy as np
 
 from ..broadcast import unbroadcast
-from ..foreign import C, fits, out, ptr
+from ..foreign import REALS, C, address, out, ptr
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like, zeros_like
 from ..tensor import as_tensor, method, record
-from .activation import bias_gelu_backward, bias_gelu_forward
+from ..threads import one_blas_thread
+from .activation import bias_gelu_backward, bias_gelu_forward, sum_rows
+
+LARGE, THIN = 1 << 21, 32  # multiply-adds and columns from which a product in C is worth its copies
 
 # ---- kernels ------------------------------------------------------------------------------------
 #
 # Under "blas" stands the reference again, but cut: each thread of ours hands a block of rows of
-# the result to BLAS, which is limited to the thread that calls it. dW = dYᵀ·X is cut along the rows
-# of dW, so no two threads add to the same number.
+# the result to BLAS, limited to one thread. So no two threads add to the same number, nor in dYᵀ·X.
 
 @Kernel
 def matmul_forward(y, a, b):
@@ -62,6 +64,20 @@ def matmul_forward(y, a, b):
 @matmul_forward.body("blas", rows="y a")
 def matmul_forward_blas(y, a, b):
     np.matmul(a, b, out=y)
+
+
+def _pays_in_c(y, a, b):
+    """Whether C takes a product and is faster: see the Cost slot for where that was measured."""
+    if y.size * a.shape[1] < LARGE or min(b.shape) < THIN or y.dtype not in REALS:
+        return False
+    dense = y.flags.c_contiguous and y.itemsize in a.strides and y.itemsize in b.strides
+    return dense and a.flags.aligned and b.flags.aligned and C(y).vector_bytes() == 64
+
+
+@matmul_forward.body("native", rows="y a", when=_pays_in_c)
+def matmul_forward_native(y, a, b):
+    steps = [stride // x.itemsize for x in (a, b) for stride in x.strides]
+    C(y).matmul_forward(out(y), address(a), address(b), *a.shape, b.shape[1], *steps)
 
 
 @matmul_forward.body("numba", rows="y a")
@@ -84,17 +100,6 @@ def batched_matmul_forward_blas(y, a, b):
     np.matmul(a, b, out=y)
 
 
-@batched_matmul_forward.body("numba", rows="y a b")
-def batched_matmul_forward_numba(y, a, b):
-    P, N, K = a.shape
-    y[:, :, :] = y.dtype.type(0)
-    for p in range(P):
-        for i in range(N):
-            for k in range(K):
-                for j in range(b.shape[2]):
-                    y[p, i, j] += a[p, i, k] * b[p, k, j]                                      # (1)
-
-
 @Kernel
 def linear_forward(y, x, w, b):
     np.matmul(x, w.T, out=y)                                                                   # (3)
@@ -107,34 +112,9 @@ def linear_forward_blas(y, x, w, b):
     y += b                                         # of the block that this thread has just made
 
 
-@linear_forward.body("numba", rows="y x")
-def linear_forward_numba(y, x, w, b):
-    N, C = x.shape
-    for n in range(N):
-        for f in range(len(w)):
-            total = b[f]
-            for c in range(C):
-                total += x[n, c] * w[f, c]
-            y[n, f] = total                                                                    # (3)
-
-
-@Kernel
-def sum_rows(db, dy):
-    db[...] = dy.sum(axis=0)                                                                   # (4)
-
-
-@sum_rows.body("numba", rows="dy", sums="db")
-def sum_rows_numba(db, dy):
-    N, F = dy.shape
-    db[:] = dy.dtype.type(0)
-    for n in range(N):
-        for f in range(F):
-            db[f] += dy[n, f]
-
-
-@sum_rows.body("native", rows="dy", sums="db", when=fits)
-def sum_rows_native(db, dy):
-    C(db).sum_rows(out(db), ptr(dy), *dy.shape)
+@linear_forward.body("native", rows="y x", when=lambda y, x, w, b: _pays_in_c(y, x, w.T))
+def linear_forward_native(y, x, w, b):
+    C(y).linear_forward(out(y), ptr(x), ptr(w), ptr(b), *x.shape, len(w))
 
 
 # ---- matmul -------------------------------------------------------------------------------------
@@ -256,7 +236,7 @@ def linear(x, w, b=None, activation=None):
             bias_gelu_backward(dz, db, dy, z, bias)                                            # (5)
             dy = dz
         elif wanted[2]:
-            sum_rows(db, dy)
+            sum_rows(db, dy)                                                                   # (4)
         dx, dw = linear_backward(dy, rows, weight, *wanted[:2])
         return (None if dx is None else dx.reshape(shape), dw, db)[:len(wanted) - 1]
     return record(y.reshape(*shape[:-1], len(weight)), parents, vjp)
@@ -286,3 +266,21 @@ def _check_linear(x, w, b, activation):
         raise ValueError(f"linear can be fused with 'gelu', not with {activation!r}")
     for other in (w,) if b is None else (w, b):
         as_tensor(other, like=x)
+
+
+def _measure(N=1024, K=384, M=1536, rounds=5):
+    """Print GFLOP/s of one thread for each step towards a fast product, in float32."""
+    from time import thread_time
+    random = np.random.default_rng(0)
+    y, a, b = (random.standard_normal(shape, np.float32) for shape in ((N, M), (N, K), (K, M)))
+    steps = {"naive": lambda: C(y).matmul_naive(out(y), ptr(a), ptr(b), N, K, M),
+             "tiled": lambda: C(y).matmul_tiled(out(y), ptr(a), ptr(b), N, K, M),
+             "packed": lambda: matmul_forward_native(y, a, b), "blas": lambda: np.matmul(a, b, y)}
+    for name, step in steps.items():
+        with one_blas_thread():
+            times = [(step(), thread_time())[1] for _ in range(rounds)]
+        print(f"{name}_gflops={2e-9 * N * K * M / np.diff(times).min():.1f}", end=" ")
+
+
+if __name__ == "__main__":
+    _measure()
