@@ -2,6 +2,7 @@
 
 import pytest
 
+from tinygrad_edu.data.corpus import HELD_OUT_SHARE, hashed
 from tinygrad_edu.data.names import (
     LONGEST,
     draw_rows,
@@ -56,6 +57,12 @@ def test_the_split_takes_no_notice_of_order_and_moves_no_name_when_one_is_added(
 @pytest.mark.parametrize("names", [["a", "b"], ["x", "y", "z"]])
 def test_of_two_names_one_is_learned_and_one_is_held_out(names):
     assert all(split_names(names))
+
+
+def test_of_names_whose_hashes_are_all_small_one_is_learned_nevertheless():
+    small = [name for name in map(str, range(300)) if hashed(name) < HELD_OUT_SHARE][:4]
+    train, held_out = split_names(small)
+    assert (len(train), len(held_out)) == (1, 3)
 
 
 def test_empty_lines_and_copies_are_passed_over_and_counted(tmp_path):

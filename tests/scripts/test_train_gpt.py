@@ -341,6 +341,11 @@ def test_encoded_text_has_its_tokenizer_already(trained, flag, word):
     assert not (trained[0] / "second").exists()
 
 
+def test_a_character_that_only_the_held_out_text_has_gets_a_number_too(folder):
+    (folder / "text.txt").write_text(TEXT + "end\u00e9\n", encoding="utf-8")
+    assert float(last_line(train(folder, "--steps", 1))["val_loss"]) > 0
+
+
 def test_what_a_killed_process_left_half_made_is_removed(folder):
     half = folder / "runs" / "text" / ".new-abc"
     half.mkdir(parents=True)

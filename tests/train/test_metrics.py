@@ -107,6 +107,16 @@ def test_the_picture_bears_a_title_that_is_no_text_and_no_formula(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
+def test_samples_from_after_the_checkpoint_are_dropped_on_resume(tmp_path):
+    samples = Samples(tmp_path / "samples.json")
+    for step in (0, 5, 10):
+        samples.add(step, f"at {step}: \u00f6")
+    resumed = Samples(tmp_path / "samples.json", 5)
+    resumed.add(8, "new")
+    assert [step for step, _ in Samples(tmp_path / "samples.json", 99).texts] == [0, 5, 8]
+    assert Samples(tmp_path / "samples.json", 0).texts == []
+
+
 @pytest.mark.parametrize("text", ['[[0, "\\ud800"]]', "5", '["ab"]', '[["0", "a"]]', ""])
 def test_a_file_that_has_no_samples_is_refused(tmp_path, text):
     path = tmp_path / "samples.json"

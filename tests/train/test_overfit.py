@@ -83,6 +83,17 @@ def test_no_model_gets_below_the_lowest_loss_and_a_long_training_comes_near_it()
     assert math.log(2) / 2 <= loss.item() < math.log(2) / 2 + 0.01
 
 
+def test_the_rate_grows_over_the_first_steps_and_then_stays(monkeypatch):
+    rates = []
+
+    def take_step(model, optimizer, batches, step, rate, clip, seed):
+        rates.append(rate)
+        return 1.0, 1.0
+    monkeypatch.setattr("tinygrad_edu.train.overfit.take_step", take_step)
+    overfit(None, None, batch(), 0.5, steps=30)
+    assert rates == [0.5 * min(1, n / 20) for n in range(1, 31)]
+
+
 # ---- the checklist finds what was planted -------------------------------------------------------
 
 
