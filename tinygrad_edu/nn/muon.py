@@ -1,6 +1,6 @@
 """Lesson 3.8 · Muon: a step in all directions of a matrix at once
 
-Needs adam, kernel, matmul, memory, optim. Used by optimizers.
+Needs adam, kernel, matmul, memory, optim, threads. Used by optimizers.
 
 Idea      The optimizers so far see a list of numbers. A weight matrix maps vectors to vectors, and
           its gradient is usually dominated by a few directions: seen as a map it stretches those
@@ -38,6 +38,7 @@ See       Jordan et al. 2024 (Muon) · Liu et al. 2025 "Muon is scalable for LLM
 
 import numpy as np
 
+from .. import threads
 from ..kernel import Kernel
 from ..memory import empty_like
 from ..ops.matmul import matmul_forward
@@ -77,8 +78,8 @@ def newton_schulz(x, u):
 
 @newton_schulz.body("blas", jit=False)
 def newton_schulz_blas(x, u):
-    # The same from products that are cut over our threads, of the smaller of X·Xᵀ and Xᵀ·X: with
-    # the matrix turned the result is the turned result, up to rounding.
+    # The same from our products, of the smaller of X·Xᵀ and Xᵀ·X: with the matrix turned the
+    # result is the turned result, up to rounding.
     a, b, c = (x.dtype.type(number) for number in COEFFICIENTS)
     wide = u.shape[0] <= u.shape[1]
     y = (u if wide else u.T) / (np.linalg.norm(u) + x.dtype.type(TINY))
@@ -129,10 +130,19 @@ class Muon(Optimizer):
         u = empty_like(g)
         nesterov_average(u, group.state["m"], g, self.momentum, scale)
         w *= 1 - lr * group.decay
-        for matrix, average in zip(group.flat.views(w), group.flat.views(u), strict=True):
-            x = empty_like(average)
-            newton_schulz(x, average)
-            matrix[...] -= lr * 0.2 * max(x.shape) ** 0.5 * x                                  # (3)
+        matrices, averages = group.flat.views(w), group.flat.views(u)
+
+        def several(numbers):
+            for k in numbers.tolist():
+                x = empty_like(averages[k])
+                newton_schulz(x, averages[k])
+                matrices[k][...] -= lr * 0.2 * max(x.shape) ** 0.5 * x                         # (3)
+
+        # A thread a matrix: products of small ones are over before a second thread has begun. By
+        # size and dealt out in turn, so that all threads have as much to do.
+        order = np.argsort([-matrix.size for matrix in matrices], kind="stable")
+        dealt = np.concatenate([order[k :: threads.count()] for k in range(threads.count())])
+        threads.split_product(several, (dealt,), (0,), grain=0)
 
     def update(self, w, g, group, lr, scale):
         """One step of AdamW (lesson adam) for what is no hidden matrix."""
