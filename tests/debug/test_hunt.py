@@ -218,7 +218,8 @@ def test_a_hunt_leaves_weights_buffers_and_the_optimizer_alone_and_no_gradient_b
     model = gpt()
     optimizer = AdamW(model.named_parameters())
     train_step(model, optimizer, batch(), Config(), 0)
-    model.h[1].mlp.c_fc.weight.data *= 1e38
+    model.h[1].mlp.c_fc.weight.data *= 1e20
+    model.h[1].mlp.c_proj.weight.data *= 1e25
     before = {name: a.copy() for name, a in {**model.state(), **optimizer.state()}.items()}
     assert hunt(model, batch(1), 5, 1)
     for name, array in {**model.state(), **optimizer.state()}.items():
@@ -266,13 +267,14 @@ def run(model, config, spoiled_step=None, weight=None, factor=1.0):
 
 def test_the_message_names_the_step_the_layer_and_the_kernel():
     model = gpt()
+    model.h[1].mlp.c_fc.weight.data *= 1e10
     sentence, details = run(model, Config(), 6, model.h[1].mlp.c_proj.weight, 1e35)
     assert sentence.startswith("step 6 is not taken, no parameter has changed: the loss is nan. "
-                               "First NaN forward, in layer ln_f: kernel add_layernorm_forward ")
+                               "First NaN forward, in layer h.1.mlp.c_proj: kernel linear_forward ")
     assert details[0].startswith("first NaN forward")
-    assert details[1].startswith("    x float32 (24, 32), largest ")
-    assert details[5].split() == ["layer", "output", "early", "times", "gradient", "early", "times"]
-    assert details[6].split()[0] == "h.1.mlp.c_proj"
+    assert details[1].startswith("    x float32 (24, 128), largest ")
+    assert details[4].split() == ["layer", "output", "early", "times", "gradient", "early", "times"]
+    assert details[5].split()[0].startswith("h.")
 
 
 def test_a_loss_that_explodes_and_stays_finite_is_traced_to_the_layer_that_has_grown():

@@ -69,7 +69,7 @@ def test_each_kind_of_mistake_is_seen_and_spoils_its_own_question_only(changes, 
 
 def test_the_truth_is_what_this_telling_says():
     assert wrong(("Zoe", "Leo")) == []
-    assert wrong(("four more", "five more"), ("seven", "eight")) == []
+    assert wrong(("four more", "two more"), ("seven", "five")) == []
     assert wrong(("But Zoe bid double for the kite and got it. ", ""), ("Now Zoe", "Now Max")) == []
     assert wrong(("But Zoe bid double for the kite and got it. ", "")) == ["holder"]
 

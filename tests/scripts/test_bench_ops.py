@@ -48,7 +48,7 @@ def test_a_line_for_each_body_a_sum_at_the_end_and_the_same_as_a_file(
     assert out.splitlines()[-1].startswith("kernels=1 rows=")
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["body"] for row in rows} <= {"numpy", "numba"}
+    assert {row["body"] for row in rows} <= {"numpy", "numba", "native"}
     for row in rows:
         assert row["kernel"] == "sum_rows"
         rate = float(row["bytes"]) / float(row["us"]) / 1e3  # GB/s

@@ -55,7 +55,7 @@ def test_functions_kernels_and_flags_of_that_name_are_listed(capsys):
 @pytest.mark.parametrize("word", ["2.8", "norm.py", "tinygrad_edu/ops/norm.py"])
 def test_a_number_and_a_file_show_the_lesson(capsys, word):
     out = asked(capsys, word)
-    assert out.startswith("tinygrad_edu/ops/norm.py · lesson 2.8 · LayerNorm and RMSNorm")
+    assert out.startswith("tinygrad_edu/ops/norm.py · lesson 2.8 · LayerNorm, alone and fused")
     assert "\nIdea, line 5\n" in out and "\nShapes, line " in out
 
 

@@ -160,14 +160,19 @@ def told_by_ngram(model, tokenizer, stories, end, seed=0, max_new=200, temperatu
     return texts
 
 
+def some_of(corpus, count):
+    """`count` held-out stories (str) spread over the corpus, or as many as there are."""
+    held_out = [text.decode("utf-8") for _, text in corpus.held_out]
+    return held_out[:: max(len(held_out) // count, 1)][:count]
+
+
 def scoreboard(model, tokenizer, corpus, end, seed=0, order=6, count=200, progress=iter):
     """Rows for an n-gram model of the training text, for the GPT, and for the grammar.
 
     count held-out stories, spread over the corpus. end: id of the token between documents.
     progress wraps what takes long, as tqdm does.
     """
-    held_out = [text.decode("utf-8") for _, text in corpus.held_out]
-    stories = held_out[:: max(len(held_out) // count, 1)][:count]
+    stories = some_of(corpus, count)
     rival = NGram(token_stream(corpus.train, tokenizer.encode, end), order, tokenizer.vocab_size)
     tokens = [np.array([end, *tokenizer.encode(story), end]) for story in stories]
     stream = np.concatenate([tokens[0], *(one[1:] for one in tokens[1:])])
