@@ -25,6 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tinygrad_edu import threads
+from tinygrad_edu.data.corpus import SAMPLE, counted
 from tinygrad_edu.data.loader import (
     bits_per_byte,
     document_starts,
@@ -68,6 +69,7 @@ from tinygrad_edu.nn.config import (
 )
 from tinygrad_edu.nn.optimizers import OPTIMIZERS, make_optimizer
 from tinygrad_edu.nn.schedule import SCHEDULES
+from tinygrad_edu.tensor import Tensor
 from tinygrad_edu.tokenizers.bpe import train_bpe
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT, train_characters
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
@@ -81,7 +83,7 @@ STARTED = time.perf_counter()
 RATES = {"tiny": 4e-3, "small": 2e-3, "medium": 1e-3, "gpt2": 6e-4}  # larger models want smaller
 # What suits --data stories: single words as tokens, a window for a whole story, many small steps.
 STORIES = {"vocab": 3072, "layers": 3, "heads": 4, "width": 128, "context": 128, "batch": 16,
-           "windows": "documents", "optimizer": "muon", "lr": 1.6e-2, "warmup": 60}
+           "windows": "documents", "optimizer": "muon", "lr": 4e-3, "warmup": 60}
 MINUTES = {"stories": 2.7}  # the scoreboard at the end comes on top of that
 FORECAST = 20  # steps after which the time of the rest is known
 QUICK = 8  # batches of held-out text in a look during training
@@ -216,12 +218,23 @@ def check(settings, given):
     if "lr" not in given:
         settings.lr *= OPTIMIZERS[settings.optimizer].rate
     settings.min_lr = settings.lr / 10 if settings.min_lr is None else settings.min_lr
+    if settings.min_lr > settings.lr:
+        raise ValueError(f"--min-lr {settings.min_lr:g} is larger than --lr {settings.lr:g}, "
+                         "from which the schedule comes down to it")
+    if settings.resume and settings.overwrite:
+        raise ValueError("--resume and --overwrite exclude each other: give one of them")
     if settings.sample is None:
         settings.sample = PROMPT if settings.data == "pystdlib" else "\n"
         if of_stories(settings):
             settings.sample = a_story_begun(settings)
     name = Path(settings.data).stem.replace(":", "-") or "text"  # Windows has no : in names
     settings.out = settings.out or Path("runs") / name
+
+
+def refuse_early(settings):
+    """Raise ValueError for a model or an optimizer that cannot be, before minutes of encoding."""
+    new_config(settings, 2)
+    new_optimizer([("h.0.weight", Tensor(np.zeros((2, 2)), requires_grad=True))], settings)
 
 
 def of_stories(settings):
@@ -240,15 +253,15 @@ def a_story_begun(settings):
 
 def begin(settings, given):
     """A new run, in a folder of its own; --overfit-one-batch tries one batch and leaves."""
+    refuse_early(settings)
     goes = files_to_go(settings)
     with new_files(settings, goes) as folder:
         text = encoded_text(settings, given, folder)
         check_sample(settings, text.tokenizer, given)
-        config = GPTConfig(text.tokenizer.vocab_size, settings.context, settings.layers,
-                           settings.heads, settings.width, settings.dropout)
+        config = new_config(settings, text.tokenizer.vocab_size)
         announce(config, settings)
         model = GPT(config, np.random.default_rng(settings.seed))
-        run = Run(settings, text, model, new_optimizer(model, settings))
+        run = Run(settings, text, model, new_optimizer(model.named_parameters(), settings))
         if settings.overfit_one_batch:
             overfit_one_batch(run)
         mapped = text.folder == folder
@@ -320,6 +333,8 @@ def new_tokenizer(settings, given, corpus):
         # A character that only the held-out text has would have no number: its loss is wanted too.
         parts = (corpus.train, corpus.held_out)
         return train_characters(text for part in parts for _, text in part)
+    if corpus.train_bytes > SAMPLE:
+        print(f"the tokenizer is trained on {SAMPLE / 1e6:.0f} MB of it, spread evenly")
     bar = partial(tqdm, desc="tokenizer", unit="merge", leave=False)
     return train_bpe(corpus.sample(), settings.vocab, progress=bar, shrink="vocab" not in given)
 
@@ -343,11 +358,16 @@ def check_sample(settings, tokenizer, given):
         settings.sample = ""
 
 
-def new_optimizer(model, settings):
-    """The optimizer that the settings name, with those of its own that were given."""
+def new_config(settings, vocabulary):
+    """What the settings say of the model."""
+    return GPTConfig(vocabulary, settings.context, settings.layers, settings.heads, settings.width,
+                     settings.dropout)
+
+
+def new_optimizer(named, settings):
+    """The optimizer that the settings name, over (name, tensor) pairs, with the betas given."""
     betas = {name: getattr(settings, name) for name in ("beta1", "beta2")}
     chosen = {name: value for name, value in betas.items() if value is not None}
-    named = model.named_parameters()
     return make_optimizer(settings.optimizer, named, decay=settings.decay, **chosen)
 
 
@@ -356,7 +376,8 @@ def announce(config, settings):
     slots = len(OPTIMIZERS[settings.optimizer].make.slots)
     peak = estimate_peak(config, settings.batch * settings.context, slots)
     memory = f"about {peak / 1e6:,.0f} MB of memory" if peak else "memory unknown on this system"
-    print(f"{config.parameter_count():,} parameters, {memory}, {threads.count()} threads")
+    print(f"{config.parameter_count():,} parameters, {memory}, "
+          f"{counted(threads.count(), 'thread')}")
 
 
 def overfit_one_batch(run):
@@ -392,7 +413,7 @@ def go_on(settings, given):
                          "with: bring those back, or start another run")
     model = load_model(arrays, state).train()
     announce(model.config, settings)
-    optimizer = new_optimizer(model, settings)
+    optimizer = new_optimizer(model.named_parameters(), settings)
     optimizer.load_state(part(arrays, "optimizer"))
     return Run(settings, text, model, optimizer, state["done"])
 
@@ -431,7 +452,7 @@ def fix_steps(run):
     if settings.steps is None:
         settings.steps = 1000  # of the schedule while timing
         model = GPT(run.model.config, np.random.default_rng(settings.seed))
-        optimizer = new_optimizer(model, settings)
+        optimizer = new_optimizer(model.named_parameters(), settings)
         seconds = time_steps(model, optimizer, run.batches_of_step, settings)
         windows = run.last_windows() + 10 * QUICK * settings.batch
         ends = windows * time_window(run, model)

@@ -10,7 +10,7 @@ SMALL = ["--layers", "1", "--heads", "1", "--width", "8", "--vocab", "600", "--b
 
 def run(script, *flags, cwd):
     command = [sys.executable, str(SCRIPTS / script), *map(str, flags)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, encoding="utf-8")
+    return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", check=False)
 
 
 def test_stories_are_learnt_and_scored(tmp_path):

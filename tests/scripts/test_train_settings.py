@@ -39,3 +39,18 @@ def test_samples_come_evenly_and_of_stories_at_equal_ratios():
     assert steps(data="stories", sample_every=400) == [400, 800]
     found = steps(data="stories:3")
     assert found[0] == 0 and found[-1] == 1000 and found[1] < 100
+
+
+@pytest.mark.parametrize("flags, sentence", [
+    ({"min_lr": 0.1, "lr": 0.01}, "--min-lr 0.1 is larger than --lr 0.01"),
+    ({"resume": True, "overwrite": True}, "--resume and --overwrite exclude each other"),
+])
+def test_flags_that_contradict_each_other_are_refused(flags, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        TRAIN.check(TRAIN.Settings(data="text.txt", **flags), {"lr"})
+
+
+def test_an_optimizer_without_the_beta_that_is_given_is_refused_before_the_text_is_read():
+    with pytest.raises(ValueError, match="sgd has no beta1"):
+        TRAIN.refuse_early(TRAIN.Settings(optimizer="sgd", beta1=0.5, layers=1, heads=1, width=8,
+                                          context=8))

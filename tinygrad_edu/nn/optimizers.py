@@ -14,6 +14,8 @@ Pitfalls  A multiple is where a search begins, not where it ends: it is a power 
           and depends on the model, the batch and the length of the run.
           Adam's decay is an L2 penalty, and 0 here: one as large as AdamW's would outweigh the
           gradient of many parameters.
+          Muon's step is scaled to be as long as AdamW's, and its paper keeps AdamW's rate for large
+          models; the small ones here learn fastest at four times that and more.
           With momentum μ the decay of SGD acts 1/(1 − μ) times: hence its q.
 Cost      Nothing.
 Try       build it    add an optimizer of your own to the table. Which test asks for its update?
@@ -50,7 +52,7 @@ OPTIMIZERS = {
     "adam": Choice(Adam, 1.0, 0.0),
     "adamw": Choice(AdamW, 1.0, 1.0),
     "lion": Choice(Lion, 1 / 3, 3.0),
-    "muon": Choice(Muon, 1.0, 1.0),
+    "muon": Choice(Muon, 4.0, 1.0),
 }
 
 
