@@ -88,11 +88,11 @@ def test_a_kernel_may_be_defined_once_more_in_main(before, plus):
 def test_a_body_with_other_parameters_is_refused(plus):
     with pytest.raises(TypeError, match=r"wrong\(y, step, x\) must have the parameters of "
                                         r"plus_of\(y, x, step\)"):
-        @plus.body("mine")
+        @plus.body("refused")
         def wrong(y, step, x):
             pass
     assert list(plus.bodies) == ["numpy"]
-    assert "mine" not in kernel.backends
+    assert "refused" not in kernel.backends
 
 
 @pytest.mark.parametrize("options", [{"rows": "y z"}, {"sums": "z"}])
