@@ -333,3 +333,37 @@ def test_the_caller_is_a_line_of_the_model_even_where_models_lie_inside_the_pack
     code = {}
     exec(compile("def forward(ask):\n    return ask()", place, "exec"), code)
     assert code["forward"](watch.caller) == (place, 2)
+
+
+def test_a_sum_that_cancels_is_not_accused_of_rounding():
+    @Kernel
+    def total_of(y, x):
+        y[...] = x.sum(axis=0)
+
+    @total_of.body("numba", rows="x", sums="y", jit=False)
+    def total_of_numba(y, x):
+        y[...] = 0
+        for row in x[::-1]:
+            y += row
+
+    x = np.random.default_rng(3).standard_normal((256, 1)).astype(np.float32)
+    x[-1] -= x.sum() - np.float32(1e-6)
+    y = np.empty(1, np.float32)
+    with settings(check=True, forced="numba"):
+        total_of(y, x)
+        total_of.body("numba", rows="x", sums="y", jit=False)(lambda y, x: y.fill(0.01))
+        with pytest.raises(AssertionError, match="total_of"):
+            total_of(y, x)
+
+
+def test_numpy_is_not_taken_for_the_code_that_called_the_library():
+    seen = []
+
+    class There(Listener):
+        def kernel_ran(self, body, args):
+            seen.append(watch.caller()[0])
+
+    x = Tensor(np.ones(3), requires_grad=True)
+    with listening(There()):
+        x.exp().sum().backward()
+    assert set(seen) == {__file__}

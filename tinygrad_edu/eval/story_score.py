@@ -245,12 +245,12 @@ def draw_growth(snapshots, losses, rows, path):
         panel = figure.add_subplot(grid[1, column])
         panel.axis("off")
         panel.set_title(f"after {step:,} steps", loc="left", color="tab:orange", weight="bold")
-        panel.text(0, 1, wrapped(text), va="top", family="serif", size=9.5, parse_math=False)
+        panel.text(0, 1, wrapped(text), va="top", family="serif", size=9, parse_math=False)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
 
-def wrapped(text, columns=40, lines=26):
+def wrapped(text, columns=36, lines=26):
     """Text in lines of some columns, paragraphs kept; what makes more lines is cut off."""
     printable = "".join(sign if sign.isprintable() or sign == "\n" else "□" for sign in text)
     paragraphs = (textwrap.wrap(part, columns) or [""] for part in printable.split("\n"))
