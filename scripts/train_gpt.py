@@ -35,6 +35,7 @@ from tinygrad_edu.data.loader import (
 )
 from tinygrad_edu.data.sources import WORDS, read_corpus
 from tinygrad_edu.data.stories import opening, read_stories
+from tinygrad_edu.data.token_folder import FILES as TOKEN_FILES
 from tinygrad_edu.data.token_folder import (
     TokenFolder,
     is_token_folder,
@@ -84,12 +85,11 @@ RATES = {"tiny": 4e-3, "small": 2e-3, "medium": 1e-3, "gpt2": 6e-4}  # larger mo
 # What suits --data stories: single words as tokens, a window for a whole story, many small steps.
 STORIES = {"vocab": 3072, "layers": 3, "heads": 4, "width": 128, "context": 128, "batch": 16,
            "windows": "documents", "optimizer": "muon", "lr": 4e-3, "warmup": 60}
-MINUTES = {"stories": 2.7}  # the scoreboard at the end comes on top of that
+STORY_MINUTES = 2.7  # the scoreboard at the end comes on top of that
 FORECAST = 20  # steps after which the time of the rest is known
 QUICK = 8  # batches of held-out text in a look during training
 ENOUGH = 1_000_000  # tokens of held-out text in the last look
 OVERFIT = 400  # steps in which one batch has to be learnt
-TOKEN_FILES = ("tokenizer.json", "train.tokens", "held_out.tokens", "tokens.json")
 RUN_FILES = ("checkpoint.safetensors", "metrics.csv", "model.safetensors", "loss.png",
              "samples.json", "story.png", *TOKEN_FILES)
 
@@ -223,10 +223,6 @@ def check(settings, given):
                          "from which the schedule comes down to it")
     if settings.resume and settings.overwrite:
         raise ValueError("--resume and --overwrite exclude each other: give one of them")
-    if settings.sample is None:
-        settings.sample = PROMPT if settings.data == "pystdlib" else "\n"
-        if of_stories(settings):
-            settings.sample = a_story_begun(settings)
     name = Path(settings.data).stem.replace(":", "-") or "text"  # Windows has no : in names
     settings.out = settings.out or Path("runs") / name
 
@@ -242,10 +238,12 @@ def of_stories(settings):
     return settings.data.partition(":")[0] == "stories"
 
 
-def a_story_begun(settings):
-    """The first paragraph of a story that the run never trains on."""
-    _, story = read_stories(settings.data).held_out[0]
-    return opening(story.decode("utf-8")) + "\n\n"
+def default_sample(settings):
+    """What samples go on with: of stories, the first paragraph of one that is never trained on."""
+    if of_stories(settings):
+        _, story = read_stories(settings.data).held_out[0]
+        return opening(story.decode("utf-8")) + "\n\n"
+    return PROMPT if settings.data == "pystdlib" else "\n"
 
 
 # ---- a new run ----------------------------------------------------------------------------------
@@ -254,6 +252,7 @@ def a_story_begun(settings):
 def begin(settings, given):
     """A new run, in a folder of its own; --overfit-one-batch tries one batch and leaves."""
     refuse_early(settings)
+    settings.sample = default_sample(settings) if settings.sample is None else settings.sample
     goes = files_to_go(settings)
     with new_files(settings, goes) as folder:
         text = encoded_text(settings, given, folder)
@@ -456,7 +455,7 @@ def fix_steps(run):
         seconds = time_steps(model, optimizer, run.batches_of_step, settings)
         windows = run.last_windows() + 10 * QUICK * settings.batch
         ends = windows * time_window(run, model)
-        minutes = settings.minutes or MINUTES.get(settings.data.partition(":")[0], 4.5)
+        minutes = settings.minutes or (STORY_MINUTES if of_stories(settings) else 4.5)
         left = minutes * 60 - (time.perf_counter() - STARTED) - ends - 5
         settings.steps = max(1, int(0.97 * left / seconds))
         print(f"{1e3 * seconds:.0f} ms a step: {settings.steps:,} steps, about "

@@ -58,6 +58,7 @@ def draw(random):
     return grammar().draw(random)
 
 
+@functools.lru_cache(maxsize=1)
 def story_corpus(seed=0, count=STORIES):
     """A Corpus of `count` stories, the same for the same seed on every machine."""
     random = python_random.Random(seed)

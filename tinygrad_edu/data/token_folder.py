@@ -47,6 +47,7 @@ from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer, save_tokenize
 
 NOTE = "tokens.json"
 PARTS = ("train", "held_out")
+FILES = ("tokenizer.json", *(f"{part}.tokens" for part in PARTS), NOTE)  # the note is written last
 CHUNK = 1 << 24  # bytes of a file that are checked at a time
 
 
