@@ -21,7 +21,7 @@ from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.nn.optimizers import OPTIMIZERS, make_optimizer
 from tinygrad_edu.nn.schedule import warmup_cosine
-from tinygrad_edu.train.loop import evaluate
+from tinygrad_edu.train.loop import Diverged, evaluate, take_step
 from tinygrad_edu.train.metrics import smoothed
 from tinygrad_edu.train.program import program
 
@@ -112,16 +112,14 @@ def train_once(name, rate, seed, config, settings, streams, bar):
     losses, times, held_out = [], [], float("inf")
     for step in range(settings.steps):
         x, y = draw_batch(streams[0], settings.batch, settings.context, seed, step)
+        now = warmup_cosine(step, settings.steps, rate, warmup=settings.steps // 10)
         began = time.perf_counter()
-        loss = model.loss(x, y)
-        loss.backward()
         try:
-            optimizer.step(warmup_cosine(step, settings.steps, rate, warmup=settings.steps // 10),
-                           settings.clip)
-        except FloatingPointError:
+            loss, _ = take_step(model, optimizer, [(x, y)], step, now, settings.clip, seed)
+        except Diverged:
             break
         times.append(time.perf_counter() - began)
-        losses.append(loss.item())
+        losses.append(loss)
         bar.update()
     else:
         look = evaluation_batches(streams[1], 16, settings.context, windows=WINDOWS)
