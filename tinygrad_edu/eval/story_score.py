@@ -105,10 +105,10 @@ def answers(story, continuation):
         elif mention.name in values:
             expected = values[mention.name]
         else:
-            # The first mention: any word will do that nobody else in the story has.
-            is_free = word in grammar().free(mention.name, values)
-            expected = word if is_free else None
-            values[mention.name] = word
+            # The first mention: any word of the list will do that nobody else in the story has.
+            expected = word if word in grammar().free(mention.name, values) else None
+            if expected:
+                values[mention.name] = word
         right[question] &= word == expected
         if isinstance(mention, Slot) and mention.takes:
             values["holder"] = word
