@@ -15,8 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tinygrad_edu.data.loader import bits_per_byte, token_stream
-from tinygrad_edu.data.sources import read_corpus
-from tinygrad_edu.data.token_folder import is_token_folder, read_token_folder
+from tinygrad_edu.data.sources import is_encoded, read_corpus
+from tinygrad_edu.data.token_folder import read_token_folder
 from tinygrad_edu.eval.ngram import NGram
 from tinygrad_edu.eval.python_blocks import PROMPT, finished, score_blocks
 from tinygrad_edu.inference.sampling import generate
@@ -78,8 +78,8 @@ def main():
 
 def encoded_text(run, trained, tokenizer):
     """Training tokens, held-out tokens, bytes of held-out text: as the run left them, or anew."""
-    for folder in (run, trained["data"]):
-        if is_token_folder(folder):
+    for folder in (run.absolute(), trained["data"]):
+        if is_encoded(folder):
             found = read_token_folder(folder)
             return found.train, found.held_out, found.held_out_bytes
     corpus = read_corpus(trained["data"], trained.get("data_dir"))

@@ -33,7 +33,7 @@ from tinygrad_edu.data.loader import (
     evaluation_batches,
     window_count,
 )
-from tinygrad_edu.data.sources import WORDS, read_corpus
+from tinygrad_edu.data.sources import is_encoded, read_corpus, word_of
 from tinygrad_edu.data.stories import opening, read_stories
 from tinygrad_edu.data.token_folder import FILES as TOKEN_FILES
 from tinygrad_edu.data.token_folder import (
@@ -100,7 +100,7 @@ class Settings:
 
     data: str = option(
         "pystdlib", "text: pystdlib (Python's standard library), stories, stories:SEED, "
-        "tinyshakespeare, tinystories, wikitext-2, a file, a folder")
+        "tinyshakespeare, tinystories, wikitext-2, a file, a folder", word=word_of)
     data_dir: Path | None = option(None, "folder with downloads that were brought by hand")
     out: Path | None = option(None, "run folder; by default runs/ and the name of the data")
     resume: bool = option(False, "go on with the run in --out, with its settings")
@@ -151,6 +151,11 @@ class Settings:
         None, "the text that printed samples continue (default: a new line, of Python a def)")
     seed: int = option(1, "of the first weights, the batches and dropout", low=0, high=2**32 - 1)
     device: Literal["cpu", "cuda"] = option("cpu", "where to compute")
+
+    @property
+    def of_stories(self):
+        """Does this run learn stories?"""
+        return word_of(self.data) == "stories"
 
 
 @dataclass
@@ -233,14 +238,9 @@ def refuse_early(settings):
     new_optimizer([("h.0.weight", Tensor(np.zeros((2, 2)), requires_grad=True))], settings)
 
 
-def of_stories(settings):
-    """Does this run learn stories?"""
-    return settings.data.partition(":")[0] == "stories"
-
-
 def default_sample(settings):
     """What samples go on with: of stories, the first paragraph of one that is never trained on."""
-    if of_stories(settings):
+    if settings.of_stories:
         _, story = read_stories(settings.data).held_out[0]
         return opening(story.decode("utf-8")) + "\n\n"
     return PROMPT if settings.data == "pystdlib" else "\n"
@@ -268,11 +268,6 @@ def begin(settings, given):
         replace_run(settings.out, folder, goes)
     run.text = read_token_folder(settings.out if mapped else settings.data, check=False)
     return run
-
-
-def is_encoded(data):
-    """Is this a folder of tokens? A word that stands for a text is none, whatever lies beside."""
-    return data.partition(":")[0] not in ("", *WORDS) and is_token_folder(data)
 
 
 def files_to_go(settings):
@@ -455,7 +450,7 @@ def fix_steps(run):
         seconds = time_steps(model, optimizer, run.batches_of_step, settings)
         windows = run.last_windows() + 10 * QUICK * settings.batch
         ends = windows * time_window(run, model)
-        minutes = settings.minutes or (STORY_MINUTES if of_stories(settings) else 4.5)
+        minutes = settings.minutes or (STORY_MINUTES if settings.of_stories else 4.5)
         left = minutes * 60 - (time.perf_counter() - STARTED) - ends - 5
         settings.steps = max(1, int(0.97 * left / seconds))
         print(f"{1e3 * seconds:.0f} ms a step: {settings.steps:,} steps, about "
@@ -534,7 +529,7 @@ def looks(run, metrics, samples, bar):
 
 def sample_steps(settings):
     """After which steps the model writes a sample: evenly, for stories at equal ratios."""
-    if of_stories(settings) and settings.sample_every is None:
+    if settings.of_stories and settings.sample_every is None:
         return snapshot_steps(settings.steps)
     every = settings.sample_every or max(1, settings.steps // 4)
     return range(every, settings.steps + 1, every)
@@ -546,7 +541,7 @@ def continuation(run):
     run.model.eval()
     prompt = [tokenizer.special[END_OF_TEXT], *tokenizer.encode(settings.sample)]
     random = np.random.default_rng(settings.seed)
-    count, stop = (200, prompt[:1]) if of_stories(settings) else (120, ())
+    count, stop = (200, prompt[:1]) if settings.of_stories else (120, ())
     tokens = generate(run.model, prompt, count, random, stop=stop, temperature=0.8)
     text = tokenizer.decode(list(tokens))
     run.model.train()
@@ -568,7 +563,7 @@ def finish(run, metrics, samples):
         print(f"the losses as a picture: {picture}")
     except ImportError as error:
         print(error)
-    if of_stories(settings):
+    if settings.of_stories:
         score_stories(run, metrics, samples)
     peak = peak_resident_bytes()
     if peak:

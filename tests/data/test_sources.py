@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tinygrad_edu.data import sources
-from tinygrad_edu.data.sources import pystdlib, read_corpus, read_dataset
+from tinygrad_edu.data.sources import is_encoded, pystdlib, read_corpus, read_dataset, word_of
 
 
 def make_folder(folder, documents):
@@ -23,6 +23,25 @@ def everything(corpus):
 
 def paths(documents):
     return [path for path, _ in documents]
+
+
+@pytest.mark.parametrize(("spec", "word"), [
+    ("stories", "stories"), ("stories:7", "stories"), ("stories:x", "stories"), ("wikitext-2",) * 2,
+    ("./stories", None), ("storiesque", None), ("pystdlib:7", None), ("", None),
+    (Path("notes"), None)])
+def test_a_word_stands_for_a_text_and_only_stories_have_a_seed(spec, word):
+    assert word_of(spec) == word
+
+
+def test_a_word_stands_for_a_text_although_a_folder_of_tokens_has_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("stories", "stories:7", "pystdlib", "pystdlib:7", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokens.json").write_text("{}")
+    assert not any(map(is_encoded, ("stories", "stories:7", "pystdlib", "nothing")))
+    assert all(map(is_encoded, ("mine", "./stories", "pystdlib:7", tmp_path / "mine")))
+    monkeypatch.chdir(tmp_path / "mine")
+    assert not is_encoded("")  # Path("") is the folder that one is in
 
 
 def test_hidden_binary_and_empty_files_are_passed_over(tmp_path):

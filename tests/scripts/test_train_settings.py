@@ -1,5 +1,7 @@
 """What train_gpt.py decides before it trains, function by function."""
 
+import sys
+
 import pytest
 
 from house import ROOT, load
@@ -19,15 +21,22 @@ def test_a_learning_rate_that_is_not_given_suits_the_optimizer(name):
     assert (given.lr, given.min_lr) == (0.01, 0.0)
 
 
-def test_a_word_stands_for_a_text_although_a_folder_of_tokens_has_its_name(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("stories", "pystdlib", "mine"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "tokens.json").write_text("{}")
-    assert not any(map(TRAIN.is_encoded, ("stories", "stories:7", "pystdlib", "nothing")))
-    assert TRAIN.is_encoded("mine") and TRAIN.is_encoded("./stories")
-    monkeypatch.chdir(tmp_path / "mine")
-    assert not TRAIN.is_encoded("")                # Path("") is the folder that one is in
+@pytest.mark.parametrize(("data", "preset"), [
+    ("stories", True), ("stories:7", True), ("./stories", False), ("pystdlib:7", False)])
+def test_what_suits_stories_is_chosen_for_stories_alone(data, preset, monkeypatch):
+    class Stop(Exception):
+        """Instead of a run."""
+
+    def begin(settings, given):
+        found.append(settings)
+        raise Stop
+
+    found = []
+    monkeypatch.setattr(TRAIN, "begin", begin)
+    monkeypatch.setattr(sys, "argv", ["train_gpt.py", "--data", data])
+    with pytest.raises(Stop):
+        TRAIN.main()
+    assert (found[0].vocab == TRAIN.STORIES["vocab"]) == found[0].of_stories == preset
 
 
 def test_samples_come_evenly_and_of_stories_at_equal_ratios():

@@ -1,6 +1,6 @@
 """Lesson 4.12 · Sources: the words that --data knows
 
-Needs config, corpus, download, stories. Used by ngram, scripts/train_gpt.py,
+Needs config, corpus, download, stories, token_folder. Used by ngram, scripts/train_gpt.py,
 scripts/score_python.py.
 
 Idea      Text that everybody has: every Python brings some 12 MB of good bytes, its own standard
@@ -51,6 +51,7 @@ from tinygrad_edu.data.corpus import (
 )
 from tinygrad_edu.data.download import DATASETS, fetch
 from tinygrad_edu.data.stories import read_stories
+from tinygrad_edu.data.token_folder import is_token_folder
 from tinygrad_edu.nn.config import did_you_mean
 
 WORDS = ("pystdlib", "stories", *DATASETS)
@@ -60,6 +61,17 @@ MADE_BY_PROGRAMS = {"checkpoint.safetensors", "tokens.json", "pyvenv.cfg"}
 BETWEEN_STORIES = b"<|endoftext|>"
 
 
+def word_of(spec):
+    """Which of WORDS `spec` stands for, None for a path; of stories a seed may follow a colon."""
+    word, colon, _ = str(spec).partition(":")
+    return word if word in WORDS and (not colon or word == "stories") else None
+
+
+def is_encoded(spec):
+    """Whether `spec` is a folder of tokens. A word is none, whatever lies beside by that name."""
+    return bool(str(spec)) and word_of(spec) is None and is_token_folder(spec)
+
+
 def read_corpus(spec="pystdlib", data_dir=None):
     """The corpus that `spec` names: one of WORDS, a text file, or a folder of text files.
 
@@ -67,20 +79,20 @@ def read_corpus(spec="pystdlib", data_dir=None):
     fetched. Raises OSError where something is not there or not to be had, ValueError where there is
     no text to split; both in one sentence.
     """
-    word = str(spec)
+    word = word_of(spec)
     if word == "pystdlib":
         return pystdlib()
-    if word.partition(":")[0] == "stories":
-        return read_stories(word)
-    if word in DATASETS:
+    if word == "stories":
+        return read_stories(str(spec))
+    if word:
         return read_dataset(word, fetch(word, data_dir))
     path = Path(spec).expanduser()
-    if word and path.is_dir():
+    if str(spec) and path.is_dir():
         return read_folder(path)
     if not path.is_file():
-        hint = did_you_mean(word, WORDS)
+        hint = did_you_mean(str(spec), WORDS)
         raise FileNotFoundError(
-            f"there is no file or folder {word!r}: give a text file, a folder, or one of"
+            f"there is no file or folder {str(spec)!r}: give a text file, a folder, or one of"
             f" {', '.join(WORDS)}{hint}"
         )
     return read_file(path)

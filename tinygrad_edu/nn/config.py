@@ -1,7 +1,6 @@
 """Lesson 3.11 · A dataclass is its own command line
 
-Needs nothing. Used by models/gpt.py, models/run.py, scripts/train_gpt.py, scripts/generate.py,
-scripts/score_python.py.
+Needs nothing. Used by models/gpt.py, models/run.py, scripts/train_gpt.py, scripts/generate.py.
 
 Idea      The settings of a run are written down once, as the fields of a dataclass: name, type,
           default, one line of help. From that table come the flags, --help, the checks, and the
@@ -52,10 +51,10 @@ class Kind(typing.NamedTuple):
 def option(default=MISSING, help="", **limits):
     """A dataclass field with one line of help.
 
-    `limits`: choices=(…) the values it may have, low= and high= its bounds (both included),
-    positional=True for a word without dashes. Without a default the user has to give it.
+    `limits`: choices=(…), low= and high= (both included), positional=True for no dashes, word= a
+    function: which word of a preset a value stands for. Without a default the user has to give it.
     """
-    unknown = limits.keys() - {"choices", "low", "high", "positional"}
+    unknown = limits.keys() - {"choices", "low", "high", "positional", "word"}
     if unknown:
         raise TypeError(f"option() does not know {', '.join(sorted(unknown))}")
     return dataclasses.field(default=default, metadata={"help": help, **limits})
@@ -65,7 +64,7 @@ def parse(config_class, argv=None, prog=None, description=None, presets=None):
     """Read a command line (that of the program without `argv`): (config, given).
 
     `given` is the set of field names that the user wrote down. `presets` maps the name of a field
-    to {word: {field: value}}: choosing the word, or word:more, sets those fields where no flag does
+    to {word: {field: value}}: a value that stands for the word sets those fields where no flag does
     (1). A field whose default is none of the words takes other words too. Prints help and exits
     with 0 for --help; prints `error: …` and exits with 2 for a mistake.
     """
@@ -263,10 +262,11 @@ def from_json(value, name, kind):
 def preset_values(config_class, presets, given):
     """What the presets say that a flag or a default chooses; unknown words are left to `check`."""
     defaults = {field.name: field.default for field in fields(config_class)}
+    word_of = {field.name: field.metadata.get("word", str) for field in fields(config_class)}
     result = {}
-    for words in (defaults, given):  # a word that was given wins over one that was not: (1)
-        for name, word in words.items():
-            result |= presets.get(name, {}).get(str(word).partition(":")[0], {})
+    for values in (defaults, given):  # a value that was given wins over one that was not: (1)
+        for name, value in values.items():
+            result |= presets.get(name, {}).get(word_of[name](value), {})
     return result
 
 
