@@ -26,13 +26,7 @@ from tqdm import tqdm
 
 from tinygrad_edu import threads
 from tinygrad_edu.data.corpus import SAMPLE, counted
-from tinygrad_edu.data.loader import (
-    bits_per_byte,
-    document_starts,
-    draw_batch,
-    evaluation_batches,
-    window_count,
-)
+from tinygrad_edu.data.loader import bits_per_byte, draw_batch
 from tinygrad_edu.data.sources import is_encoded, read_corpus, word_of
 from tinygrad_edu.data.stories import opening, read_stories
 from tinygrad_edu.data.token_folder import FILES as TOKEN_FILES
@@ -42,6 +36,7 @@ from tinygrad_edu.data.token_folder import (
     read_token_folder,
     write_token_folder,
 )
+from tinygrad_edu.data.windows import ENOUGH, Windows
 from tinygrad_edu.debug.growth import layer_sizes
 from tinygrad_edu.debug.hunt import explain
 from tinygrad_edu.eval.python_blocks import PROMPT
@@ -88,7 +83,6 @@ STORIES = {"vocab": 3072, "layers": 3, "heads": 4, "width": 128, "context": 128,
 STORY_MINUTES = 2.7  # the scoreboard at the end comes on top of that
 FORECAST = 20  # steps after which the time of the rest is known
 QUICK = 8  # batches of held-out text in a look during training
-ENOUGH = 1_000_000  # tokens of held-out text in the last look
 OVERFIT = 400  # steps in which one batch has to be learnt
 RUN_FILES = ("checkpoint.safetensors", "metrics.csv", "model.safetensors", "loss.png",
              "samples.json", "story.png", *TOKEN_FILES)
@@ -169,30 +163,11 @@ class Run:
     done: int = 0
 
     @functools.cached_property
-    def starts(self):
-        """Where windows may begin in the training and the held-out stream; None for anywhere."""
-        if self.settings.windows == "anywhere":
-            return None, None
-        end = self.text.tokenizer.special[END_OF_TEXT]
-        return [document_starts(part, end) for part in (self.text.train, self.text.held_out)]
-
-    def batches_of_step(self, step):
-        """The (x, y) pairs of a step: one large batch, cut into `accumulate` parts."""
-        of, parts = self.settings, self.settings.accumulate
-        x, y = draw_batch(self.text.train, of.batch * parts, of.context, of.seed, step,
-                          self.starts[0])
-        return list(zip(np.split(x, parts), np.split(y, parts), strict=True))
-
-    def held_out_batches(self, windows):
-        """(x, y) batches over so many windows of the held-out text."""
-        of = self.settings
-        return evaluation_batches(self.text.held_out, of.batch, of.context, windows, self.starts[1])
-
-    def last_windows(self):
-        """How many windows the last look takes: all, or as many as hold ENOUGH tokens."""
-        held_out = self.text.held_out
-        count = window_count(held_out, self.settings.context, self.starts[1])
-        return count if len(held_out) <= ENOUGH else count * ENOUGH // len(held_out)
+    def windows(self):
+        """The batches of every step, and those of the held-out text."""
+        of, text = self.settings, self.text
+        end = text.tokenizer.special[END_OF_TEXT] if of.windows == "documents" else None
+        return Windows(text.train, text.held_out, of.batch, of.context, of.accumulate, of.seed, end)
 
 
 def main():
@@ -376,7 +351,7 @@ def announce(config, settings):
 
 def overfit_one_batch(run):
     """Learn one batch by heart, or say what may be wrong; ends the program."""
-    (batch, *_) = run.batches_of_step(0)
+    (batch, *_) = run.windows.of_step(0)
     try:
         with tqdm(total=OVERFIT, desc="one batch", unit="step", leave=False) as bar:
             losses = overfit(run.model, run.optimizer, batch, run.settings.lr, OVERFIT,
@@ -447,8 +422,8 @@ def fix_steps(run):
         settings.steps = 1000  # of the schedule while timing
         model = GPT(run.model.config, np.random.default_rng(settings.seed))
         optimizer = new_optimizer(model.named_parameters(), settings)
-        seconds = time_steps(model, optimizer, run.batches_of_step, settings)
-        windows = run.last_windows() + 10 * QUICK * settings.batch
+        seconds = time_steps(model, optimizer, run.windows.of_step, settings)
+        windows = run.windows.last_look() + 10 * QUICK * settings.batch
         ends = windows * time_window(run, model)
         minutes = settings.minutes or (STORY_MINUTES if settings.of_stories else 4.5)
         left = minutes * 60 - (time.perf_counter() - STARTED) - ends - 5
@@ -463,16 +438,16 @@ def fix_steps(run):
 def time_window(run, model):
     """Seconds that a window of held-out text takes; the first batch, which compiles, left out."""
     batch = run.settings.batch
-    evaluate(model, run.held_out_batches(batch))
+    evaluate(model, run.windows.of_held_out(batch))
     began = time.perf_counter()
-    evaluate(model, run.held_out_batches(4 * batch))
+    evaluate(model, run.windows.of_held_out(4 * batch))
     return (time.perf_counter() - began) / (4 * batch)
 
 
 def fit(run, metrics, samples):
     """Train, look, sample and save. An interrupted run is saved, and says how to go on."""
     settings, model, begun = run.settings, run.model, run.done
-    batches = run.batches_of_step
+    batches = run.windows.of_step
     usual = layer_sizes(model, batches(begun), settings.seed, begun)
 
     def save(step):
@@ -506,7 +481,7 @@ def looks(run, metrics, samples, bar):
     when = sample_steps(settings)
 
     def look(step, row):
-        row["val_loss"] = evaluate(run.model, run.held_out_batches(QUICK * settings.batch))[0]
+        row["val_loss"] = evaluate(run.model, run.windows.of_held_out(QUICK * settings.batch))[0]
         bar.write(f"step {step:,}: loss {row['loss']:.3f}, held out {row['val_loss']:.3f}")
 
     def forecast(step, row):
@@ -596,15 +571,14 @@ def score_stories(run, metrics, samples):
 def held_out_loss(run):
     """Nats a token and bits a byte, on all held-out text or on windows from all over it."""
     settings, text = run.settings, run.text
-    windows = run.last_windows()
-    bar = tqdm(run.held_out_batches(windows), desc="held-out text",
+    windows = run.windows.last_look()
+    bar = tqdm(run.windows.of_held_out(windows), desc="held-out text",
                leave=False, unit="batch", total=-(-windows // settings.batch))
     loss, targets = evaluate(run.model, bar)
     if len(text.held_out) > ENOUGH:
         print(f"the loss is that of {targets:,} of {len(text.held_out):,} held-out tokens")
-    # Each target stands for as many bytes as one does on average: exactly so where all are counted.
-    share = targets / (len(text.held_out) - 1)
-    return loss, bits_per_byte(loss, targets, share * text.held_out_bytes)
+    # A target stands for as many bytes as one does on average, whether all are counted or some.
+    return loss, bits_per_byte(loss, len(text.held_out) - 1, text.held_out_bytes)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Lesson 4.6 · Batches: windows of a stream of tokens
 
-Needs atomic. Used by token_folder, scripts/train_gpt.py, scripts/score_python.py.
+Needs atomic. Used by token_folder, windows, scripts/train_gpt.py, scripts/score_python.py.
 
 Idea      All documents become one long stream of tokens. Training reads it through a window that
           falls anywhere; evaluation reads all of it, window after window, so that no luck is in the
