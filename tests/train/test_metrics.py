@@ -63,6 +63,14 @@ def test_the_smoothed_curve_starts_at_the_first_value_and_follows():
     assert smoothed([2.0, 4.0], alpha=0.5) == [2.0, 3.0]
 
 
+@pytest.mark.parametrize("steps", [1, 5, 40, 100, 2000])
+def test_the_smoothed_curve_of_a_short_run_is_hardly_late_and_of_a_long_one_smooth(steps):
+    line = np.linspace(10, 0, steps)
+    assert abs(smoothed(line)[-1] - line[-1]) <= 10 / 20
+    noise = np.random.default_rng(0).standard_normal(steps)
+    assert steps < 2000 or np.std(smoothed(noise)) < 0.2
+
+
 def test_the_picture_shows_both_losses(tmp_path):
     pytest.importorskip("matplotlib")
     rows = [row(i, val_loss=5.0 if i == 2 else None) for i in range(4)]

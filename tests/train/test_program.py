@@ -1,4 +1,4 @@
-"""Lesson 5.4: what is no bug ends with one sentence and a code, what is one keeps its traceback."""
+"""Lesson 5.6: what is no bug ends with one sentence and a code, what is one keeps its traceback."""
 
 import os
 import signal

@@ -6,15 +6,17 @@ Idea      A run that has ended is only as good as its records. One row a step go
           as soon as it is known, so that a crash loses nothing and any program can plot it. The
           picture at the end shows at a glance what a column of numbers hides: whether the loss
           still falls, and whether the held-out loss falls with it.
-Math      smoothed loss: e₀ = ℓ₀,  eₜ = α·eₜ₋₁ + (1 − α)·ℓₜ, α = 0.95, drawn over the raw one    (1)
+Math      smoothed loss: e₀ = ℓ₀,  eₜ = α·eₜ₋₁ + (1 − α)·ℓₜ, drawn over the raw one              (1)
+          a line that falls is followed α/(1 − α) steps late; α = 1 − 1/w with w = n/20 of n steps
+          and from 1 to 20, so at most a twentieth of the picture                                (2)
 Shapes    A row: step, tokens (seen so far), seconds (in training), learning_rate, loss (nats per
           token), gradient_norm, val_loss (nats per token; empty where none was measured at this
           step)
           A sample, a text that the model wrote on the way: [steps taken, text]; a JSON file has the
           list of them
 Pitfalls  Rows written after the last checkpoint belong to steps that a resumed run takes again:
-          they are dropped first. A smoothed curve lags behind; at the end of a short run it shows a
-          loss that is too high.
+          they are dropped first. A smoothed curve lags behind: with the same α for all, that of a
+          short run ends far too high.
 Cost      One short line a step.
 Try       build it    a second panel with the gradient norm on a logarithmic axis.
           break it    keep the later rows on --resume: what does the curve look like where they
@@ -125,8 +127,10 @@ def read_metrics(path):
     return rows
 
 
-def smoothed(values, alpha=0.95):
-    """The running average (1) of a list of numbers."""
+def smoothed(values, alpha=None):
+    """The running average (1) of a list of numbers; without `alpha` that of (2)."""
+    if alpha is None:
+        alpha = 1 - 1 / min(max(len(values) / 20, 1), 20)                                      # (2)
     result = []
     for value in values:
         result.append(value if not result else alpha * result[-1] + (1 - alpha) * value)

@@ -1,7 +1,7 @@
-"""Lesson 5.4 · Program: a script among pipes, keys and full disks
+"""Lesson 5.6 · Program: a script among pipes, keys and full disks
 
-Needs config, kernel. Used by scripts/train_gpt.py, scripts/generate.py, scripts/score_python.py,
-scripts/show.py.
+Needs config, kernel, keys. Used by scripts/train_gpt.py, scripts/generate.py,
+scripts/score_python.py, scripts/show.py.
 
 Idea      A library raises exceptions, a program ends: with a code that other programs read and a
           sentence that a person reads. Some ends are no bug of anybody's. The reader of a pipe has
@@ -15,6 +15,7 @@ Pitfalls  BrokenPipeError is an OSError: the order of the except clauses decides
           Python flushes standard output once more at its end. If that fails too, it complains after
           the program's last word; so what is still buffered is sent nowhere.
           sys.stdout is None where a program was started with its output closed.
+          Where C code has swallowed Ctrl-C, the exception that comes of it is no bug either.
 Cost      Nothing that can be felt.
 Try       build it    turn SIGTERM into a KeyboardInterrupt too, with the code that (1) says.
           break it    catch ValueError as well. Which test notices?
@@ -25,10 +26,11 @@ See       Python's documentation of signal, "Note on SIGPIPE" · POSIX, "Exit St
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ..kernel import refuse_unknown_backend
 from ..nn.config import complain, errors_in_one_sentence
+from .keys import lost_keys
 
 
 @contextmanager
@@ -43,29 +45,31 @@ def program():
     with errors_in_one_sentence():
         refuse_unknown_backend()
     try:
-        yield
+        with lost_keys() as lost:
+            yield
         print(end="", flush=True)
     except BrokenPipeError:
         forget_output()
         raise SystemExit(128 + 13) from None  # (1); Windows has no signal.SIGPIPE
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the impatient press it more than once
-        forget_output()
-        print("interrupted; what was saved before is whole", file=sys.stderr)
-        raise SystemExit(128 + signal.SIGINT) from None                                        # (1)
     except MemoryError as error:
         complain(f"not enough memory for this batch, context and model: {error}")
     except OSError as error:
         forget_output()
         with errors_in_one_sentence():
             raise error
+    except (KeyboardInterrupt, Exception) as error:
+        if not lost and not isinstance(error, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the impatient press it more than once
+        forget_output()
+        print("interrupted; what was saved before is whole", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None                                        # (1)
 
 
 def forget_output():
     """Send what waits in the buffer of standard output nowhere, if it can go nowhere else."""
-    try:
-        sys.stdout.flush()
-    except (AttributeError, ValueError):  # no output at all, or closed by now
-        return
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(AttributeError, ValueError):  # no output at all, or closed by now
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
