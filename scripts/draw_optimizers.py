@@ -31,7 +31,7 @@ FRAME = (-1.8, 1.8), (-0.9, 2.1)  # of x and of y: what the picture shows
 class Settings:
     """How far each one goes, and where the pictures are to lie."""
 
-    steps: int = option(150, "steps of each optimizer", low=4)
+    steps: int = option(150, "steps of each optimizer", low=4, high=10_000)
     out: Path = option(Path("docs"), "folder for the pictures")
 
 
@@ -104,6 +104,7 @@ def draw_paths(pyplot, paths, target):
     levels = np.log(height(xs, ys) + 1e-3)
     figure, axes = pyplot.subplots(2, 4, figsize=(13, 6.2), layout="constrained")
     *panels, last = axes.flat
+    drawn = []
     for i, (panel, (name, (rate, path))) in enumerate(zip(panels, paths.items(), strict=True)):
         color = f"C{i}"
         panel.contourf(xs, ys, levels, 24, cmap="Greys", alpha=0.45)
@@ -113,7 +114,10 @@ def draw_paths(pyplot, paths, target):
         panel.plot(1, 1, "*", color="black", ms=11)
         panel.set(title=f"{name}, rate {rate:.2g}", xticks=[], yticks=[], xlim=FRAME[0],
                   ylim=FRAME[1])
-        last.plot(height(*path.T), color=color, label=name, lw=1.2)
+        # A way that another one went already is dashed, so that both are seen.
+        again = any(np.array_equal(path, other) for other in drawn)
+        last.plot(height(*path.T), color=color, label=name, lw=1.2, ls="--" if again else "-")
+        drawn.append(path)
     last.set(yscale="log", ylim=(1e-8, 3), xlabel="step", title="height above the minimum")
     last.grid(alpha=0.3)
     last.legend(fontsize=7, ncols=2, loc="lower left")

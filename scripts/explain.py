@@ -23,15 +23,15 @@ from tinygrad_edu.train.program import program
 # The lesson that explains a word best is found by rank_of, or stands here behind a colon.
 WORDS = """
 B: lessons, T: lessons, S: lessons, C: lessons, H: lessons, G: lessons, D: lessons, F: lessons,
-V: lessons, L: lessons, N: lessons, dx: lessons, Adam, adjoint, attention, backward, BPE,
+V: lessons, L: lessons, N: lessons, dx: lessons, Adam, adjoint, attention, backward: tensor, BPE,
 broadcasting, causal, checkpoint, cross entropy, dropout, embedding, finite differences: gradcheck,
 GELU, gradient: lessons, head, held out, Hessian, kernel, key: attention_weights, layer, LayerNorm,
-learning rate, lesson, logits: cross_entropy, logsumexp, loss: cross_entropy, lse,
-mask: attention_weights, MLP, module, momentum, n-gram, NaN: hunt, nat, optimizer: optim,
-pointwise, query: attention_weights, RMSNorm, RoPE, rstd: norm, Scalar, SiLU, softmax,
-special token: characters, SwiGLU, tape, temperature, Tensor, tied, token: characters,
-tokenizer: characters, top-k, top-p, value: attention_weights, vjp: tape, vocabulary, warm-up,
-window
+learning rate, lesson, logits: cross_entropy, logsumexp, loss: cross_entropy,
+lse: attention_weights, mask: attention_weights, MLP, module, momentum, n-gram, NaN: hunt, nat,
+optimizer: optim, pointwise, query: attention_weights, RMSNorm, RoPE, rstd: norm, Scalar, SiLU,
+softmax, special token: characters, SwiGLU, tape, temperature, Tensor, tied: module,
+token: characters, tokenizer: characters, top-k, top-p, value: attention_weights, vjp: tape,
+vocabulary, warm-up, window
 """
 GLOSSARY = ROOT / "docs" / "glossary.md"
 HEAD = """\
@@ -46,7 +46,8 @@ behind it.
 QUOTES = 3                                         # lessons that are quoted for a word
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η",
          "theta": "θ", "lambda": "λ", "mu": "μ", "sigma": "σ", "tau": "τ", "phi": "φ", "omega": "ω"}
-LONG_FORMS = {"vjp": "vector-Jacobian product"}    # a lesson may write the word this way
+# A lesson may write the word this way.
+LONG_FORMS = {"vjp": "vector-Jacobian product", "logsumexp": "logarithm of a sum of exponentials"}
 SLOT_RANK = {"Idea": 3, "Math": 4, "Shapes": 5, "Pitfalls": 6, "Cost": 7}
 # What follows a word at the beginning of a sentence that tells what it is.
 VERB = r"(?:is|are|means|stands for|turns|takes|has|makes|gives|zeroes|sets|asks|looks|computes)\b"

@@ -139,6 +139,14 @@ def compare_with_counting(settings, rows, V, counted):
           .format(*found))
 
 
+def columns(names, width=96):
+    """Names as a table, as many a line as there is room for; where they end is always seen."""
+    wide = max(map(len, names), default=0) + 2
+    lines = ["".join(f"{name:<{wide}}" for name in names[first:first + max(width // wide, 1)])
+             for first in range(0, len(names), max(width // wide, 1))]
+    return "\n   ".join(line.rstrip() for line in lines)
+
+
 def main():
     """Climb the ladder."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
@@ -163,7 +171,7 @@ def main():
         invented = invent(model, tokenizer, settings.invent, settings.seed, T - 1)
         new = [name for name in invented if name and name not in known]
         print(f"   invents, {len(new)} of {len(invented)} not among those it learned from:")
-        print("  ", " ".join(new[:settings.show]), "\n")
+        print(f"   {columns(new[:settings.show])}\n")
     print(" ".join(f"{key}={loss:.4f}" for key, loss in losses.items()),
           f"names={len(train)} held_out={len(held_out)} steps={settings.steps} "
           f"seed={settings.seed} python={platform.python_version()}")

@@ -69,11 +69,16 @@ def main():
         for block in score.blocks[:settings.show]:
             print(f"----- {block.reason or 'accepted'}\n{block.text}")
         shares[name] = score.share
-    first, second = shares.values()
-    ratio = f"{first / second:.2f}" if second else "inf" if first else "nan"
     print(" ".join(f"{name}_share={share:.2f}" for name, share in shares.items()),
-          f"ratio={ratio} blocks={settings.blocks} temperature={settings.temperature:g} "
-          f"python={platform.python_version()}")
+          f"ratio={ratio(*shares.values())} blocks={settings.blocks} "
+          f"temperature={settings.temperature:g} python={platform.python_version()}")
+
+
+def ratio(first, second):
+    """How many times as often the first is right, as text; of two that never are it is unknown."""
+    if not second:
+        return "inf" if first else "unknown"
+    return f"{first / second:.2f}"
 
 
 def encoded_text(run, trained, tokenizer):

@@ -96,6 +96,15 @@ def test_a_download_whose_checksum_differs_is_kept_aside_and_named(server, conte
     assert fetch("milk")[0].read_bytes() == TEXT
 
 
+def test_a_server_that_sends_more_is_found_out_and_not_listened_to_any_longer(server, monkeypatch):
+    """Also where a block ends just where the file should: the next one has to be asked for."""
+    monkeypatch.setattr(download, "CHUNK", len(TEXT))
+    server.content = 4 * TEXT
+    with pytest.raises(ValueError, match="sent something else than expected"):
+        fetch("milk")
+    assert cached() == {"milk.txt.differs": 2 * len(TEXT)}
+
+
 @pytest.mark.parametrize("knows_ranges", [True, False])
 def test_a_download_that_broke_off_goes_on_where_it_was(server, knows_ranges):
     server.breaks_after, server.knows_ranges = 5000, knows_ranges

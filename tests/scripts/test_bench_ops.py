@@ -62,6 +62,16 @@ def test_a_product_is_counted_in_operations(monkeypatch, capsys):
     assert "GFLOP/s" in out and "float64" in out
 
 
+def test_the_peak_is_the_best_turn_of_the_fastest_reference(monkeypatch):
+    took = {"copy": [4.0, 3.0], "sum": [5.0, 2.0]}  # seconds; of all others nine
+    monkeypatch.setattr(BENCH, "times", lambda runs, rounds: {
+        name: took.get(name, [9.0, 9.0]) for name in runs})
+    settings = BENCH.Settings(body="numpy")
+    (row,) = BENCH.measure(BENCH.kernels["gelu_forward"], "small", settings)
+    assert row["peak"] == BENCH.BYTES["small"] / 2.0 / 1e9
+    assert row["share"] == pytest.approx(row["bytes"] / 9.0 / (BENCH.BYTES["small"] / 2.0))
+
+
 @pytest.mark.parametrize("flags, said", [
     (["nothing_of_this_name"], "no kernel has 'nothing_of_this_name' in its name"),
     (["gelu", "--body", "blas"], "and the body 'blas'"),

@@ -1,6 +1,7 @@
 """explain.py quotes what the files say about a word, and the glossary is made of such quotes."""
 
 import functools
+import unicodedata
 
 import pytest
 
@@ -22,7 +23,7 @@ def first_place(capsys, word):
 @pytest.mark.parametrize(("word", "place"), [
     ("B", "tinygrad_edu/lessons.py:"), ("dx", "tinygrad_edu/lessons.py:"),
     ("softmax", "tinygrad_edu/ops/softmax.py:"), ("rstd", "tinygrad_edu/ops/norm.py:"),
-    ("lse", "tinygrad_edu/ops/cross_entropy.py:"), ("AdamW", "tinygrad_edu/nn/adam.py:"),
+    ("lse", "tinygrad_edu/ops/attention_weights.py:"), ("AdamW", "tinygrad_edu/nn/adam.py:"),
     ("top-p", "tinygrad_edu/inference/sampling.py:"), ("vjp", "tinygrad_edu/tape.py:"),
     ("checkpoint", "tinygrad_edu/files/checkpoint.py:"), ("MLP", "models/mlp.py:")])
 def test_a_word_is_explained_by_the_lesson_that_is_about_it(capsys, word, place):
@@ -40,9 +41,21 @@ def test_every_quote_stands_at_the_line_that_is_named():
 
 @pytest.mark.parametrize("pair", [
     ("softmax", "Softmax"), ("heads", "head"), ("cross entropy", "cross-entropy"),
-    ("top p", "top-p"), ("sigma", "σ"), ("checkpoints", "checkpoint")])
+    ("top p", "top-p"), ("sigma", "σ"), ("epsilon", "ε"), ("checkpoints", "checkpoint")])
 def test_case_plural_hyphens_and_greek_letters_do_not_matter(capsys, pair):
     assert first_place(capsys, pair[0]) == first_place(capsys, pair[1])
+
+
+def test_greek_letters_have_the_names_that_unicode_gives_them():
+    for name, letter in explain.GREEK.items():
+        assert unicodedata.name(letter) == f"GREEK SMALL LETTER {name.upper().replace('MB', 'M')}"
+
+
+@pytest.mark.parametrize(("word", "said"), [
+    ("rstd", "one over the standard deviation"), ("lse", "ln Σ exp(z)"), ("tied", "one tensor"),
+    ("logsumexp", "The logarithm of a sum of exponentials is"), ("backward", "walks the tape")])
+def test_a_word_that_formulas_are_full_of_is_told_in_a_sentence(capsys, word, said):
+    assert said in asked(capsys, word).splitlines()[1]
 
 
 def test_functions_kernels_and_flags_of_that_name_are_listed(capsys):

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from house import ROOT, load
+from tinygrad_edu.data.names import split_names
 
 
 def call(*flags):
@@ -39,6 +40,23 @@ def test_four_models_are_trained_and_compared_and_each_invents_names(names, caps
     assert again.splitlines()[-1] == out.splitlines()[-1]
     call(*flags, "--seed", 2)
     assert capsys.readouterr().out.splitlines()[-1] != out.splitlines()[-1]
+
+
+def test_what_a_model_has_learnt_by_heart_is_no_invention(names, capsys, monkeypatch):
+    script = load(ROOT / "scripts" / "names.py")
+    learnt = split_names(NAMES)[0]
+    monkeypatch.setattr(script, "invent", lambda *_: [*learnt[:3], "", "new", "newer"])
+    monkeypatch.setattr(sys, "argv", ["names.py", "--data", str(names), "--steps", "1"])
+    script.main()
+    out = capsys.readouterr().out
+    assert out.count("invents, 2 of 6 not among those it learned from:\n   new    newer\n") == 4
+
+
+def test_names_stand_in_columns_as_many_as_there_is_room_for():
+    columns = load(ROOT / "scripts" / "names.py").columns
+    assert columns(["a", "bcd", "ef", "g"], 10) == "a    bcd\n   ef   g"
+    assert columns(["longer than a line", "b"], 10) == "longer than a line\n   b"
+    assert columns([]) == ""
 
 
 def test_a_seed_that_no_generator_takes_is_refused(names, capsys):

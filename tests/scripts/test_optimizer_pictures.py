@@ -81,6 +81,42 @@ def test_the_search_goes_on_as_long_as_the_best_rate_is_at_the_edge(monkeypatch)
         [0.002, 0.004, 0.008])
 
 
+def test_the_learning_rate_of_a_comparison_grows_over_a_tenth_of_the_steps(monkeypatch):
+    script = load(ROOT / "scripts" / "compare_optimizers.py")
+    rates = []
+
+    def take_step(model, optimizer, batches, step, rate, clip, seed):
+        rates.append(rate)
+        return 1.0, 1.0
+    monkeypatch.setattr(script, "take_step", take_step)
+    config = script.GPTConfig(256, context=4, layers=1, heads=1, width=4)
+    settings = script.Settings(steps=40, context=4, batch=1)
+    streams, bar = [np.arange(99)] * 2, script.tqdm(disable=True)
+    script.train_once("sgd", 0.8, 1, config, settings, streams, bar)
+    assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_a_way_that_another_optimizer_went_already_is_dashed(tmp_path, monkeypatch):
+    pyplot = pytest.importorskip("matplotlib").pyplot
+    script = load(ROOT / "scripts" / "draw_optimizers.py")
+    monkeypatch.setattr(pyplot, "close", lambda figure: None)
+    way = script.walk("sgd", 0.01, 5)
+    names = {name: (0.01, way if name in ("adam", "adamw") else k * way)
+             for k, name in enumerate(OPTIMIZERS, start=2)}
+    script.draw_paths(pyplot, names, tmp_path / "a.png")
+    lines = {line.get_label(): line.get_linestyle() for line in pyplot.gcf().axes[-1].lines}
+    assert [name for name in OPTIMIZERS if lines[name] == "--"] == ["adamw"]
+    monkeypatch.undo()
+    pyplot.close()
+
+
+def test_ways_without_end_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        call("draw_optimizers.py", "--steps", 10**9)
+    assert "--steps has to be at most 10000" in capsys.readouterr().err
+
+
 def test_the_pictures_of_ways_and_schedules_are_drawn(tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
     call("draw_optimizers.py", "--steps", 4, "--out", tmp_path)

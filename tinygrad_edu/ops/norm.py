@@ -10,7 +10,8 @@ Math      s = x + r                                                   (0, in the
           μ = mean(s)   σ² = mean((s − μ)²)   ρ = 1/√(σ² + ε)   x̂ = (s − μ)·ρ   y = w·x̂ + b    (1)
           g = w·dy      ds = ρ·(g − mean(g) − x̂·mean(g·x̂))   dw = Σ dy·x̂   db = Σ dy          (2)
           means run over a row, the sums Σ over all rows
-Shapes    x, r, s, y (N, C) · w, b (C,) · saved: mean, rstd (N,), called μ and ρ above
+Shapes    x, r, s, y (N, C) · w, b (C,) · saved (N,): mean = μ
+          and rstd = ρ, one over the standard deviation of a row, ε under its root
 Pitfalls  mean(x²) − mean(x)² cancels when |μ| ≫ σ: at μ = 10⁴, σ = 1 float32 keeps no digit. Two
           passes over a row that is in the cache anyway cost nothing.
           ε belongs under the root, inside the variance: outside it changes every published model's
