@@ -71,7 +71,7 @@ from tinygrad_edu.tokenizers.characters import END_OF_TEXT, train_characters
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 from tinygrad_edu.train.estimate import estimate_peak, readable
 from tinygrad_edu.train.loop import Diverged, evaluate, time_steps, train
-from tinygrad_edu.train.metrics import Metrics, Samples, draw_losses
+from tinygrad_edu.train.metrics import Metrics, Samples, draw_losses, read_metrics
 from tinygrad_edu.train.overfit import GOAL, checklist, overfit
 from tinygrad_edu.train.program import program
 
@@ -136,6 +136,9 @@ class Settings:
     clip: float = option(1.0, "largest norm of the gradient", low=1e-9)
     evaluate_every: int | None = option(
         None, "steps between looks at held-out text (default: a tenth of the run)", low=1)
+    last_look: int | None = option(
+        None, "tokens of held-out text in the loss at the end (default: 1,000,000, or what a "
+        "quarter of --minutes allows)", low=1)
     sample_every: int | None = option(
         None, "steps between printed samples (default: a quarter of the run; of stories ever more)",
         low=1)
@@ -253,6 +256,13 @@ def files_to_go(settings):
     return [name for name in names if (out / name).exists()]
 
 
+def is_mere_start(out):
+    """Does a folder hold encoded text and no more, as after a kill before the first step?"""
+    files = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    return (is_token_folder(out) and files <= {*TOKEN_FILES, "metrics.csv"}
+            and not read_metrics(out / "metrics.csv"))
+
+
 @contextmanager
 def new_files(settings, goes):
     """A folder for the files of a new run until it is known to fit: beside those of an old one.
@@ -260,7 +270,7 @@ def new_files(settings, goes):
     Never touches a run that is there unless asked to, and leaves nothing behind after a mistake.
     """
     out = settings.out
-    if goes and not settings.overwrite and not settings.overfit_one_batch:
+    if goes and not (settings.overwrite or settings.overfit_one_batch or is_mere_start(out)):
         if checkpoint_path(out).exists():
             raise FileExistsError(f"{out} holds a run already: go on with it (--resume), "
                                   "replace it (--overwrite), or choose another --out")
@@ -423,16 +433,26 @@ def fix_steps(run):
         model = GPT(run.model.config, np.random.default_rng(settings.seed))
         optimizer = new_optimizer(model.named_parameters(), settings)
         seconds = time_steps(model, optimizer, run.windows.of_step, settings)
-        windows = run.windows.last_look() + 10 * QUICK * settings.batch
-        ends = windows * time_window(run, model)
         minutes = settings.minutes or (STORY_MINUTES if settings.of_stories else 4.5)
+        a_window = time_window(run, model)
+        if settings.last_look is None:
+            settings.last_look = tokens_to_look_at(run, minutes * 60 / 4 / a_window)
+        windows = run.windows.last_look(settings.last_look) + 10 * QUICK * settings.batch
+        ends = windows * a_window
         left = minutes * 60 - (time.perf_counter() - STARTED) - ends - 5
         settings.steps = max(1, int(0.97 * left / seconds))
         print(f"{1e3 * seconds:.0f} ms a step: {settings.steps:,} steps, about "
               f"{readable(settings.steps * seconds)}, and {readable(ends)} for held-out text")
+    settings.last_look = settings.last_look or ENOUGH
     tenth = max(1, settings.steps // 10)
     settings.evaluate_every = settings.evaluate_every or tenth
     settings.save_every = settings.save_every or tenth
+
+
+def tokens_to_look_at(run, windows):
+    """How much held-out text the last look may read: that of so many windows, and not too much."""
+    share = windows / run.windows.last_look(len(run.text.held_out))
+    return max(1, min(ENOUGH, int(share * len(run.text.held_out))))
 
 
 def time_window(run, model):
@@ -455,10 +475,10 @@ def fit(run, metrics, samples):
         save_run(settings.out, model, run.optimizer, chosen, step, run.text.checksum,
                  threads.count())
 
+    if begun == 0:
+        save(0)  # before samples: what is left of a run without a checkpoint cannot go on
     with tqdm(total=settings.steps, initial=begun, desc="training", unit="step") as bar:
         actions = looks(run, metrics, samples, bar)
-        if begun == 0:
-            save(0)
         try:
             run.done = train(model, run.optimizer, batches, settings, metrics, begun,
                              actions, bar, (settings.save_every, save),
@@ -571,11 +591,11 @@ def score_stories(run, metrics, samples):
 def held_out_loss(run):
     """Nats a token and bits a byte, on all held-out text or on windows from all over it."""
     settings, text = run.settings, run.text
-    windows = run.windows.last_look()
+    windows = run.windows.last_look(settings.last_look)
     bar = tqdm(run.windows.of_held_out(windows), desc="held-out text",
                leave=False, unit="batch", total=-(-windows // settings.batch))
     loss, targets = evaluate(run.model, bar)
-    if len(text.held_out) > ENOUGH:
+    if targets < len(text.held_out) - 1:
         print(f"the loss is that of {targets:,} of {len(text.held_out):,} held-out tokens")
     # A target stands for as many bytes as one does on average, whether all are counted or some.
     return loss, bits_per_byte(loss, len(text.held_out) - 1, text.held_out_bytes)

@@ -198,7 +198,7 @@ def kill_and_resume(folder, plan):
         code, err = run([TRAIN, "--out", "run", "--resume"], folder)
     else:                                          # killed before or in the very first one
         assert plan[1] == 1
-        code, err = run([TRAIN, *FLAGS, "--overwrite"], folder)
+        code, err = run([TRAIN, *FLAGS], folder)
     assert code == 0, f"{plan}: {err}"
     return what_is_left(folder)
 

@@ -333,6 +333,23 @@ def test_files_of_somebody_else_are_not_replaced_unless_asked(folder):
     assert call("train_gpt.py", *flags, "--overwrite", cwd=folder)[0] == 0
 
 
+def test_a_run_that_was_killed_before_its_first_step_begins_again_and_no_other(again):
+    run = again / "runs" / "text"
+    kept = {"tokenizer.json", "train.tokens", "held_out.tokens", "tokens.json", "metrics.csv"}
+    for path in run.iterdir():
+        if path.name not in kept:
+            path.unlink()
+    flags = ["--data", "text.txt", *SMALL, "--steps", 1]
+    code, _, err = call("train_gpt.py", *flags, cwd=again)
+    assert code == 2 and "allow that (--overwrite)" in err  # its steps are written down
+    lines = (run / "metrics.csv").read_text().splitlines()
+    (run / "metrics.csv").write_text(lines[0] + "\n")
+    (run / "mine.txt").write_text("mine")
+    assert call("train_gpt.py", *flags, cwd=again)[0] == 2
+    (run / "mine.txt").unlink()
+    train(again, "--steps", 1)
+
+
 @pytest.mark.parametrize("flag, word", [("--tokenizer", "bpe"), ("--vocab", "300")])
 def test_encoded_text_has_its_tokenizer_already(trained, flag, word):
     flags = ["--data", "runs/text", *SMALL[2:], flag, word, "--out", "second", "--steps", 1]

@@ -1,7 +1,9 @@
 """What train_gpt.py decides before it trains, function by function."""
 
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from house import ROOT, load
@@ -48,6 +50,15 @@ def test_samples_come_evenly_and_of_stories_at_equal_ratios():
     assert steps(data="stories", sample_every=400) == [400, 800]
     found = steps(data="stories:3")
     assert found[0] == 0 and found[-1] == 1000 and found[1] < 100
+
+
+@pytest.mark.parametrize("windows, tokens", [(10, 80), (50, 400), (10**9, 1_000_000)])
+def test_a_short_time_looks_at_less_held_out_text(windows, tokens):
+    """A window has 8 tokens; a million is always enough."""
+    stream = np.arange(3_000_001)
+    run = SimpleNamespace(text=SimpleNamespace(held_out=stream),
+                          windows=TRAIN.Windows(stream, stream, batch=4, context=8))
+    assert TRAIN.tokens_to_look_at(run, windows) == pytest.approx(tokens, abs=1)
 
 
 @pytest.mark.parametrize("flags, sentence", [
