@@ -83,6 +83,7 @@ STORIES = {"vocab": 3072, "layers": 3, "heads": 4, "width": 128, "context": 128,
 STORY_MINUTES = 2.7  # the scoreboard at the end comes on top of that
 FORECAST = 20  # steps after which the time of the rest is known
 QUICK = 8  # batches of held-out text in a look during training
+LITTLE = 0.02  # of the training text; less held-out text than that is too little
 OVERFIT = 400  # steps in which one batch has to be learnt
 RUN_FILES = ("checkpoint.safetensors", "metrics.csv", "model.safetensors", "loss.png",
              "samples.json", "story.png", *TOKEN_FILES)
@@ -303,6 +304,10 @@ def encoded_text(settings, given, folder):
     draw_batch(text.train, 1, settings.context, 0, 0)  # refuses a text that is too short
     print(f"{text.tokenizer.vocab_size:,} tokens in the vocabulary, {len(text.train):,} of text to "
           f"train on, {len(text.held_out):,} held out")
+    if len(text.held_out) < LITTLE * len(text.train):
+        print(f"note: that is {len(text.held_out) / len(text.train):.1%}, as the files fell, and a "
+              "loss on so little text says little: add files, or join them into one, whose last "
+              "tenth is held out")
     return text
 
 

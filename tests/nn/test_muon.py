@@ -68,6 +68,24 @@ def test_the_entries_of_a_step_are_as_large_as_those_of_adamw(shape):
     assert 0.15 < np.sqrt((w.data**2).mean()) < 0.25
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_threads_share_the_matrices_so_that_each_is_updated_once(count):
+    random, shapes = np.random.default_rng(0), [(3, 5), (8, 4), (6, 6), (1, 9), (12, 2)]
+    weights = [random.standard_normal(shape) for shape in shapes]
+    gradients = [random.standard_normal(shape) for shape in shapes]
+    tensors = [Tensor(w.copy(), requires_grad=True) for w in weights]
+    optimizer = Muon([(f"h.{k}.w", w) for k, w in enumerate(tensors)], decay=0.1)
+    for tensor, gradient in zip(tensors, gradients, strict=True):
+        tensor._collect(gradient.copy())
+    with muon.threads.limit(count):
+        optimizer.step(lr=0.5)
+    for tensor, w, g in zip(tensors, weights, gradients, strict=True):
+        x = np.empty_like(g)
+        newton_schulz.bodies["numpy"].run(x, g + 0.95 * g)                                     # (1)
+        expected = w - 0.5 * 0.1 * w - 0.5 * 0.2 * max(g.shape) ** 0.5 * x                     # (3)
+        np.testing.assert_allclose(tensor.data, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_a_model_without_hidden_matrices_and_one_with_none_that_is_a_matrix_are_refused():
     w = Tensor(np.zeros((3, 3, 3)), requires_grad=True)
     with pytest.raises(ValueError, match="use AdamW, or say with hidden="):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tinygrad_edu import threads
+from tinygrad_edu.data.corpus import HELD_OUT_SHARE, hashed
 from tinygrad_edu.files.checkpoint import load_checkpoint, save_checkpoint
 from tinygrad_edu.models.run import claim
 from tinygrad_edu.tokenizers.characters import train_characters
@@ -361,6 +362,17 @@ def test_encoded_text_has_its_tokenizer_already(trained, flag, word):
 def test_a_character_that_only_the_held_out_text_has_gets_a_number_too(folder):
     (folder / "text.txt").write_text(TEXT + "end\u00e9\n", encoding="utf-8")
     assert float(last_line(train(folder, "--steps", 1))["val_loss"]) > 0
+
+
+@pytest.mark.parametrize("size, is_little", [(40, True), (4000, False)])
+def test_a_folder_whose_held_out_part_is_tiny_is_told_what_to_do(tmp_path, size, is_little):
+    (tmp_path / "notes").mkdir()
+    for i in range(40):
+        is_train = hashed(f"{i}.md") >= HELD_OUT_SHARE
+        (tmp_path / "notes" / f"{i}.md").write_text(f"{i}{TEXT[:4000 if is_train else size]}")
+    code, out, err = call("train_gpt.py", "--data", "notes", *SMALL, "--steps", 1, cwd=tmp_path)
+    assert code == 0, err
+    assert out.count("or join them into one") == is_little
 
 
 def test_what_a_killed_process_left_half_made_is_removed(folder):
