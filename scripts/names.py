@@ -142,8 +142,9 @@ def compare_with_counting(settings, rows, V, counted):
 def columns(names, width=96):
     """Names as a table, as many a line as there is room for; where they end is always seen."""
     wide = max(map(len, names), default=0) + 2
-    lines = ["".join(f"{name:<{wide}}" for name in names[first:first + max(width // wide, 1)])
-             for first in range(0, len(names), max(width // wide, 1))]
+    across = max(width // wide, 1)
+    lines = ["".join(f"{name:<{wide}}" for name in names[first:first + across])
+             for first in range(0, len(names), across)]
     return "\n   ".join(line.rstrip() for line in lines)
 
 

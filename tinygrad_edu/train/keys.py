@@ -10,7 +10,7 @@ Idea      Ctrl-C raises KeyboardInterrupt wherever Python is just then. In a fun
 Math      none
 Shapes    a list with one entry for every key that was lost
 Pitfalls  A signal wakes the main thread only if it is sent to that thread: one that sleeps goes on
-          sleeping, although Python has noted it. Windows has no such signals; there the sleep ends.
+          sleeping, although Python has noted it. Windows has no such signals: there the key waits.
           At once would be too early: the key would hit the hook itself. It waits a moment.
           Other exceptions that nobody can catch are none of our business: they are printed as ever.
 Cost      Nothing until a key is lost.
