@@ -28,7 +28,6 @@ See       HIPS autograd · PyTorch, "Autograd mechanics" (leaves, versions, in-p
 
 import contextlib
 import threading
-from operator import attrgetter
 
 import numpy as np
 
@@ -73,10 +72,10 @@ class Tensor:
 
     # ---- looking at it ----
 
-    shape = property(attrgetter("data.shape"), doc="The size along each axis.")
-    dtype = property(attrgetter("data.dtype"), doc="The element type.")
-    ndim = property(attrgetter("data.ndim"), doc="The number of axes.")
-    size = property(attrgetter("data.size"), doc="The number of elements.")
+    shape = property(lambda self: self.data.shape, doc="The size along each axis.")
+    dtype = property(lambda self: self.data.dtype, doc="The element type.")
+    ndim = property(lambda self: self.data.ndim, doc="The number of axes.")
+    size = property(lambda self: self.data.size, doc="The number of elements.")
 
     def __len__(self):
         return len(self.data)
@@ -226,9 +225,8 @@ def record(data, parents, vjp):
     It may return dy itself or views of it; it must not change dy.
     """
     result = Tensor(data)
-    nodes = tuple([parent.node for parent in parents])
-    if any(nodes) and _recording.on:
-        result.node = Node(result.data, nodes, vjp)
+    if _recording.on and any([parent.node for parent in parents]):
+        result.node = Node(result.data, tuple([parent.node for parent in parents]), vjp)
     return result
 
 
@@ -238,9 +236,8 @@ def record_all(data, parents, vjp):
     A result that the loss does not depend on has the gradient None.
     """
     results = tuple(Tensor(array) for array in data)
-    nodes = tuple([parent.node for parent in parents])
-    if any(nodes) and _recording.on:
-        joint = Node(None, nodes, vjp)
+    if _recording.on and any(parent.node for parent in parents):
+        joint = Node(None, tuple(parent.node for parent in parents), vjp)
         for slot, result in enumerate(results):
             result.node = Node(result.data, (joint,), slot=(slot, len(results)))
     return results
