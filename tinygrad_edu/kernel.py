@@ -95,7 +95,7 @@ class Body:
         def whole_or_in_pieces(*args):
             size = 0
             for i in counted:
-                size += args[i].nbytes
+                size += getattr(args[i], "nbytes", 0)
             if size < few:  # a short way to what `split` would do
                 run(*args)
             else:

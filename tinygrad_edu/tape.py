@@ -134,8 +134,7 @@ class Kept(NamedTuple):
 
 def _kept_by(vjp):
     """A Kept for every array that a closure keeps, also inside tensors, lists and functions."""
-    found, functions = [], [vjp]
-    todo = _inside(vjp)
+    found, functions, todo = [], [], [vjp]
     while todo:
         item = todo.pop()
         kind = _kinds[item.__class__]

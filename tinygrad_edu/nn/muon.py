@@ -87,19 +87,29 @@ def newton_schulz(x, u):
 def newton_schulz_blas(x, u):
     # By (4), from our products, with the smaller of X·Xᵀ and Xᵀ·X: with the matrix turned the
     # result is the turned result, up to rounding.
-    a, b, c = (x.dtype.type(number) for number in COEFFICIENTS)
     wide = u.shape[0] <= u.shape[1]
     y = (u if wide else u.T) / (np.linalg.norm(u) + x.dtype.type(TINY))
     for rounds in SPANS:
-        gram = _product(y, y.T)
-        for done in range(rounds):
-            if done:
-                gram = _product(_product(q, gram), q)
-            q = b * gram + c * _product(gram, gram)
-            q.ravel()[:: len(q) + 1] += a                                       # the diagonal
-            p = _product(q, p) if done else q                                                  # (4)
-        y = _product(p, y)
+        y = _product(_factor(_product(y, y.T), rounds), y)
     x[...] = y if wide else y.T
+
+
+def _factor(gram, rounds):
+    """P of (4) after some rounds."""
+    q = p = _polynomial(gram)
+    for _ in range(rounds - 1):
+        gram = _product(_product(q, gram), q)
+        q = _polynomial(gram)
+        p = _product(q, p)                                                                     # (4)
+    return p
+
+
+def _polynomial(gram):
+    """Q of (4)."""
+    a, b, c = (gram.dtype.type(number) for number in COEFFICIENTS)
+    q = b * gram + c * _product(gram, gram)
+    q.ravel()[:: len(q) + 1] += a                  # the diagonal
+    return q
 
 
 def _product(a, b):
