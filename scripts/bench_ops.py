@@ -68,7 +68,7 @@ CALLS = {
     "attention_weights_backward": "NTT NTT NTT NTT NT causal none none none 0.2",
     "attention_forward": "NHTD NHT NHTD NHTD NHTD seen none none none 0.2",
     "attention_backward": "NHTD NHTD NHTD NHTD NHTD NHTD NHTD NHTD NHT seen none none none 0.2",
-    "sum_of_squares": "I N",
+    "sum_of_squares": "I N", "squared_error_forward": "I N N",
 }
 NUMBERS = {"lr": 1e-3, "momentum": 0.9, "nesterov": True, "decay": 0.1, "scale": 0.5, "beta": 0.9,
            "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "step": 10, "penalty": 0.1, "shift": 0.3,

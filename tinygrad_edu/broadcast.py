@@ -55,6 +55,8 @@ def is_number(value):
 
 def operands(*values):
     """Tensors of one type, of tensors, arrays, lists, numbers. TypeError where two types meet."""
+    if {type(value) for value in values} == {Tensor} and len({v.data.dtype for v in values}) == 1:
+        return values  # as they mostly are
     typed = [value for value in values if hasattr(value, "dtype")] or [Tensor(values[0])]
     floats = [value for value in typed if value.dtype.kind == "f"]
     others = [value for value in typed if value.dtype != bool]

@@ -86,9 +86,21 @@ class Body:
         run = backends[self.backend].prepare(self.function) if self.jit else self.function
         if not self.cut:
             return run
-        split = threads.split_product if self.backend == "blas" else threads.split
         options = {"grain": self.grain} | ({"sums": self.sums} if self.sums else {})
-        return lambda *args: split(run, args, self.cut, **options)
+        split, counted, few = threads.split, self.cut, self.grain
+        if self.backend == "blas":
+            split = threads.split_product
+            counted, few = range(len(self.kernel.parameters)), min(few, threads.BLAS_GRAIN)
+
+        def whole_or_in_pieces(*args):
+            size = 0
+            for i in counted:
+                size += getattr(args[i], "nbytes", 0)
+            if size < few:  # a short way to what `split` would do
+                run(*args)
+            else:
+                split(run, args, self.cut, **options)
+        return whole_or_in_pieces
 
 
 class Kernel:

@@ -63,7 +63,8 @@ def keep_freed_memory():
 
 def empty(shape, dtype, like=None):
     """An array of undefined content on the device of `like` (default: the CPU)."""
-    return _counted(np.empty(shape, dtype) if like is None else np.empty(shape, dtype, like=like))
+    array = np.empty(shape, dtype) if like is None else np.empty(shape, dtype, like=like)
+    return _counted(array) if _meters else array
 
 
 def zeros(shape, dtype, like=None):
@@ -76,7 +77,8 @@ def empty_like(array, shape=None, dtype=None):
 
     It has the shape and the type of `array` where no others are given.
     """
-    return empty(*_shape_and_type(array, shape, dtype), _device(array))
+    shape, dtype = _shape_and_type(array, shape, dtype)
+    return empty(shape, dtype, _device(array))
 
 
 def zeros_like(array, shape=None, dtype=None):

@@ -36,6 +36,7 @@ See       Griewank, Walther 2008, ch. 3 · HIPS autograd (accumulation) · Chain
 """
 
 import itertools
+import operator
 import os
 import types
 import weakref
@@ -57,7 +58,7 @@ class Node:
     slot      (i, n): the i-th of n results of its one parent, which has the vjp
     """
 
-    __slots__ = ("index", "shape", "dtype", "parents", "vjp", "op", "where", "kept", "leaf",
+    __slots__ = ("index", "shape", "dtype", "parents", "vjp", "name", "where", "kept", "leaf",
                  "slot", "__weakref__")
     created = itertools.count()
 
@@ -66,11 +67,16 @@ class Node:
         self.shape, self.dtype = (data.shape, data.dtype) if data is not None else (None, None)
         self.parents, self.vjp, self.slot = parents, vjp, slot
         self.leaf = weakref.ref(leaf) if leaf is not None else None
-        self.op = _operation(vjp) if vjp else "leaf"
-        self.where = watch.caller() if vjp else None
-        self.kept = [_keep(*pair) for pair in _arrays_of(vjp)] if vjp else None
-        if vjp and watch.state.listeners:
-            watch.tell("node_recorded", self)
+        self.name = self.where = self.kept = None
+        if vjp:
+            self.name, self.where, self.kept = vjp.__qualname__, watch.caller(), _kept_by(vjp)
+            if watch.state.listeners:
+                watch.tell("node_recorded", self)
+
+    @property
+    def op(self):
+        """The name of the function that made the closure: gelu.<locals>.vjp is of gelu."""
+        return self.name.split(".<locals>.")[-2:][0].rpartition(".")[2] if self.name else "leaf"
 
     def pull(self, grad):
         """Turn the gradient of the result into those of the parents, (1); forget the closure."""
@@ -106,11 +112,6 @@ class Node:
         return f"{self.op} at {os.path.basename(self.where[0])}:{self.where[1]}"
 
 
-def _operation(vjp):
-    """The name of the function in which the closure was made: gelu.<locals>.vjp is of gelu."""
-    return vjp.__qualname__.split(".<locals>.")[-2:][0].rpartition(".")[2]
-
-
 # ---- what a closure keeps, and whether it has been overwritten ----------------------------------
 
 
@@ -131,36 +132,47 @@ class Kept(NamedTuple):
         return self.checksum is not None and _checksum(self.array) != self.checksum
 
 
-def _keep(array, holder):
-    checksum = _checksum(array) if watch.checking() else None
-    return Kept(array, holder, memory.version(array), checksum)
-
-
-def _arrays_of(vjp):
-    """(array, holder) for what a closure keeps, also inside tensors, lists and functions."""
-    todo, seen = [vjp], set()
+def _kept_by(vjp):
+    """A Kept for every array that a closure keeps, also inside tensors, lists and functions."""
+    found, functions, todo = [], [], [vjp]
     while todo:
         item = todo.pop()
-        if isinstance(item, np.ndarray):
-            yield item, item
-        elif isinstance(item, (tuple, list)):
+        kind = _kinds[item.__class__]
+        if kind == "several":
             todo.extend(item)
-        elif isinstance(item, types.FunctionType):
-            if id(item) not in seen:  # a function may be in its own closure
-                seen.add(id(item))
+        elif kind == "function":
+            if item not in functions:  # a function may be in its own closure
+                functions.append(item)
                 todo.extend(_inside(item))
-        elif hasattr(item, "node"):  # a tensor
-            yield item.data, item
+        elif kind:
+            array = item.data if kind == "tensor" else item
+            checksum = _checksum(array) if watch.state.check else None
+            found.append(Kept(array, item, memory.version(array), checksum))
+    return found
+
+
+class _Kinds(dict):
+    """class -> what _kept_by does with its things, None where they keep no array."""
+
+    def __missing__(self, cls):
+        bases = {"array": np.ndarray, "several": (tuple, list), "function": types.FunctionType}
+        found = [kind for kind, base in bases.items() if issubclass(cls, base)]
+        self[cls] = (*found, "tensor" if hasattr(cls, "node") else None)[0]
+        return self[cls]
+
+
+_kinds = _Kinds()
 
 
 def _inside(function):
     """What a function keeps: the variables it uses from outside, and its default arguments."""
-    yield from function.__defaults__ or ()
+    kept = list(function.__defaults__ or ())
     for cell in function.__closure__ or ():
         try:
-            yield cell.cell_contents
+            kept.append(cell.cell_contents)
         except ValueError:  # a variable that nobody has set yet
             continue
+    return kept
 
 
 def _checksum(array):
@@ -214,7 +226,7 @@ def _reachable(root, uses):
             if parent not in seen:
                 seen.add(parent)
                 todo.append(parent)
-    return sorted(seen, key=lambda node: -node.index)
+    return sorted(seen, key=operator.attrgetter("index"), reverse=True)
 
 
 def _add(total, grad):

@@ -225,8 +225,8 @@ def record(data, parents, vjp):
     It may return dy itself or views of it; it must not change dy.
     """
     result = Tensor(data)
-    if _recording.on and any(parent.node for parent in parents):
-        result.node = Node(result.data, tuple(parent.node for parent in parents), vjp)
+    if _recording.on and any([parent.node for parent in parents]):
+        result.node = Node(result.data, tuple([parent.node for parent in parents]), vjp)
     return result
 
 

@@ -44,6 +44,7 @@ import numpy as np
 from . import memory
 
 GRAIN = 1 << 19  # bytes of cut arguments below which one thread does all
+BLAS_GRAIN = 36 << 10  # bytes of a whole product below which OpenBLAS wakes no thread by itself
 
 
 class Worker(threading.Thread):

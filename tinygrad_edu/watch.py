@@ -32,6 +32,7 @@ See       McKeeman 1998, Differential Testing for Software (two programs judge e
 
 import atexit
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -115,11 +116,15 @@ def caller():
     """
     frame = sys._getframe(1)
     while frame.f_back:
-        file = frame.f_code.co_filename
-        if not file.startswith((PACKAGE, NUMPY)) or file.startswith(MODELS):
+        if not _is_ours(frame.f_code.co_filename):
             break
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno
+
+
+@functools.cache
+def _is_ours(file):
+    return file.startswith((PACKAGE, NUMPY)) and not file.startswith(MODELS)
 
 
 def run_watched(body, args):

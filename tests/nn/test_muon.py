@@ -41,6 +41,17 @@ def test_the_range_of_singular_values_that_the_lesson_states():
     assert (round(s.min(), 2), round(s.max(), 2)) == (0.68, 1.13)
 
 
+@pytest.mark.parametrize(("real", "digits"), [(np.float32, 1e-4), (np.float64, 1e-12)])
+@pytest.mark.parametrize("shape", [(128, 512), (384, 128), (64, 64)])
+def test_tiny_singular_values_cost_the_products_no_digits(shape, real, digits):
+    u, _, vt = np.linalg.svd(np.random.default_rng(0).standard_normal(shape), full_matrices=False)
+    u = u * np.geomspace(1, 1e-5, min(shape)) @ vt
+    got, want = np.empty(shape, real), np.empty(shape)
+    newton_schulz.bodies["blas"].run(got, u.astype(real))
+    newton_schulz.bodies["numpy"].run(want, u.astype(real).astype(np.float64))
+    assert np.abs(got - want).max() < digits * np.abs(want).max()
+
+
 def test_a_gradient_of_zeros_gives_no_step_and_no_nan():
     x = np.empty((3, 4))
     newton_schulz(x, np.zeros((3, 4)))

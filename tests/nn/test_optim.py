@@ -96,3 +96,9 @@ def test_a_state_of_another_model_is_refused():
 def test_nothing_to_optimize_is_refused():
     with pytest.raises(ValueError, match="nothing to optimize"):
         SGD([("p", Tensor(np.zeros(3)))])
+
+
+def test_without_decay_nothing_tells_matrices_from_vectors_and_they_are_one_group():
+    pairs = parameters((2, 3), (4,))
+    assert [group.names for group in SGD(pairs).groups] == [["p0", "p1"]]
+    assert [group.names for group in SGD(pairs, decay=0.1).groups] == [["p0"], ["p1"]]

@@ -257,6 +257,12 @@ def residual_norm(draw, name):
     return (lambda *tensors: stack(add_layernorm(*tensors, eps=0.1)[used])), *arrays
 
 
+@strategy("squared_error")
+def distance(draw, name):
+    shape = tuple(n or 1 for n in draw.shape(0, 3))
+    return (lambda y, t: y.squared_error(t)), draw.array(*shape), draw.array(*shape)
+
+
 @strategy("swiglu")
 def gated(draw, name):
     shape = draw.shape()

@@ -4,7 +4,7 @@ import pytest
 from harness import bodies, body_cases, check_body, check_gradient, need
 from tinygrad_edu import threads
 from tinygrad_edu.foreign import C, out, ptr
-from tinygrad_edu.kernel import settings
+from tinygrad_edu.kernel import Body, settings
 from tinygrad_edu.memory import Meter
 from tinygrad_edu.ops import matmul as lesson
 from tinygrad_edu.ops.activation import gelu
@@ -203,3 +203,14 @@ def test_products_of_matrices_without_rows_or_columns_are_empty_or_zero():
     assert product((4, 2, 0), (4, 0, 3)).shape == (4, 2, 3)
     y = linear(Tensor(np.ones((2, 0))), Tensor(np.ones((3, 0))), Tensor(np.ones(3)))
     assert y.data.tolist() == np.ones((2, 3)).tolist()
+
+
+@pytest.mark.parametrize(("size", "asked"), [(32, []), (200, [(0, 1)])])
+def test_blas_is_told_of_its_thread_where_the_product_is_not_small_anyway(size, asked, monkeypatch):
+    seen = []
+    monkeypatch.setattr(threads, "split_product", lambda run, args, cut, **_: seen.append(cut))
+    fresh = Body(lesson.matmul_forward, "blas", lesson.matmul_forward_blas, rows="y a")
+    y, a, b = np.ones((3, size, size), np.float32)
+    fresh.run(y, a, b)
+    assert seen == asked
+    assert y[0, 0] == (1 if asked else size)

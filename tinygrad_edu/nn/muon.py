@@ -17,6 +17,8 @@ Math      m ← μ·m + g      u = g + μ·m      g: clipped already, since c is
           a·σ + b·σ³ + c·σ⁵. (a, b, c) = (3.4445, −4.7750, 2.0315) bring [0.01, 1] to between 0.68
           and 1.13 in five rounds, fast rather than exactly
           w ← w − η·λ·w − η·0.2·√max(rows, columns)·X                                            (3)
+          A round of (2) is X ← Q·X with Q = a·1 + b·A + c·A², and then A ← Q·A·Q. So X need not
+          be touched in each round: P ← Q·P, beginning with 1, and at the end X ← P·X            (4)
 Shapes    w, g, m, u, X (rows, columns); A is the smaller of X·Xᵀ and Xᵀ·X
 Pitfalls  The entries of U·Vᵀ are about 1/√max(rows, columns) large, those of AdamW's steps about
           0.2 (Liu et al. measured it). The factor of (3) makes the former as large as the latter,
@@ -24,11 +26,15 @@ Pitfalls  The entries of U·Vᵀ are about 1/√max(rows, columns) large, those 
           Which parameters are hidden matrices cannot be seen from their shape. `in_a_block` goes by
           the name: a number on the path (h.3.mlp.c_fc.weight) means a layer among many. GPT's
           wte and wpe have none. A model with other names passes another predicate.
+          By (4), what A has lost to rounding stays lost and grows a²-fold with each round: where
+          some singular values are tiny, float32 is wrong by 4·10⁻⁴ after five of them. So A is
+          made anew from X after two.
           The fused matrix of queries, keys and values is one matrix here; in its authors'
           experience three would be a little better.
 Cost      State: one number a parameter instead of AdamW's two. (2) takes 5·(4·r²·s + 2·r³)
           operations for a matrix whose shorter side is r and longer side s, each step, however
-          small the batch: next to nothing with many tokens a step, a large share with few.
+          small the batch: next to nothing with many tokens a step, a large share with few. (4)
+          in two spans takes 8·r²·s + 28·r³: for s = 4·r, as in an MLP, 60·r³ instead of 90·r³.
 Try       build it    hand c_attn's three parts to (2) one by one. Is the loss lower?
           break it    leave out the division by ‖u‖. What does σ = 2 become after five rounds?
           measure it  python scripts/compare_optimizers.py: loss, and seconds a step
@@ -47,6 +53,7 @@ from .optim import Optimizer
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
+SPANS = (2, 3)  # rounds of (4) between two looks at X: see the Pitfalls
 TINY = 1e-7  # added to the norm, for a gradient of zeros
 
 
@@ -78,19 +85,37 @@ def newton_schulz(x, u):
 
 @newton_schulz.body("blas", jit=False)
 def newton_schulz_blas(x, u):
-    # The same from our products, of the smaller of X·Xᵀ and Xᵀ·X: with the matrix turned the
+    # By (4), from our products, with the smaller of X·Xᵀ and Xᵀ·X: with the matrix turned the
     # result is the turned result, up to rounding.
-    a, b, c = (x.dtype.type(number) for number in COEFFICIENTS)
     wide = u.shape[0] <= u.shape[1]
     y = (u if wide else u.T) / (np.linalg.norm(u) + x.dtype.type(TINY))
-    gram = empty_like(y, shape=(len(y), len(y)))
-    square, turned = empty_like(gram), empty_like(y)
-    for _ in range(ROUNDS):
-        matmul_forward(gram, y, y.T)
-        matmul_forward(square, gram, gram)
-        matmul_forward(turned, b * gram + c * square, y)
-        y = a * y + turned                                                                     # (2)
+    for rounds in SPANS:
+        y = _product(_factor(_product(y, y.T), rounds), y)
     x[...] = y if wide else y.T
+
+
+def _factor(gram, rounds):
+    """P of (4) after some rounds."""
+    q = p = _polynomial(gram)
+    for _ in range(rounds - 1):
+        gram = _product(_product(q, gram), q)
+        q = _polynomial(gram)
+        p = _product(q, p)                                                                     # (4)
+    return p
+
+
+def _polynomial(gram):
+    """Q of (4)."""
+    a, b, c = (gram.dtype.type(number) for number in COEFFICIENTS)
+    q = b * gram + c * _product(gram, gram)
+    q.ravel()[:: len(q) + 1] += a                  # the diagonal
+    return q
+
+
+def _product(a, b):
+    y = empty_like(a, shape=(len(a), b.shape[1]))
+    matmul_forward(y, a, b)
+    return y
 
 
 def in_a_block(name, tensor):

@@ -100,6 +100,9 @@ class Optimizer:
 
     def arrange(self, pairs, decay):
         """Make the groups: here matrices with decay and vectors without it."""
+        if not decay:  # then nothing tells them apart, and one group is one kernel call
+            self.add_group(pairs, decay)
+            return
         self.add_group([pair for pair in pairs if pair[1].ndim >= 2], decay)
         self.add_group([pair for pair in pairs if pair[1].ndim < 2], 0.0)
 

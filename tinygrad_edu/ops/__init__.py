@@ -15,4 +15,5 @@ from . import rmsnorm as rmsnorm
 from . import rope as rope
 from . import shape as shape
 from . import softmax as softmax
+from . import squared_error as squared_error
 from . import swiglu as swiglu

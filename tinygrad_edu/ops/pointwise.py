@@ -48,16 +48,20 @@ INTEGERS_TOO = {"neg", "abs", "square", "relu", "add", "sub", "mul", "maximum", 
 
 def rows(*arrays):
     """Each array as one row (n,) where all have one shape, else as they are, for NumPy."""
-    if any(array.shape != arrays[0].shape for array in arrays):
-        return arrays
+    shape = arrays[0].shape
+    for array in arrays:
+        if array.shape != shape:
+            return arrays
     return [contiguous(array).reshape(-1) for array in arrays]
 
 
 def flat(*args):
     """Can a loop over one index serve this call? It takes rows (n,) of floats of one type."""
     shape = args[0].shape
-    same = all(getattr(a, "shape", shape) == shape for a in args)
-    return len(shape) == 1 and same and fits(*args)
+    for array in args:
+        if getattr(array, "shape", shape) != shape:
+            return False
+    return len(shape) == 1 and fits(*args)
 
 
 def checked(name, *values):

@@ -30,6 +30,8 @@ Try       build it    prod(x). What is the gradient where exactly one xₙ is 0?
 See       Higham 2002, ch. 4 (summation) · Chan, Golub, LeVeque 1983 (variance)
 """
 
+import math
+
 import numpy as np
 
 from .. import threads
@@ -38,7 +40,7 @@ from ..kernel import Kernel
 from ..loops import helper
 from ..memory import contiguous, empty_like
 from ..tensor import Tensor, method, record
-from .pointwise import div, sqrt
+from .pointwise import sqrt
 
 BLOCK = 256                                        # terms that are added up without a pause
 
@@ -51,15 +53,16 @@ def layout(x, axis, keepdims):
     Raises AxisError, a ValueError, for an axis that x does not have or that is named twice.
     """
     everything = tuple(range(x.ndim))
-    axes = everything if axis is None else axis
-    axes = tuple(sorted(np.lib.array_utils.normalize_axis_tuple(axes, x.ndim)))
+    axes = everything
+    if axis is not None:
+        axes = tuple(sorted(np.lib.array_utils.normalize_axis_tuple(axis, x.ndim)))
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     return axes, kept, kept if keepdims else tuple(x.shape[i] for i in everything if i not in axes)
 
 
 def product(sizes):
     """How many elements so many axes hold."""
-    return int(np.prod(sizes, dtype=np.int64))
+    return math.prod(sizes)
 
 
 def as_rows(array, axes, may_be_empty=False):
@@ -163,25 +166,37 @@ def _sum_of_blocks(y, x):
 @method
 def sum(x, axis=None, keepdims=False):
     """Sum along one axis, several, or all: (1)."""
-    axes, kept, shape = layout(x, axis, keepdims)
-    blocks, before = as_blocks(x.data, axes), x.shape
-    dtype = x.dtype if x.dtype.kind == "f" else np.int64
-    y = empty_like(blocks, shape=(blocks.shape[0], blocks.shape[2]), dtype=dtype)
-    sum_forward(y, blocks)
+    before, kept = x.shape, layout(x, axis, True)[2]
 
     def vjp(dy):
         return np.broadcast_to(dy.reshape(kept), before),
-    return record(y.reshape(shape), (x,), vjp)
+    return record(total(x.data, axis, keepdims), (x,), vjp)
+
+
+def total(x, axis, keepdims):
+    """`sum` of an array."""
+    axes, _, shape = layout(x, axis, keepdims)
+    blocks = as_blocks(x, axes)
+    dtype = x.dtype if x.dtype.kind == "f" else np.int64
+    y = empty_like(blocks, shape=(blocks.shape[0], blocks.shape[2]), dtype=dtype)
+    sum_forward(y, blocks)
+    return y.reshape(shape)
 
 
 @method
 def mean(x, axis=None, keepdims=False):
     """Mean along one axis, several, or all. Raises ValueError where there is nothing to average."""
-    count = product([x.shape[i] for i in layout(x, axis, keepdims)[0]])
+    axes, kept, _ = layout(x, axis, keepdims)
+    before, count = x.shape, product([x.shape[i] for i in axes])
     if count == 0:
-        raise ValueError(f"the mean of an axis of size 0 in {x.shape} is not defined")
+        raise ValueError(f"the mean of an axis of size 0 in {before} is not defined")
     x = x if x.dtype.kind == "f" else Tensor(x.data.astype(np.float64))
-    return div(sum(x, axis, keepdims), count)
+    y = total(x.data, axis, keepdims)
+    y /= count
+
+    def vjp(dy):
+        return np.broadcast_to((dy / count).reshape(kept), before),
+    return record(y, (x,), vjp)
 
 
 # ---- variance --------------------------------------------------------------------------------

@@ -1,0 +1,196 @@
+"""How long a training step of a small network takes, where Python and not arithmetic is the cost.
+
+    python scripts/bench_mlp.py                                     this library alone
+    python scripts/bench_mlp.py --vs torch                          and PyTorch, eager
+    python scripts/bench_mlp.py --vs torch --torch-python ../torch/bin/python
+
+A step is forward, backward and plain gradient descent, with Module and optimizer on both sides:
+tiny, a 2-16-16-1 network with tanh and squared error on one example; batch, a 64-64-10 network with
+relu and cross entropy on 32. PyTorch runs in a process of its own (tests/cross/mlp_in_torch.py) on
+the same weights and examples. The sides take turns, so that what else happens on the machine meets
+both of them; the medians of the timed steps are compared.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from tinygrad_edu import threads
+from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
+from tinygrad_edu.nn.layers import Linear
+from tinygrad_edu.nn.module import Module
+from tinygrad_edu.nn.optim import SGD
+from tinygrad_edu.ops.cross_entropy import cross_entropy
+from tinygrad_edu.ops.pointwise import relu, tanh
+from tinygrad_edu.ops.squared_error import squared_error
+from tinygrad_edu.tensor import Tensor
+from tinygrad_edu.train.program import program
+
+PEER = Path(__file__).resolve().parent.parent / "tests" / "cross" / "mlp_in_torch.py"
+NETWORKS = {"tiny": ((2, 16, 16, 1), 1), "batch": ((64, 64, 10), 32)}  # widths, examples a step
+FORMS = {"tiny": (tanh, squared_error), "batch": (relu, cross_entropy)}
+LR = 0.01
+TURN = 100  # steps that a side takes before it is another's turn
+WARMUP = 100
+FIRST = 50  # steps over which the losses of two sides have to agree
+APART = 1e-4
+
+
+@dataclass
+class Settings:
+    """How many steps, and beside whom."""
+
+    steps: int = option(2000, "timed steps of each side and network", low=1)
+    threads: int = option(threads.count(), "threads of each side", low=1, high=1024)
+    vs: Literal["none", "torch"] = option("none", "PyTorch beside it")
+    torch_python: Path = option(Path(sys.executable), "the Python that has PyTorch")
+    seed: int = option(1, "of weights and examples", low=0, high=2**32 - 1)
+
+
+class Network(Module):
+    """Linear layers with a bend between each two, and a loss."""
+
+    def __init__(self, widths, bend, loss, random):
+        self.layers = [Linear(*pair, random) for pair in zip(widths, widths[1:], strict=False)]
+        self.bend, self.loss_of = bend, loss
+
+    def forward(self, x):
+        """x (N, in) -> (N, out)."""
+        for layer in self.layers[:-1]:
+            x = self.bend(layer(x))
+        return self.layers[-1](x)
+
+    def loss(self, x, target):
+        """What training makes smaller."""
+        return self.loss_of(self(x), target)
+
+
+class Ours:
+    """The side of this library."""
+
+    name = "tinygrad_edu"
+
+    def __init__(self, name, seed):
+        widths, examples = NETWORKS[name]
+        random = np.random.default_rng(seed)
+        self.model = Network(widths, *FORMS[name], random)
+        self.optimizer = SGD(self.model.named_parameters())
+        self.x = random.standard_normal((examples, widths[0]), np.float32)
+        if name == "tiny":
+            self.target = random.standard_normal((examples, widths[-1]), np.float32)
+        else:
+            self.target = random.integers(0, widths[-1], examples)
+        self.losses = []
+
+    def leave(self, folder):
+        """Write what the other side has to have in common with this one."""
+        arrays = {"x": self.x, "target": self.target} | self.model.state()
+        np.savez(Path(folder, "network.npz"), **arrays)
+
+    def ask(self, steps):
+        """Take these steps; the answer is the seconds of each."""
+        seconds = []
+        x = Tensor(self.x)
+        target = Tensor(self.target)
+        for _ in range(steps):
+            start = time.perf_counter()
+            loss = self.model.loss(x, target)
+            loss.backward()
+            self.optimizer.step(LR)
+            seconds.append(time.perf_counter() - start)
+            self.losses.append(loss.item())
+        return seconds
+
+
+class Torch:
+    """The side of PyTorch: a process that takes steps when it is asked to."""
+
+    name = "PyTorch"
+
+    def __init__(self, settings, folder):
+        command = [settings.torch_python, PEER, folder, settings.threads, LR]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(list(map(str, command)), stdin=pipe, stdout=pipe, text=True)
+        self.losses = []
+        self.name = f"PyTorch {self.answer()['version']}"
+
+    def answer(self):
+        """The next line from the other side. OSError where there is none."""
+        line = self.process.stdout.readline()
+        if not line:
+            raise OSError(f"{self.process.args[0]} cannot run PyTorch: name a Python that has it "
+                          "with --torch-python, or get it with pip install torch")
+        return json.loads(line)
+
+    def ask(self, steps):
+        """Take these steps; the answer is the seconds of each."""
+        print(steps, file=self.process.stdin, flush=True)
+        answer = self.answer()
+        self.losses += answer["losses"]
+        return answer["seconds"]
+
+
+def main():
+    """Each network in turn: warm up, take turns, compare."""
+    settings, _ = parse(Settings, description=__doc__.splitlines()[0])
+    pairs = {}
+    rounds = -(-settings.steps // TURN)
+    bar = tqdm(total=len(NETWORKS) * rounds, unit="turn", leave=False)
+    with threads.limit(settings.threads), errors_in_one_sentence(), bar:
+        for name in NETWORKS:
+            sides, times = measure(name, settings, bar)
+            pairs |= report(name, sides, times)
+    print(" ".join(f"{name}={value}" for name, value in pairs.items()))
+
+
+def measure(name, settings, bar):
+    """(sides, the seconds of every timed step of each) for one network."""
+    with tempfile.TemporaryDirectory() as folder:
+        sides = [Ours(name, settings.seed)]
+        sides[0].leave(folder)
+        try:
+            if settings.vs == "torch":
+                sides.append(Torch(settings, folder))
+            times = [[] for side in sides if side.ask(WARMUP)]
+            for low in range(0, settings.steps, TURN):
+                for side, seconds in zip(sides, times, strict=True):
+                    seconds.extend(side.ask(min(TURN, settings.steps - low)))
+                bar.update()
+        finally:
+            for side in sides[1:]:
+                side.process.kill()
+                side.process.wait()
+    return sides, times
+
+
+def report(name, sides, times):
+    """A line for each side; what the last line says of this network.
+
+    Raises ValueError where the losses are not the same.
+    """
+    medians = [1e6 * median(seconds) for seconds in times]
+    for side, microseconds in zip(sides, medians, strict=True):
+        tqdm.write(f"{name:6} {side.name:16} {microseconds:7.1f} µs a step")
+    pairs = {f"{name}_us": f"{medians[0]:.1f}"}
+    if sides[1:]:
+        apart = np.abs(np.subtract(sides[1].losses[:FIRST], sides[0].losses[:FIRST])).max()
+        if not apart <= APART:
+            raise ValueError(f"the losses of the first steps are {apart:.1e} apart: the sides do "
+                             "not train the same network, and their times mean nothing")
+        pairs |= {f"{name}_torch_us": f"{medians[1]:.1f}",
+                  f"{name}_ratio": f"{medians[1] / medians[0]:.2f}"}
+    return pairs
+
+
+if __name__ == "__main__":
+    with program():
+        main()
