@@ -1,6 +1,6 @@
 """Lesson 3.6 · Adam and AdamW: momentum, and a step size for every parameter
 
-Needs kernel, optim. Used by muon, optimizers, scripts/trace_step.py.
+Needs foreign, kernel, optim. Used by muon, optimizers, scripts/trace_step.py.
 
 Idea      Adam joins two ideas: it goes along an average of recent gradients, as momentum does
           (lesson optim), and divides each parameter's average by the size that its gradients
@@ -30,6 +30,7 @@ See       Kingma, Ba 2015, alg. 1 · Loshchilov, Hutter 2019, alg. 2, with decay
 
 import numpy as np
 
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from .optim import Optimizer
 
@@ -64,6 +65,12 @@ def adam_update_numba(w, m, v, g, lr, beta1, beta2, eps, penalty, decay, scale, 
         v[i] = b2 * v[i] + c2 * d * d
         root = np.sqrt(undo * v[i])
         w[i] = keep * w[i] - rate * m[i] / (root + eps)                                   # (3), (4)
+
+
+@adam_update.body("native", rows="w m v g", when=fits)
+def adam_update_native(w, m, v, g, lr, beta1, beta2, eps, penalty, decay, scale, step):
+    C(w).adam_update(out(w), out(m), out(v), ptr(g), lr, beta1, beta2, eps, penalty, decay, scale,
+                     step, w.size)
 
 
 class Adam(Optimizer):

@@ -205,9 +205,8 @@ def add_layernorm(x, r, w, b, eps=1e-5):
     x, r (…, C), w and b (C,). The first result is the stream to add the next branch to.
     Errors as for layernorm.
     """
-    if x.shape != r.shape:
-        raise ValueError(f"add_layernorm adds two tensors of one shape, not {x.shape}, {r.shape}")
-    check_norm(as_tensor(r, like=x), w, b)
+    check_sum(x, r)
+    check_norm(x, w, b)
     rows, others = (contiguous(t.data).reshape(-1, x.shape[-1]) for t in (x, r))  # (N, C)
     s, y, mean, rstd = empty_like(rows), empty_like(rows), *statistics(rows, 2)
     add_layernorm_forward(s, y, mean, rstd, rows, others, w.data, b.data, eps)
@@ -241,6 +240,13 @@ def check_norm(x, *weights):
             raise ValueError(f"a norm of x {x.shape} needs weights {x.shape[-1:]}, not "
                              f"{weight.shape}")
         as_tensor(weight, like=x)
+
+
+def check_sum(x, r):
+    """Raises ValueError or TypeError where a branch r has another shape or type than the stream."""
+    if x.shape != r.shape:
+        raise ValueError(f"a fused norm adds two tensors of one shape, not {x.shape} and {r.shape}")
+    as_tensor(r, like=x)
 
 
 def statistics(rows, count):
