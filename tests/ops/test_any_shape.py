@@ -26,8 +26,8 @@ from tinygrad_edu.ops.cross_entropy import cross_entropy, linear_cross_entropy
 from tinygrad_edu.ops.embedding import embedding
 from tinygrad_edu.ops.matmul import linear
 from tinygrad_edu.ops.norm import add_layernorm
-from tinygrad_edu.ops.rmsnorm import add_rmsnorm
 from tinygrad_edu.ops.operators import where
+from tinygrad_edu.ops.rmsnorm import add_rmsnorm
 from tinygrad_edu.ops.rope import rope_frequencies, rope_tables
 from tinygrad_edu.ops.shape import concatenate, stack
 from tinygrad_edu.ops.swiglu import swiglu
