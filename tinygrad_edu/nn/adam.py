@@ -19,7 +19,8 @@ Pitfalls  Adam's λ·w is divided by √v̂ like the rest of d: weights whose gr
           1/√(1 − β₂) times too long. ε belongs outside the root; inside, 10⁻⁸ acts like 10⁻⁴.
           β₂ = 0.999 remembers a thousand steps: with small batches and short runs 0.95 is better.
 Cost      Reads w, g, m, v and writes w, m, v once: 28 bytes a float32 parameter, bandwidth-bound.
-          One kernel serves both: λ of (3) is `penalty`, that of (4) `decay`, one of them 0.
+          One kernel serves both: λ of (3) is `penalty`, that of (4) `decay`, one of them 0. In C as
+          in Numba it is one pass; the reference makes one for every operation.
 Try       build it    AMSGrad: divide by the largest v̂ so far.
           break it    leave out the hats. How long is the first step now, in η, for β₂ = 0.95 and
                       for 0.999? Which test says so?

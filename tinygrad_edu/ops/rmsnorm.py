@@ -16,8 +16,8 @@ Pitfalls  A constant added to a row changes the result, which LayerNorm would ta
           dw is a sum over rows, so threads need an array each, added up at the end.
 Cost      One sum less a row than LayerNorm in each direction. The squares are all positive and
           nothing cancels, so the loop passes over a row only twice. Forward
-          11 µs in C, 9 in Numba (half a MB on one core, in its cache, where C is not yet as fast:
-          python scripts/bench_ops.py rmsnorm --sizes medium).
+          10 µs in C, 11 in Numba (half a MB on one core, in its cache:
+          OMP_NUM_THREADS=1 python scripts/bench_ops.py rmsnorm --sizes medium).
 Try       build it    a norm without w, whose scale has been multiplied into the matrix after it.
           break it    leave the mean(g·x̂) out of (2). Which test notices?
           measure it  TG_TRACE=1 and rmsnorm beside layernorm on one array: the GB/s of both
@@ -39,6 +39,8 @@ def rmsnorm_forward(y, rstd, x, w, eps):
     rstd[...] = 1 / np.sqrt((x ** 2).mean(axis=1) + eps)
     y[...] = w * x * rstd[:, None]                                                             # (1)
 
+
+# What one row needs is a helper here too, because the fused forms below need the same.
 
 @helper
 def normalise_row(y, s, w, eps):
@@ -101,6 +103,11 @@ def rmsnorm_backward_native(dx, dw, dy, x, w, rstd):
 
 
 # ---- the residual sum and its norm in one pass --------------------------------------------------
+#
+# As in lesson norm: s is the stream that the next branch is added to, so it is written in any case.
+# Made here, it is still in the cache when its squares are added up, and separate operations would
+# read it from memory again. On the way back the stream's own gradient is added while that of the
+# norm is in a register.
 
 @Kernel(outputs=3)
 def add_rmsnorm_forward(s, y, rstd, x, r, w, eps):
