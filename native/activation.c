@@ -4,7 +4,12 @@
 
 #define K (real)1.5957691216057308     /* 2 * sqrt(2 / pi), of (3) */
 #define A (real)0.044715
-#define FAR (real)30                   /* beyond, the slope of GELU is 0 or 1 to the last digit */
+#define FAR (real)30                   /* beyond, GELU is 0 or x to the last digit */
+#ifdef REAL_IS_FLOAT                   /* beyond, its slope is 0 or 1, to 1e-35 (double: 1e-302), */
+#define STEEP (real)9.98               /* and e to what is then in (3) is still a normal number */
+#else
+#define STEEP (real)21.1
+#endif
 
 /* ---- tanh form --------------------------------------------------------------------------- */
 
@@ -14,8 +19,9 @@ INLINE real gelu(real x) {
 }
 
 INLINE real gelu_slope(real x) {
-    const real above = x < -FAR ? -FAR : x, near = above > FAR ? FAR : above;
-    const real cubic = A * near * near, s = logistic(K * (near + near * cubic));
+    const real above = x < -STEEP ? -STEEP : x, near = above > STEEP ? STEEP : above;
+    const real cubic = A * near * near;
+    const real s = 1 / (1 + exponential_within(-K * (near + near * cubic)));
     return s * (1 + near * (1 - s) * (K + 3 * K * cubic));                              /* (4) */
 }
 

@@ -32,7 +32,8 @@ typedef uint64_t word;
 #define LN2_LOW 1.42860682030941723212e-6
 #endif
 
-INLINE real exponential(real x) {
+/* The same for x from EXP_LOWEST to EXP_HIGHEST alone. */
+INLINE real exponential_within(real x) {
     const real round = (real)1.5 * ((word)1 << MANTISSA_BITS);
     union { real number; word bits; } n, p;
     n.number = x * (real)1.4426950408889634 + round;
@@ -57,7 +58,11 @@ INLINE real exponential(real x) {
     q = q * r + (real)1 / 2;
     p.number = q * r * r + r + 1;                                                       /* (2) */
     p.bits += n.bits << MANTISSA_BITS;                                                  /* (3) */
-    const real y = x < EXP_LOWEST ? 0 : p.number;
+    return p.number;
+}
+
+INLINE real exponential(real x) {
+    const real p = exponential_within(x), y = x < EXP_LOWEST ? 0 : p;
     return x > EXP_HIGHEST ? (real)INFINITY : y;
 }
 

@@ -78,6 +78,10 @@ void rmsnorm_forward(real *y, real *rstd, const real *x, const real *w, real eps
                      int64_t C);
 void rmsnorm_backward(real *dx, real *dw, const real *dy, const real *x, const real *w,
                       const real *rstd, int64_t N, int64_t C);
+void add_rmsnorm_forward(real *s, real *y, real *rstd, const real *x, const real *r, const real *w,
+                         real eps, int64_t N, int64_t C);
+void add_rmsnorm_backward(real *dx, real *dw, const real *dy, const real *ds, const real *s,
+                          const real *w, const real *rstd, int64_t N, int64_t C);
 
 /* softmax.c */
 void softmax_forward(real *y, const real *x, int64_t N, int64_t C);
@@ -149,3 +153,12 @@ void linear_forward(real *y, const real *x, const real *w, const real *b, int64_
 int64_t vector_bytes(void); /* of this CPU: 64 with AVX-512, 32 with AVX2 */
 void matmul_naive(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M);
 void matmul_tiled(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M);
+
+/* optim.c, adam.c, lion.c; w and what is remembered (v, m) are updated in place */
+void sum_of_squares(real *total, const real *g, int64_t n);
+void sgd_update(real *w, real *v, const real *g, double lr, double momentum, bool nesterov,
+                double decay, double scale, int64_t n);
+void adam_update(real *w, real *m, real *v, const real *g, double lr, double beta1, double beta2,
+                 double eps, double penalty, double decay, double scale, double step, int64_t n);
+void lion_update(real *w, real *m, const real *g, double lr, double beta1, double beta2,
+                 double decay, double scale, int64_t n);

@@ -53,6 +53,7 @@ CALLS = {
     "add_layernorm_forward": "NC NC N N NC NC C C 1e-5",
     "add_layernorm_backward": "NC C C NC NC NC C N N",
     "rmsnorm_forward": "NC N NC C 1e-5", "rmsnorm_backward": "NC C NC NC C N",
+    "add_rmsnorm_forward": "NC NC N NC NC C 1e-5", "add_rmsnorm_backward": "NC C NC NC NC C N",
     "softmax_forward": "NC NC", "softmax_backward": "NC NC NC",
     "log_softmax_forward": "NC NC", "log_softmax_backward": "NC NC NC",
     "cross_entropy_forward": "N N NC columns -1 0.0",

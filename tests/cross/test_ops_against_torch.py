@@ -13,7 +13,7 @@ from tinygrad_edu.ops.cross_entropy import cross_entropy, linear_cross_entropy
 from tinygrad_edu.ops.embedding import embedding
 from tinygrad_edu.ops.matmul import linear, matmul
 from tinygrad_edu.ops.norm import add_layernorm, layernorm
-from tinygrad_edu.ops.rmsnorm import rmsnorm
+from tinygrad_edu.ops.rmsnorm import add_rmsnorm, rmsnorm
 from tinygrad_edu.ops.softmax import log_softmax, softmax
 from tinygrad_edu.ops.swiglu import silu, swiglu
 from tinygrad_edu.tensor import Tensor, record
@@ -97,6 +97,13 @@ def test_rmsnorm(scale):
         return F.rms_norm(x, x.shape[-1:], w, 1e-5)
 
     compare(rmsnorm, theirs, normal(3, 5, 17, scale=scale), normal(17))
+
+
+def test_the_sum_and_its_rmsnorm_in_one_pass():
+    def theirs(x, r, w):
+        return x + r, F.rms_norm(x + r, x.shape[-1:], w, 1e-5)
+
+    compare(add_rmsnorm, theirs, normal(4, 6, 8), normal(4, 6, 8, seed=1), normal(8))
 
 
 @pytest.mark.parametrize("axis", [-1, 0, 1])

@@ -27,6 +27,7 @@ from tinygrad_edu.ops.embedding import embedding
 from tinygrad_edu.ops.matmul import linear
 from tinygrad_edu.ops.norm import add_layernorm
 from tinygrad_edu.ops.operators import where
+from tinygrad_edu.ops.rmsnorm import add_rmsnorm
 from tinygrad_edu.ops.rope import rope_frequencies, rope_tables
 from tinygrad_edu.ops.shape import concatenate, stack
 from tinygrad_edu.ops.swiglu import swiglu
@@ -249,12 +250,14 @@ def norms(draw, name):
     return (lambda x, *w: getattr(x, name)(*w, eps=0.1)), *arrays[:count]
 
 
-@strategy("add_layernorm")
+@strategy("add_layernorm", "add_rmsnorm")
 def residual_norm(draw, name):
     shape = *draw.shape(0, 3), draw.pick(*SIZES)
-    arrays = draw.array(*shape), draw.array(*shape), draw.array(shape[-1]), draw.array(shape[-1])
+    op, weights = {"add_layernorm": (add_layernorm, 2), "add_rmsnorm": (add_rmsnorm, 1)}[name]
+    arrays = [draw.array(*shape), draw.array(*shape)]
+    arrays += [draw.array(shape[-1]) for _ in range(weights)]
     used = draw.pick(slice(0, 2), slice(0, 1), slice(1, 2))
-    return (lambda *tensors: stack(add_layernorm(*tensors, eps=0.1)[used])), *arrays
+    return (lambda *tensors: stack(op(*tensors, eps=0.1)[used])), *arrays
 
 
 @strategy("squared_error")

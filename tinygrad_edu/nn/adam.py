@@ -1,6 +1,6 @@
 """Lesson 3.6 · Adam and AdamW: momentum, and a step size for every parameter
 
-Needs kernel, optim. Used by muon, optimizers, scripts/trace_step.py.
+Needs foreign, kernel, optim. Used by muon, optimizers, scripts/trace_step.py.
 
 Idea      Adam joins two ideas: it goes along an average of recent gradients, as momentum does
           (lesson optim), and divides each parameter's average by the size that its gradients
@@ -19,7 +19,8 @@ Pitfalls  Adam's λ·w is divided by √v̂ like the rest of d: weights whose gr
           1/√(1 − β₂) times too long. ε belongs outside the root; inside, 10⁻⁸ acts like 10⁻⁴.
           β₂ = 0.999 remembers a thousand steps: with small batches and short runs 0.95 is better.
 Cost      Reads w, g, m, v and writes w, m, v once: 28 bytes a float32 parameter, bandwidth-bound.
-          One kernel serves both: λ of (3) is `penalty`, that of (4) `decay`, one of them 0.
+          One kernel serves both: λ of (3) is `penalty`, that of (4) `decay`, one of them 0. In C as
+          in Numba it is one pass; the reference makes one for every operation.
 Try       build it    AMSGrad: divide by the largest v̂ so far.
           break it    leave out the hats. How long is the first step now, in η, for β₂ = 0.95 and
                       for 0.999? Which test says so?
@@ -30,6 +31,7 @@ See       Kingma, Ba 2015, alg. 1 · Loshchilov, Hutter 2019, alg. 2, with decay
 
 import numpy as np
 
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from .optim import Optimizer
 
@@ -64,6 +66,12 @@ def adam_update_numba(w, m, v, g, lr, beta1, beta2, eps, penalty, decay, scale, 
         v[i] = b2 * v[i] + c2 * d * d
         root = np.sqrt(undo * v[i])
         w[i] = keep * w[i] - rate * m[i] / (root + eps)                                   # (3), (4)
+
+
+@adam_update.body("native", rows="w m v g", when=fits)
+def adam_update_native(w, m, v, g, lr, beta1, beta2, eps, penalty, decay, scale, step):
+    C(w).adam_update(out(w), out(m), out(v), ptr(g), lr, beta1, beta2, eps, penalty, decay, scale,
+                     step, w.size)
 
 
 class Adam(Optimizer):

@@ -30,7 +30,7 @@ from ..ops.dropout import dropout
 from ..ops.embedding import embedding
 from ..ops.matmul import linear
 from ..ops.norm import add_layernorm, layernorm
-from ..ops.rmsnorm import rmsnorm
+from ..ops.rmsnorm import add_rmsnorm, rmsnorm
 from . import init
 from .module import Module
 
@@ -91,8 +91,7 @@ class RMSNorm(Module):
         """The norm of x; with `added`, the pair (x + added, its norm)."""
         if added is None:
             return rmsnorm(x, self.weight, self.eps)
-        total = x + added
-        return total, rmsnorm(total, self.weight, self.eps)
+        return add_rmsnorm(x, added, self.weight, self.eps)
 
 
 class Dropout(Module):

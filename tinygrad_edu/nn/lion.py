@@ -1,6 +1,6 @@
 """Lesson 3.7 · Lion: only the sign
 
-Needs kernel, optim. Used by optimizers.
+Needs foreign, kernel, optim. Used by optimizers.
 
 Idea      Adam divides an average of gradients by its usual size, which leaves little more than its
           sign. Lion takes the sign and nothing else, so it needs no average of squares: half the
@@ -27,6 +27,7 @@ See       Chen et al. 2023 (Lion), alg. 2 and section 5 (learning rate and decay
 
 import numpy as np
 
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from .optim import Optimizer
 
@@ -49,6 +50,11 @@ def lion_update_numba(w, m, g, lr, beta1, beta2, decay, scale):
         u = np.sign(b1 * m[i] + c1 * d)                                                        # (1)
         w[i] -= shrink * w[i] + rate * u                                                       # (2)
         m[i] = b2 * m[i] + c2 * d                                                              # (3)
+
+
+@lion_update.body("native", rows="w m g", when=fits)
+def lion_update_native(w, m, g, lr, beta1, beta2, decay, scale):
+    C(w).lion_update(out(w), out(m), ptr(g), lr, beta1, beta2, decay, scale, w.size)
 
 
 class Lion(Optimizer):

@@ -1,6 +1,6 @@
 """Lesson 3.3 · Optim: from gradients to a step
 
-Needs kernel, memory, module. Used by adagrad, rmsprop, adam, lion, muon.
+Needs foreign, kernel, memory, module. Used by adagrad, rmsprop, adam, lion, muon.
 
 Idea      The gradient says where the loss falls; an optimizer decides how far to go. The learning
           rate is the number by which every step of an optimizer is multiplied. All of them share
@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..foreign import C, fits, out, ptr
 from ..kernel import Kernel
 from ..memory import zeros_like
 from .module import Flat
@@ -50,6 +51,11 @@ def sum_of_squares_numba(total, g):
     total[0] = s
 
 
+@sum_of_squares.body("native", rows="g", sums="total", when=fits)
+def sum_of_squares_native(total, g):
+    C(total).sum_of_squares(out(total), ptr(g), g.size)
+
+
 @Kernel(inout=("w", "v"))
 def sgd_update(w, v, g, lr, momentum, nesterov, decay, scale):
     d = scale * g + decay * w
@@ -65,6 +71,11 @@ def sgd_update_numba(w, v, g, lr, momentum, nesterov, decay, scale):
         d = scale * g[i] + decay * w[i]
         v[i] = momentum * v[i] + d                                                             # (2)
         w[i] -= lr * (d + momentum * v[i] if nesterov else v[i])
+
+
+@sgd_update.body("native", rows="w v g", when=fits)
+def sgd_update_native(w, v, g, lr, momentum, nesterov, decay, scale):
+    C(w).sgd_update(out(w), out(v), ptr(g), lr, momentum, nesterov, decay, scale, w.size)
 
 
 class Group(NamedTuple):

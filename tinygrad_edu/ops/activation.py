@@ -23,7 +23,7 @@ Pitfalls  The two forms differ by up to 5·10⁻⁴: a model trained with one is
           db is a sum over rows: threads need an array each (`sums`), added up at the end.
 Cost      Reads x, writes y, about 20 operations an element: the exp of the loops lesson runs in
           vectors. The reference writes every intermediate to memory.
-          In C bias_gelu takes 33 and 33 µs, in Numba 37 and 31 (half a MB on one core, by
+          In C bias_gelu takes 31 and 27 µs, in Numba 36 and 28 (half a MB on one core, by
           python scripts/bench_ops.py gelu --sizes medium): both are bound by the exp and by one
           division an element. The erf form takes 54 µs in C, where the GNU C library has an erf for
           a whole vector of numbers, and 450 in Numba, which calls it once an element.
