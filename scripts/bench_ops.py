@@ -57,7 +57,7 @@ CALLS = {
     "log_softmax_forward": "NC NC", "log_softmax_backward": "NC NC NC",
     "cross_entropy_forward": "N N NC columns -1 0.0",
     "cross_entropy_backward": "NC N NC N columns -1 0.0",
-    "cross_entropy_both": "N NC NC columns 0.5 -1 0.0",
+    "cross_entropy_both": "N NC columns 0.5 -1 0.0",
     "embedding_forward": "NC tokens VC", "embedding_add_forward": "NTC texts VC TC",
     "embedding_backward": "VC NC order first last", "sum_batch": "TC NTC",
     "index_backward": "VC NC tokens",

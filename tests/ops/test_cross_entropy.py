@@ -28,8 +28,8 @@ CASES = {
         lambda d, N=N, V=V, s=s: (d.out(N, V), d.array(N), d.array(N, V), d.array(N, offset=3),
                                   targets_of(d, N, V), -1, s) for N, V, s in CALLS],
     lesson.cross_entropy_both: [
-        lambda d, N=N, V=V, s=s: (d.out(N), d.out(N, V), d.array(N, V, scale=5),
-                                  targets_of(d, N, V), 0.25, -1, s) for N, V, s in CALLS],
+        lambda d, N=N, V=V, s=s: (d.out(N), d.array(N, V, scale=5), targets_of(d, N, V),
+                                  0.25, -1, s) for N, V, s in CALLS],
 }
 TARGETS = np.array([[2, 0, -1], [4, -1, 2]])
 OPTIONS = [{}, {"label_smoothing": 0.1}, {"reduction": "sum"}, {"reduction": "none"},
