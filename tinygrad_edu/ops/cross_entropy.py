@@ -24,13 +24,11 @@ Pitfalls  A mean over all positions, ignored ones included, makes padding look l
           A row of nothing but −∞ has no probabilities: its loss is NaN, not 0.
           (2) is linear in dℓ, so the head can scale dx and dW by dℓ afterwards. That holds for one
           dℓ a batch, not for one a row: reduction="none" with a gradient keeps all logits.
-Cost      The head: three products of N·V·C, as any linear layer, but memory for one chunk. To make
-          the gradients along the way, instead of the logits twice, saves a fourth product; the
-          price is that dx and dW wait in memory from the forward to the backward pass.
-          The gradients of a chunk lie where its logits were, and dW is added to a part at a time.
-          A chunk is as many rows as make 16 MiB of logits, at least 512: below that the addition of
-          V·C numbers to dW for each chunk is no longer small against the product. The loss with
-          its gradient takes 35 µs in C, 42 in Numba: python scripts/bench_ops.py cross_entropy_both
+Cost      The head: three products of N·V·C, as any linear layer, but memory for one chunk, whose
+          gradients lie where its logits were. To make them along the way saves a fourth product;
+          the price is that dx and dW wait in memory from the forward to the backward pass. A chunk
+          is as many rows as make 16 MiB of logits, at least 512: below that the addition of V·C
+          numbers to dW for each chunk is no longer small against the product.
 Try       build it    z-loss: add 10⁻⁴·lse² to ℓ. What does it add to (2)?
           break it    divide by N in place of K. Which tests notice?
           measure it  linear_cross_entropy against cross_entropy(linear(…)), with memory.Meter
@@ -57,10 +55,9 @@ PART_ROWS = 2048                                   # of dW are added to at a tim
 
 # ---- kernels ------------------------------------------------------------------------------------
 #
-# forward and backward are the two halves of cross_entropy, with lse saved in between; both does the
-# two at once, for the head, with one exponential an element instead of two, and puts the gradient
-# where the logits were. Every row has the same dℓ there, the number `scale`: 1/K for the mean, (3),
-# and what arrives at the backward pass is multiplied in later.
+# forward and backward are the halves of cross_entropy, with lse saved in between; both does the two
+# at once, for the head, with one exponential an element instead of two. Every row has the same dℓ
+# there, the number `scale`: 1/K for the mean, (3); what arrives from behind is multiplied in later.
 
 @Kernel(outputs=2)
 def cross_entropy_forward(loss, lse, z, targets, ignore, smoothing):
@@ -144,8 +141,8 @@ def cross_entropy_backward_native(dz, dy, z, lse, targets, ignore, smoothing):
 def cross_entropy_both(loss, z, targets, scale, ignore, smoothing):
     lse = loss.copy()                              # a place for it: nobody asks
     cross_entropy_forward.__wrapped__(loss, lse, z, targets, ignore, smoothing)
-    dy = np.full_like(lse, scale)
-    cross_entropy_backward.__wrapped__(z, dy, z, lse, targets, ignore, smoothing)
+    cross_entropy_backward.__wrapped__(z, np.full_like(lse, scale), z, lse, targets, ignore,
+                                       smoothing)
 
 
 @cross_entropy_both.body("numba", rows="loss z targets")
@@ -216,8 +213,7 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
         raise ValueError(f"the head needs x (…, in) and w (out, in) of one type, not {x.dtype} "
                          f"{x.shape} and {w.dtype} {w.shape}")
     rows = contiguous(floating(x, "linear_cross_entropy")).reshape(len(flat), x.shape[-1])
-    weight = contiguous(w.data)
-    loss = empty_like(rows, shape=flat.shape)
+    loss, total = (empty_like(rows, shape=shape) for shape in (flat.shape, ()))
     scale = _scale(flat, ignore, reduction)
     grads = [None, None]                           # of x and w, filled in below
 
@@ -227,14 +223,13 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
                 np.multiply(grad, dy, out=grad)    # in place: this closure runs once
         return tuple(grads)
     # Recorded before it is computed: the tape knows whether anybody is going to want gradients.
-    total = empty_like(rows, shape=())
     result = record(total, (x, w), vjp)
     if result.requires_grad and reduction == "none":
         return cross_entropy(linear(x, w), targets, ignore, label_smoothing, reduction)
     if result.requires_grad:
         grads[0] = empty_like(rows) if x.requires_grad else None
-        grads[1] = zeros_like(weight) if w.requires_grad else None
-    _chunks(loss, grads, rows, weight, flat, (scale, ignore, label_smoothing))
+        grads[1] = zeros_like(w.data) if w.requires_grad else None
+    _chunks(loss, grads, rows, contiguous(w.data), flat, (scale, ignore, label_smoothing))
     if grads[0] is not None:
         grads[0] = grads[0].reshape(x.shape)
     if reduction == "none":
@@ -258,23 +253,18 @@ def _chunks(loss, grads, x, w, targets, options):
         cross_entropy_both(loss[some], z, targets[some], *options)              # z is dz from here
         if dx is not None:
             matmul_forward(dx[some], z, w)
-        if dw is not None and low == 0:
-            matmul_forward(dw, z.T, x[some])
-        elif dw is not None:
-            _add_product(dw, z.T, x[some])
+        if dw is not None:
+            (_add_product if low else matmul_forward)(dw, z.T, x[some])
 
 
 def _add_product(y, a, b):
     """y += a·b, some rows at a time: what is added is still in the cache when it is."""
     part = empty_like(y, shape=(min(len(y), PART_ROWS), y.shape[1]))
     for low in range(0, len(y), PART_ROWS):
-        some = slice(low, low + PART_ROWS)
-        terms = part[:len(y[some])]
-        matmul_forward(terms, a[some], b)
-        y[some] += terms
+        some = y[low:low + PART_ROWS]
+        matmul_forward(part[:len(some)], a[low:low + PART_ROWS], b)
+        some += part[:len(some)]
 
-
-# ---- what both ops share ------------------------------------------------------------------------
 
 def _scale(targets, ignore, reduction):
     """What every loss is multiplied by: 1/K for the mean, (3)."""
