@@ -95,8 +95,8 @@ void cross_entropy_forward(real *loss, real *lse, const real *z, const int64_t *
 void cross_entropy_backward(real *dz, const real *dy, const real *z, const real *lse,
                             const int64_t *targets, int64_t ignore, double smoothing, int64_t N,
                             int64_t V);
-void cross_entropy_both(real *loss, real *dz, const real *z, const int64_t *targets, double scale,
-                        int64_t ignore, double smoothing, int64_t N, int64_t V);
+void cross_entropy_both(real *loss, real *z, const int64_t *targets, double scale, int64_t ignore,
+                        double smoothing, int64_t N, int64_t V);
 
 /* embedding.c */
 void embedding_forward(real *y, const int64_t *ids, const real *w, int64_t N, int64_t C);

@@ -96,7 +96,9 @@ class Torch:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(list(map(str, command)), stdin=pipe, stdout=pipe, text=True)
         self.losses, self.peak = [], None
-        self.name = f"PyTorch {self.answer()['version']} {mode}"
+        hello = self.answer()
+        self.name = f"PyTorch {hello['version']} {mode}"
+        print(f"{self.name} has {hello['adamw']} AdamW, the fastest here, and uses {hello['cpu']}")
 
     def answer(self):
         """The next line from the other side. OSError where there is none."""

@@ -1,23 +1,35 @@
 """How fast is every body of every kernel, and how near to what this machine can do?
 
-    python scripts/bench_ops.py                            everything, in a few minutes
+    python scripts/bench_ops.py                            everything, in some minutes
     python scripts/bench_ops.py layernorm                  kernels with this word in their name
     python scripts/bench_ops.py gelu --body numba --dtype float64 --sizes small,large
     python scripts/bench_ops.py --csv bench.csv            the table as a file
+    python scripts/bench_ops.py --sizes large --picture docs/roofline.png --markdown docs/speed.md
 
-Three sizes: the arrays of a call fit the cache of a core (small), the next one (medium), or neither
-(large). Beside each call stands what it moves (all its arrays, once) in GB/s or, of products, what
-it computes in GFLOP/s, and the share that this is of the machine's peak: of the fastest copy or sum
-of arrays of that size, on one thread or on all, or of a large product by BLAS. The bodies of a
-kernel and the peak take turns; of bodies medians are shown, of the peak the best turn counts. A
-kernel that does not look at one of its arrays, as some backward ones, can be above the peak.
+Three sizes: the arrays of a call fit the first cache of a core (small), its next one (medium), or
+none at all (large: eight times the last-level cache together). Beside each call stands what it
+moves (bytes read plus bytes written, every array once, one that is updated in place twice) in GB/s
+or, of products, what it computes in GFLOP/s, and the share that this is of the machine's peak: of
+a copy of arrays of that size, on one thread or on all, whichever is faster, or of a product of
+2048 × 2048 matrices by BLAS on all threads. The bodies of a kernel and the peak take turns; of
+bodies medians are shown, of the peak the best turn counts. A kernel that reads more than it writes
+can be above the peak, and so can one that does not look at one of its arrays, as some backward
+ones: a machine reads faster than it writes.
+
+The picture is a roofline (Williams, Waterman, Patterson 2009): what a kernel computes a second,
+over what it computes for each byte it moves. Operations are those of the NumPy body, an element of
+an array each, exp and its kin counted as one.
 """
 
 import csv
 import json
 import math
+import os
+import platform
+import subprocess
 import time
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -32,8 +44,39 @@ from tinygrad_edu.memory import contiguous
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.train.program import program
 
-BYTES = {"small": 24 << 10, "medium": 512 << 10, "large": 64 << 20}  # of all arrays of a call
 LONG_ENOUGH = 2e-4                                 # seconds that are timed at a time
+ENOUGH, FEW = 2.0, 3                               # seconds of a body after which FEW turns will do
+CACHE_UNKNOWN = 32 << 20                           # what a last-level cache is taken for, then
+COPIED = 4                                         # times the cache: each of the two arrays
+SHARE_OF_MEMORY = 16                               # but both together not more than 1/16 of it
+BEGIN = "<!-- kernels: python scripts/bench_ops.py --sizes large --markdown docs/speed.md -->"
+END = "<!-- end of kernels -->"
+
+
+def last_level_cache():
+    """Bytes of the largest cache of this machine, None where it is not told."""
+    if platform.system() == "Darwin":
+        names = "hw.l3cachesize", "hw.perflevel0.l2cachesize", "hw.l2cachesize"
+        told = subprocess.run(["sysctl", "-n", *names], capture_output=True, text=True, check=False)
+        return max((int(word) for word in told.stdout.split() if word.isdigit()), default=None)
+    found = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    sizes = [path.read_text().strip() for path in found]
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    return max((int(text[:-1]) * units[text[-1]] for text in sizes if text[-1:] in units),
+               default=None)
+
+
+def beyond_the_cache(cache):
+    """Bytes of the two arrays of a copy that no cache can hold, as far as memory allows."""
+    wanted = 2 * COPIED * (cache or CACHE_UNKNOWN)
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return min(wanted, memory // SHARE_OF_MEMORY)
+    return wanted
+
+
+CACHE = last_level_cache()
+BYTES = {"small": 24 << 10, "medium": 512 << 10, "large": beyond_the_cache(CACHE)}  # of a call
 
 # Lengths of axes. N, the number of rows, is what makes a call as large as it is to be; W is the
 # side of the matrices of a product.
@@ -58,7 +101,7 @@ CALLS = {
     "log_softmax_forward": "NC NC", "log_softmax_backward": "NC NC NC",
     "cross_entropy_forward": "N N NC columns -1 0.0",
     "cross_entropy_backward": "NC N NC N columns -1 0.0",
-    "cross_entropy_both": "N NC NC columns 0.5 -1 0.0",
+    "cross_entropy_both": "N NC columns 0.5 -1 0.0",
     "embedding_forward": "NC tokens VC", "embedding_add_forward": "NTC texts VC TC",
     "embedding_backward": "VC NC order first last", "sum_batch": "TC NTC",
     "index_backward": "VC NC tokens",
@@ -82,7 +125,21 @@ OPERATIONS = {
     "batched_matmul_forward": lambda N, T, **_: 2 * N * T * T * T,
     "attention_forward": lambda **axes: 2 * 2 * visible(**axes),
     "attention_backward": lambda **axes: 5 * 2 * visible(**axes),
+    "newton_schulz": lambda W, **_: 5 * 3 * 2 * W**3,
 }
+EACH = {"gelu_erf_forward": 5, "gelu_erf_backward": 11}  # an element; NumPy's body has no erf
+GEMM = 2048                                        # side of the product that is the peak
+
+FAMILIES = {                                       # for the colours of the picture
+    "products": ("matmul", "linear_forward", "newton"), "attention": ("attention", "rope"),
+    "norms, softmax, loss": ("norm", "softmax", "logsumexp", "cross_entropy"),
+    "sums and moves": ("sum", "var", "max_", "min_", "embedding", "index", "where"),
+    "optimizers": ("update", "nesterov"), "element by element": ("",)}
+# Those that get their name in the roofline itself; the others are points, named beside it.
+NAMED = ("matmul_forward", "attention_forward", "attention_backward", "batched_matmul_forward",
+         "layernorm_forward", "bias_gelu_forward", "bias_gelu_backward", "adam_update",
+         "softmax_forward", "cross_entropy_both", "sum_of_squares", "embedding_forward",
+         "sigmoid_forward", "attention_weights_backward")
 
 
 @dataclass
@@ -95,6 +152,8 @@ class Settings:
     sizes: str = option("small,medium,large", "which of the three")
     rounds: int = option(9, "times that each body has its turn", low=1)
     csv: Path | None = option(None, "write the table to this file, too")
+    picture: Path | None = option(None, "draw the roofline of the large size into this file")
+    markdown: Path | None = option(None, "put a table of the large size between this file's marks")
 
 
 def visible(N, H, T, D, **_):
@@ -138,7 +197,8 @@ def arguments(kernel, axes, real):
             made.append(MAKERS[word](**axes))
         elif set(word) <= axes.keys():
             shape = [axes[letter] for letter in word]
-            made.append((random.random(shape, np.float32) + np.float32(0.5)).astype(real))
+            some = random.random(1 << 16, np.float32) + np.float32(0.5)
+            made.append(np.resize(some.astype(real), shape))   # again and again: it is faster
         else:
             made.append(json.loads(word.lower()))
     if kernel.name not in CALLS and kernel.parameters == ["dx", "dy", "x", "y"]:
@@ -151,12 +211,59 @@ def size_of(args):
     return sum({id(a): a.nbytes for a in args if isinstance(a, np.ndarray)}.values())
 
 
+def moved(kernel, args):
+    """Bytes that a call reads and writes: what is updated in place counts twice."""
+    return size_of(args) + size_of([args[i] for i in kernel.inout])
+
+
 def call_of_size(kernel, size, real):
     """(arguments, axes) of a call whose arrays have about the bytes of this size."""
     axes = AXES | {"N": 1, "W": SIDE[size]}
     one, two = (size_of(arguments(kernel, axes | {"N": n}, real)) for n in (1, 2))
     axes["N"] = max(1, (BYTES[size] - one) // max(1, two - one))
     return arguments(kernel, axes, real), axes
+
+
+# ---- operations ---------------------------------------------------------------------------------
+
+
+class Counted(np.ndarray):
+    """An array that counts the operations on floats that are made with it and what comes of it."""
+
+    operations = 0
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
+        plain = [a.view(np.ndarray) if isinstance(a, Counted) else a for a in inputs]
+        if out:
+            options["out"] = tuple(a.view(np.ndarray) if isinstance(a, Counted) else a for a in out)
+        result = getattr(ufunc, method)(*plain, **options)
+        each = 2 * plain[0].shape[-1] if ufunc is np.matmul else 1
+        work = plain[0] if method == "reduce" else result
+        if getattr(work, "dtype", np.dtype(int)).kind == "f":
+            Counted.operations += each * np.size(work)
+        if out:
+            return out[0] if len(out) == 1 else out
+        return result.view(Counted) if isinstance(result, np.ndarray) else result
+
+    def __array_function__(self, function, types, args, options):
+        if function is np.dot:                     # of two vectors; no ufunc
+            Counted.operations += 2 * args[0].size
+        return super().__array_function__(function, types, args, options)
+
+
+def intensity(kernel, args, axes):
+    """Operations for each byte that a call moves, as the NumPy body computes."""
+    if kernel.name in OPERATIONS:
+        return OPERATIONS[kernel.name](**axes) / moved(kernel, args)
+    if kernel.name in EACH:
+        return EACH[kernel.name] * args[0].size / moved(kernel, args)
+    small, _ = call_of_size(kernel, "small", np.float64)
+    double = moved(kernel, small) / sum(a.size for a in small if isinstance(a, np.ndarray))
+    real = moved(kernel, args) / sum(a.size for a in args if isinstance(a, np.ndarray))
+    Counted.operations = 0
+    kernel.bodies["numpy"].function(*(
+        a.view(Counted) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in small))
+    return Counted.operations / moved(kernel, small) * double / real
 
 
 # ---- time ---------------------------------------------------------------------------------------
@@ -178,20 +285,16 @@ def times(runs, rounds):
         once = seconds_of(run, args, 1)
         repeats[name] = max(1, math.ceil(LONG_ENOUGH / max(once, 1e-7)))
     took = {name: [] for name in runs}
-    for _ in range(rounds):
+    for turn in range(rounds):
         for name, (run, args) in runs.items():
-            took[name].append(seconds_of(run, args, repeats[name]))
+            if turn < FEW or sum(took[name]) < ENOUGH:
+                took[name].append(seconds_of(run, args, repeats[name]))
     return took
 
 
 def copy(y, x):
-    """A copy, cut over the threads like every kernel."""
+    """A copy, cut over the threads like every kernel. NumPy's is the C library's memcpy."""
     threads.split(np.copyto, (y, x), (0, 1))
-
-
-def add(y, a, b):
-    """A sum of two arrays, cut over the threads."""
-    threads.split(lambda y, a, b: np.add(a, b, out=y), (y, a, b), (0, 1, 2))
 
 
 def product(y, a, b):
@@ -202,13 +305,12 @@ def product(y, a, b):
 def references(kernel, size, real):
     """What the machine can do at most: runs to be timed beside the kernel, and their amounts."""
     if kernel.name in OPERATIONS:
-        three = tuple(np.ones((3, 384, 384), real))
-        direct = (lambda y, a, b: np.matmul(a, b, out=y)), three
-        return {"product": direct, "product on threads": (product, three)}, 2 * 384**3
+        return {"product": (product, tuple(np.ones((3, GEMM, GEMM), real)))}, 2 * GEMM**3
     length = BYTES[size] // np.dtype(real).itemsize
-    two, three = (tuple(np.ones((n, length // n), real)) for n in (2, 3))
-    return {"copy": (np.copyto, two), "sum": (lambda y, a, b: np.add(a, b, out=y), three),
-            "copy on threads": (copy, two), "sum on threads": (add, three)}, BYTES[size]
+    two = tuple(np.ones((2, length // 2), real))
+    on_threads = {"copy on threads": (copy, two)}
+    # Beyond the caches all threads are faster than one, or as fast.
+    return on_threads if size == "large" else {"copy": (np.copyto, two)} | on_threads, BYTES[size]
 
 
 def measure(kernel, size, settings):
@@ -223,18 +325,177 @@ def measure(kernel, size, settings):
     peaks, amount_of_peak = references(kernel, size, real)
     rounds = times(peaks | bodies, settings.rounds)
     peak = amount_of_peak / min(min(rounds[name]) for name in peaks) / 1e9
-    took = {name: median(rounds[name]) for name in bodies}
-    count = OPERATIONS.get(kernel.name)
-    amount, unit = (count(**axes), "GFLOP/s") if count else (size_of(args), "GB/s")
-    return [{"kernel": kernel.name, "body": name, "size": size, "bytes": size_of(args),
-             "us": took[name] * 1e6, "rate": amount / took[name] / 1e9, "unit": unit,
-             "share": amount / took[name] / 1e9 / peak, "peak": peak} for name in bodies]
+    counted = kernel.name in OPERATIONS
+    bytes_moved = moved(kernel, args)
+    work = intensity(kernel, args, axes)
+    amount, unit = (bytes_moved * work, "GFLOP/s") if counted else (bytes_moved, "GB/s")
+    rows = []
+    for name in bodies:
+        took = median(rounds[name])
+        rate = amount / took / 1e9
+        rows.append({"kernel": kernel.name, "body": name, "size": size, "bytes": bytes_moved,
+                     "us": took * 1e6, "rate": rate, "unit": unit, "share": rate / peak,
+                     "peak": peak, "operations_per_byte": work})
+    return rows
+
+
+def peaks_of(rows):
+    """(size, unit) -> the best peak that was met on the way."""
+    best = {}
+    for row in rows:
+        key = ("any" if row["unit"] == "GFLOP/s" else row["size"]), row["unit"]
+        best[key] = max(best.get(key, 0.0), row["peak"])
+    return best
+
+
+def best_of(rows):
+    """The rows of the fastest bodies at the large size, one a kernel."""
+    best = {}
+    for row in rows:
+        if row["size"] == "large":
+            best[row["kernel"]] = min(best.get(row["kernel"], row), row, key=lambda r: r["us"])
+    return list(best.values())
 
 
 def show(row):
     """A row of the table as a line."""
     return (f"{row['kernel']:<27} {row['body']:<7} {row['size']:<7} {row['bytes'] / 1024:>9,.0f} "
             f"{row['us']:>11,.1f} {row['rate']:>8.1f} {row['unit']:<7} {row['share']:>6.0%}")
+
+
+# ---- the picture and the table ------------------------------------------------------------------
+
+
+def plots():
+    """Matplotlib's pyplot, drawing into files."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise ImportError("pictures need matplotlib: pip install -e '.[pictures]'") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def family(name):
+    """The index and the name of a kernel's family."""
+    return next((i, title) for i, (title, words) in enumerate(FAMILIES.items())
+                if any(word in name for word in words))
+
+
+def draw(pyplot, rows, settings):
+    """The roofline on the left, the share of the peak of every kernel by name on the right."""
+    rows, peaks = best_of(rows), peaks_of(rows)
+    figure, (roof, shares) = pyplot.subplots(
+        1, 2, figsize=(15, 9.6), width_ratios=(1.55, 1), layout="constrained")
+    for row in rows:
+        index, title = family(row["kernel"])
+        gflops = row["operations_per_byte"] * row["bytes"] / row["us"] / 1e3
+        if gflops:                                 # what only moves numbers has no place here
+            roof.plot(row["operations_per_byte"], gflops, "o", color=f"C{index}", ms=6.5,
+                      alpha=0.85, mec="white", mew=0.6)
+        row["gflops"] = gflops
+    draw_roofs(roof, peaks)
+    named = [row for row in rows if row["kernel"] in NAMED and row["gflops"]]
+    name_points(roof, named, peaks.get(("large", "GB/s"), 1.0))
+    for index, title in enumerate(FAMILIES):
+        roof.plot([], [], "o", color=f"C{index}", label=title)
+    roof.legend(loc="lower right", fontsize=9)
+    roof.set(xlabel="operations a byte moved", ylabel="GFLOP/s",
+             title=f"{processor()}, {threads.count()} threads, {settings.dtype}, "
+                   f"arrays of a call {BYTES['large'] >> 20} MiB")
+    draw_shares(shares, sorted(rows, key=lambda row: row["share"]))
+    figure.savefig(settings.picture, dpi=100)
+
+
+def draw_roofs(axes, peaks):
+    """The slope of memory and the ceiling of products, as far as each was measured."""
+    bandwidth, ceiling = peaks.get(("large", "GB/s")), peaks.get(("any", "GFLOP/s"))
+    low, high = 0.05, 1000.0
+    knee = ceiling / bandwidth if bandwidth and ceiling else None
+    if bandwidth:
+        end = knee or high
+        axes.plot([low, end], [low * bandwidth, end * bandwidth], color="black", lw=1.6)
+        axes.annotate(f"copy {bandwidth:.0f} GB/s", (0.2, 0.2 * bandwidth), (0, 8),
+                      textcoords="offset points", ha="right")
+    if ceiling:
+        axes.plot([knee or low, high], [ceiling, ceiling], color="black", lw=1.6)
+        axes.annotate(f"product of {GEMM} × {GEMM}: {ceiling:.0f} GFLOP/s", (high, ceiling),
+                      (0, 6), textcoords="offset points", ha="right")
+    axes.set(xscale="log", yscale="log", xlim=(low, high))
+    axes.grid(alpha=0.25, which="both", lw=0.5)
+
+
+def name_points(axes, rows, bandwidth):
+    """Names in a column, at the ends of lines that do not cross: it has the order of the points.
+
+    Products that compute much with each byte stand further right, and have theirs below.
+    """
+    near = sorted((r for r in rows if r["operations_per_byte"] < 20), key=lambda r: -r["gflops"])
+    top = max([1.2 * bandwidth, *(row["gflops"] / 2 for row in near)])
+    heights = np.geomspace(top, 0.08 * bandwidth, len(near))
+    places = [(row, (25, height)) for row, height in zip(near, heights, strict=True)]
+    places += [(row, (row["operations_per_byte"], row["gflops"] / 2))
+               for row in rows if row not in near]
+    for row, place in places:
+        axes.annotate(row["kernel"], (row["operations_per_byte"], row["gflops"]), place,
+                      fontsize=8, va="center", ha="left" if row in near else "center",
+                      arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "grey"})
+
+
+def draw_shares(axes, rows):
+    """A line for each kernel: its share of the copy or of the product."""
+    heights = range(len(rows))
+    for height, row in zip(heights, rows, strict=True):
+        color = f"C{family(row['kernel'])[0]}"
+        axes.plot([0, row["share"]], [height, height], color=color, lw=1, alpha=0.5)
+        axes.plot(row["share"], height, "o", color=color, ms=4.5)
+    axes.axvline(1, color="black", lw=1)
+    axes.set(title="share of the copy, or of the product",
+             ylim=(-1, len(rows)), xlim=(0, max([1.1, *(row["share"] + 0.05 for row in rows)])))
+    axes.set_yticks(heights, [f"{row['kernel']} · {row['body']}" for row in rows],
+                    fontsize=6.5 if len(rows) > 40 else 9)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.grid(axis="x", alpha=0.25)
+
+
+def processor():
+    """What the processor calls itself."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def table(rows, settings):
+    """The large size as Markdown: the fastest body of each kernel, and NumPy's time over its."""
+    reference = {row["kernel"]: row["us"] for row in rows
+                 if row["size"] == "large" and row["body"] == "numpy"}
+    told = ", ".join(f"{'a product' if unit == 'GFLOP/s' else 'a copy'} {peak:.0f} {unit}"
+                     for (size, unit), peak in peaks_of(rows).items() if size in ("large", "any"))
+    cache = f"{CACHE >> 20} MiB" if CACHE else "of unknown size"
+    lines = [f"{processor()}, {threads.count()} threads, {settings.dtype}, last-level cache "
+             f"{cache}, arrays of a call {BYTES['large'] >> 20} MiB together, {date.today()}. "
+             f"The machine at its best: {told}.",
+             "", "| kernel | fastest body | µs | rate | share of peak | times NumPy |",
+             "|---|---|---:|---:|---:|---:|"]
+    for row in best_of(rows):
+        slow = reference.get(row["kernel"])
+        times_numpy = f"{slow / row['us']:.1f}" if slow else ""
+        lines.append(f"| {row['kernel']} | {row['body']} | {row['us']:,.0f} | {row['rate']:.1f} "
+                     f"{row['unit']} | {row['share']:.0%} | {times_numpy} |")
+    return "\n".join(lines)
+
+
+def between_marks(old, text, path):
+    """`old` with `text` between BEGIN and END. ValueError where it has them not, or twice."""
+    if not old.count(BEGIN) == old.count(END) == 1 or old.index(END) < old.index(BEGIN):
+        raise ValueError(f"{path} needs these two lines, once and in this order: {BEGIN} {END}")
+    return f"{old[:old.index(BEGIN)]}{BEGIN}\n{text}\n{old[old.index(END):]}"
+
+
+# ---- the run ------------------------------------------------------------------------------------
 
 
 def chosen(settings):
@@ -251,13 +512,39 @@ def chosen(settings):
     return found, sizes
 
 
+def ready(settings):
+    """Refuse now, and not after minutes, what cannot be written at the end; pyplot or None."""
+    if (settings.picture or settings.markdown) and "large" not in settings.sizes.split(","):
+        raise ValueError("--picture and --markdown show the large size: add it to --sizes")
+    if settings.markdown:
+        between_marks(settings.markdown.read_text(encoding="utf-8"), "", settings.markdown)
+    for path in (settings.csv, settings.picture):
+        if path:
+            open(path, "a").close()
+    return plots() if settings.picture else None
+
+
+def write(rows, settings, pyplot):
+    """The files that were asked for."""
+    if settings.csv:
+        with open(settings.csv, "w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    if settings.markdown:
+        old = settings.markdown.read_text(encoding="utf-8")
+        new = between_marks(old, table(rows, settings), settings.markdown)
+        settings.markdown.write_text(new, encoding="utf-8", newline="\n")
+    if settings.picture:
+        draw(pyplot, rows, settings)
+
+
 def main():
     """Time what was asked for; a line for each body as soon as it is known."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
         found, sizes = chosen(settings)
-        if settings.csv:
-            open(settings.csv, "a").close()            # said now, and not after minutes
+        pyplot = ready(settings)
     began, rows = time.perf_counter(), []
     print(f"{'kernel':<27} {'body':<7} {'size':<7} {'KiB':>9} {'µs':>11} {'rate':>16} "
           f"{'of peak':>7}   {settings.dtype}, {threads.count()} threads")
@@ -269,13 +556,13 @@ def main():
                     rows.append(row)
                     bar.write(show(row))
                 bar.update()
-    if settings.csv and rows:
-        with open(settings.csv, "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+    for (size, unit), peak in peaks_of(rows).items():
+        what = f"product of {GEMM} × {GEMM}" if unit == "GFLOP/s" else f"copy, {size}"
+        print(f"{what:<54} {'':>11} {peak:>8.1f} {unit}")
+    if rows:
+        write(rows, settings, pyplot)
     print(f"kernels={len(found)} rows={len(rows)} threads={threads.count()} "
-          f"seconds={time.perf_counter() - began:.0f}")
+          f"cache_mib={(CACHE or 0) >> 20} seconds={time.perf_counter() - began:.0f}")
 
 
 if __name__ == "__main__":

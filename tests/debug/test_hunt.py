@@ -104,7 +104,8 @@ def test_the_kernel_the_layer_and_the_direction_of_the_first_nan_are_named(
     assert (finding.value, finding.when, finding.layer) == ("NaN", direction, layer)
     assert finding.culprit == f"kernel {kernel} (body mine)"
     assert finding.where.startswith("gpt.py:")
-    assert finding.inputs
+    in_place = kernel == "cross_entropy_both"       # what went in is overwritten
+    assert finding.inputs or in_place
     assert not any("NaN" in line for line in finding.inputs)
 
 

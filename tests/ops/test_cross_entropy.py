@@ -28,8 +28,8 @@ CASES = {
         lambda d, N=N, V=V, s=s: (d.out(N, V), d.array(N), d.array(N, V), d.array(N, offset=3),
                                   targets_of(d, N, V), -1, s) for N, V, s in CALLS],
     lesson.cross_entropy_both: [
-        lambda d, N=N, V=V, s=s: (d.out(N), d.out(N, V), d.array(N, V, scale=5),
-                                  targets_of(d, N, V), 0.25, -1, s) for N, V, s in CALLS],
+        lambda d, N=N, V=V, s=s: (d.out(N), d.array(N, V, scale=5), targets_of(d, N, V),
+                                  0.25, -1, s) for N, V, s in CALLS],
 }
 TARGETS = np.array([[2, 0, -1], [4, -1, 2]])
 OPTIONS = [{}, {"label_smoothing": 0.1}, {"reduction": "sum"}, {"reduction": "none"},
@@ -175,6 +175,26 @@ def test_the_head_never_holds_all_logits(monkeypatch):
     with memory.Meter() as meter:
         linear_cross_entropy(x, w, np.zeros(1024, int)).backward()
     assert meter.peak < 1024 * 1000 * 4 / 4
+
+
+def test_the_gradient_of_the_head_is_held_once_however_it_is_scaled(monkeypatch):
+    small_chunks(monkeypatch, 4)
+    x, w = (Tensor(np.ones((n, 64), np.float32), True) for n in (12, 20000))
+    with memory.Meter() as meter:
+        linear_cross_entropy(x, w, np.zeros(12, int)).backward(np.array(2.0, np.float32))
+    assert meter.peak < 2.3 * w.data.nbytes        # w.grad is a copy: tensors own theirs
+
+
+@pytest.mark.parametrize("rows", [1, 3, 5, 100])
+def test_dw_is_added_to_in_parts_of_any_size(rows, monkeypatch):
+    small_chunks(monkeypatch, 2)
+    monkeypatch.setattr(lesson, "PART_ROWS", rows)
+    random = np.random.default_rng(0)
+    x, w = random.standard_normal((6, 4)), random.standard_normal((5, 4))
+    fused, apart = Tensor(w, True), Tensor(w, True)
+    linear_cross_entropy(Tensor(x), fused, [0, 1, 2, 3, 4, 4]).backward()
+    cross_entropy(linear(Tensor(x), apart), [0, 1, 2, 3, 4, 4]).backward()
+    assert np.allclose(fused.grad, apart.grad, rtol=1e-12)
 
 
 def test_without_a_gradient_only_losses_are_computed():

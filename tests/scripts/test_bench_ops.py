@@ -72,10 +72,72 @@ def test_the_peak_is_the_best_turn_of_the_fastest_reference(monkeypatch):
     assert row["share"] == pytest.approx(row["bytes"] / 9.0 / (BENCH.BYTES["small"] / 2.0))
 
 
+def row(kernel, body, us, unit="GB/s", size="large"):
+    return {"kernel": kernel, "body": body, "size": size, "bytes": 1 << 20, "us": us, "rate": 10.0,
+            "unit": unit, "share": 0.5, "peak": 20.0, "operations_per_byte": 0.5}
+
+
+ROWS = [row("exp_forward", "numpy", 60), row("exp_forward", "native", 20),
+        row("adam_update", "numba", 30), row("exp_forward", "native", 1, size="small"),
+        row("matmul_forward", "blas", 90, "GFLOP/s")]
+
+
+def test_the_operations_of_a_call_are_those_of_its_reference():
+    def operations(name):
+        args, axes = BENCH.call_of_size(BENCH.kernels[name], "small", np.float32)
+        kernel = BENCH.kernels[name]
+        return BENCH.intensity(kernel, args, axes) * BENCH.moved(kernel, args), args
+    found, (y, *_) = operations("exp_forward")
+    assert found == pytest.approx(y.size, rel=1e-3)
+    found, (_, g) = operations("sum_of_squares")
+    assert found == pytest.approx(2 * g.size, rel=1e-3)
+    found, (y, a, b) = operations("matmul_forward")
+    assert found == 2 * y.size * len(b)
+
+
+def test_what_is_updated_in_place_is_moved_twice():
+    kernel = BENCH.kernels["adam_update"]
+    args, _ = BENCH.call_of_size(kernel, "small", np.float32)
+    assert BENCH.moved(kernel, args) == 28 * args[0].size  # reads w, g, m, v and writes w, m, v
+
+
+def test_a_copy_beyond_the_cache_has_two_arrays_of_four_times_its_size_if_memory_allows():
+    size = BENCH.beyond_the_cache(1 << 20)
+    assert size == 8 << 20
+    assert BENCH.beyond_the_cache(1 << 50) < 1 << 50
+    assert BENCH.last_level_cache() is None or BENCH.last_level_cache() >= 1 << 16
+
+
+def test_the_table_has_the_fastest_body_of_the_large_size_between_the_marks(tmp_path):
+    settings = BENCH.Settings(markdown=tmp_path / "speed.md", sizes="large")
+    settings.markdown.write_text(f"before\n{BENCH.BEGIN}\nold\n{BENCH.END}\nafter\n")
+    BENCH.write(ROWS, settings, None)
+    text = settings.markdown.read_text()
+    assert text.startswith("before") and text.endswith("after\n") and "old" not in text
+    assert "| exp_forward | native | 20 | 10.0 GB/s | 50% | 3.0 |" in text
+    assert "| adam_update | numba | 30 | 10.0 GB/s | 50% |  |" in text
+    settings.markdown.write_text("no marks\n")
+    with pytest.raises(ValueError, match="needs these two lines"):
+        BENCH.ready(settings)
+
+
+def test_the_roofline_is_drawn_and_needs_matplotlib(tmp_path, monkeypatch):
+    settings = BENCH.Settings(picture=tmp_path / "roofline.png", sizes="large")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match="pictures need matplotlib"):
+        BENCH.ready(settings)
+    monkeypatch.undo()
+    pytest.importorskip("matplotlib")
+    for rows in (ROWS[-1:], ROWS[:1]):             # with either roof alone
+        BENCH.draw(BENCH.plots(), rows, settings)
+        assert settings.picture.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("flags, said", [
     (["nothing_of_this_name"], "no kernel has 'nothing_of_this_name' in its name"),
     (["gelu", "--body", "blas"], "and the body 'blas'"),
     (["gelu", "--csv", "no/such/folder.csv"], "error: no"),
+    (["gelu", "--sizes", "small", "--picture", "roofline.png"], "add it to --sizes"),
     (["--sizes", "small,huge"], "--sizes takes some of small,medium,large, not 'huge'"),
 ])
 def test_a_mistake_gets_one_sentence(monkeypatch, capsys, flags, said):

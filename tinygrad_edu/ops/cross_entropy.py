@@ -24,12 +24,11 @@ Pitfalls  A mean over all positions, ignored ones included, makes padding look l
           A row of nothing but −∞ has no probabilities: its loss is NaN, not 0.
           (2) is linear in dℓ, so the head can scale dx and dW by dℓ afterwards. That holds for one
           dℓ a batch, not for one a row: reduction="none" with a gradient keeps all logits.
-Cost      The head: three products of N·V·C, as any linear layer, but memory for one chunk. To make
-          the gradients along the way, instead of the logits twice, saves a fourth product; the
-          price is that dx and dW wait in memory from the forward to the backward pass.
-          A chunk is as many rows as make 16 MiB of logits, at least 256: below that the addition of
-          V·C numbers to dW for each chunk is no longer small against the product. The loss with
-          its gradient takes 35 µs in C, 42 in Numba: python scripts/bench_ops.py cross_entropy_both
+Cost      The head: three products of N·V·C, as any linear layer, but memory for one chunk, whose
+          gradients lie where its logits were. To make them along the way saves a fourth product;
+          the price is that dx and dW wait in memory from the forward to the backward pass. A chunk
+          is as many rows as make 16 MiB of logits, at least 512: below that the addition of V·C
+          numbers to dW for each chunk is no longer small against the product.
 Try       build it    z-loss: add 10⁻⁴·lse² to ℓ. What does it add to (2)?
           break it    divide by N in place of K. Which tests notice?
           measure it  linear_cross_entropy against cross_entropy(linear(…)), with memory.Meter
@@ -50,15 +49,15 @@ from .reduce import floating
 from .softmax import row_shift, shift
 
 CHUNK_BYTES = 1 << 24                              # of logits that are there at a time
-CHUNK_ROWS = 256                                   # but never fewer rows than these
+CHUNK_ROWS = 512                                   # but never fewer rows than these
+PART_ROWS = 2048                                   # of dW are added to at a time
 
 
 # ---- kernels ------------------------------------------------------------------------------------
 #
-# forward and backward are the two halves of cross_entropy, with lse saved in between; both does the
-# two at once, for the head, with one exponential an element instead of two. Then every row has the
-# same dℓ, the number `scale`: 1/K for the mean, (3), and what arrives at the backward pass is
-# multiplied in later.
+# forward and backward are the halves of cross_entropy, with lse saved in between; both does the two
+# at once, for the head, with one exponential an element instead of two. Every row has the same dℓ
+# there, the number `scale`: 1/K for the mean, (3); what arrives from behind is multiplied in later.
 
 @Kernel(outputs=2)
 def cross_entropy_forward(loss, lse, z, targets, ignore, smoothing):
@@ -78,16 +77,15 @@ def _at(z, targets, kept):
 
 
 @helper
-def row_loss(row, t, top, total, smoothing):
-    """(1) of a row, in float64: reordered to (ln Σ + m) − zₜ it still has digits."""
+def row_target(row, t, top, smoothing):
+    """Σ qᵥ·(zᵥ − m) of a row, in float64; with ln Σ eᶻ⁻ᵐ it makes (1), and m drops out."""
     at = float(row[t]) - float(top)
-    loss = math.log(float(total)) - at
     if smoothing > 0:
         mean = 0.0
         for v in range(row.size):
             mean += float(row[v]) - float(top)
-        loss += smoothing * (at - mean / row.size)
-    return loss
+        at += smoothing * (mean / row.size - at)
+    return at
 
 
 @cross_entropy_forward.body("numba", rows="loss lse z targets")
@@ -102,7 +100,8 @@ def cross_entropy_forward_numba(loss, lse, z, targets, ignore, smoothing):
         lse[n] = real(math.log(float(total)) + float(top))
         loss[n] = real(0)
         if targets[n] != ignore:
-            loss[n] = real(row_loss(z[n], targets[n], top, total, smoothing))                  # (1)
+            at = row_target(z[n], targets[n], top, smoothing)
+            loss[n] = real(math.log(float(total)) - at)                                        # (1)
 
 
 @cross_entropy_forward.body("native", rows="loss lse z targets", when=fits)
@@ -138,16 +137,16 @@ def cross_entropy_backward_native(dz, dy, z, lse, targets, ignore, smoothing):
                                  smoothing, *z.shape)
 
 
-@Kernel(outputs=2)
-def cross_entropy_both(loss, dz, z, targets, scale, ignore, smoothing):
+@Kernel(outputs=1, inout="z")
+def cross_entropy_both(loss, z, targets, scale, ignore, smoothing):
     lse = loss.copy()                              # a place for it: nobody asks
     cross_entropy_forward.__wrapped__(loss, lse, z, targets, ignore, smoothing)
-    dy = np.full_like(lse, scale)
-    cross_entropy_backward.__wrapped__(dz, dy, z, lse, targets, ignore, smoothing)
+    cross_entropy_backward.__wrapped__(z, np.full_like(lse, scale), z, lse, targets, ignore,
+                                       smoothing)
 
 
-@cross_entropy_both.body("numba", rows="loss dz z targets")
-def cross_entropy_both_numba(loss, dz, z, targets, scale, ignore, smoothing):
+@cross_entropy_both.body("numba", rows="loss z targets")
+def cross_entropy_both_numba(loss, z, targets, scale, ignore, smoothing):
     real = z.dtype.type
     N, V = z.shape
     share = real(scale * smoothing / V)
@@ -155,24 +154,24 @@ def cross_entropy_both_numba(loss, dz, z, targets, scale, ignore, smoothing):
         t = targets[n]
         if t == ignore:
             loss[n] = real(0)
-            dz[n, :] = real(0)
+            z[n, :] = real(0)
             continue
         top = row_shift(z[n])
+        at = row_target(z[n], t, top, smoothing)   # before the logits are gone
         total = real(0)
         for v in range(V):
-            dz[n, v] = exp(z[n, v] - top)          # kept here until their sum is known
-            total += dz[n, v]
-        loss[n] = real(row_loss(z[n], t, top, total, smoothing))                               # (1)
+            z[n, v] = exp(z[n, v] - top)           # kept here until their sum is known
+            total += z[n, v]
+        loss[n] = real(math.log(float(total)) - at)                                            # (1)
         factor = real(scale) / total
         for v in range(V):
-            dz[n, v] = dz[n, v] * factor - share                                               # (2)
-        dz[n, t] -= real(scale * (1 - smoothing))
+            z[n, v] = z[n, v] * factor - share                                                 # (2)
+        z[n, t] -= real(scale * (1 - smoothing))
 
 
-@cross_entropy_both.body("native", rows="loss dz z targets", when=fits)
-def cross_entropy_both_native(loss, dz, z, targets, scale, ignore, smoothing):
-    C(z).cross_entropy_both(out(loss), out(dz), ptr(z), ptr(targets), scale, ignore, smoothing,
-                            *z.shape)
+@cross_entropy_both.body("native", rows="loss z targets", when=fits)
+def cross_entropy_both_native(loss, z, targets, scale, ignore, smoothing):
+    C(z).cross_entropy_both(out(loss), out(z), ptr(targets), scale, ignore, smoothing, *z.shape)
 
 
 # ---- ops ----------------------------------------------------------------------------------------
@@ -214,22 +213,23 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
         raise ValueError(f"the head needs x (…, in) and w (out, in) of one type, not {x.dtype} "
                          f"{x.shape} and {w.dtype} {w.shape}")
     rows = contiguous(floating(x, "linear_cross_entropy")).reshape(len(flat), x.shape[-1])
-    weight = contiguous(w.data)
-    loss = empty_like(rows, shape=flat.shape)
+    loss, total = (empty_like(rows, shape=shape) for shape in (flat.shape, ()))
     scale = _scale(flat, ignore, reduction)
     grads = [None, None]                           # of x and w, filled in below
 
     def vjp(dy):
-        return tuple(None if grad is None else grad * dy for grad in grads)
+        for grad in grads:
+            if grad is not None and dy != 1:       # 1 where the loss is where the walk begins
+                np.multiply(grad, dy, out=grad)    # in place: this closure runs once
+        return tuple(grads)
     # Recorded before it is computed: the tape knows whether anybody is going to want gradients.
-    total = empty_like(rows, shape=())
     result = record(total, (x, w), vjp)
     if result.requires_grad and reduction == "none":
         return cross_entropy(linear(x, w), targets, ignore, label_smoothing, reduction)
     if result.requires_grad:
         grads[0] = empty_like(rows) if x.requires_grad else None
-        grads[1] = zeros_like(weight) if w.requires_grad else None
-    _chunks(loss, grads, rows, weight, flat, (scale, ignore, label_smoothing))
+        grads[1] = zeros_like(w.data) if w.requires_grad else None
+    _chunks(loss, grads, rows, contiguous(w.data), flat, (scale, ignore, label_smoothing))
     if grads[0] is not None:
         grads[0] = grads[0].reshape(x.shape)
     if reduction == "none":
@@ -243,27 +243,28 @@ def _chunks(loss, grads, x, w, targets, options):
     dx, dw = grads
     step = max(1, min(len(x), max(CHUNK_ROWS, CHUNK_BYTES // (len(w) * w.itemsize))))
     logits, lse = empty_like(x, shape=(step, len(w))), empty_like(x, shape=step)
-    gradient = None if dx is None and dw is None else empty_like(logits)
-    part = None if dw is None else empty_like(w)                # dw of one chunk
     for low in range(0, len(x), step):
         some = slice(low, low + step)
-        n = len(x[some])                           # the last chunk may be shorter
-        z = logits[:n]
+        z = logits[:len(x[some])]                  # the last chunk may be shorter
         matmul_forward(z, x[some], w.T)
-        if gradient is None:
-            cross_entropy_forward(loss[some], lse[:n], z, targets[some], *options[1:])
+        if dx is None and dw is None:
+            cross_entropy_forward(loss[some], lse[:len(z)], z, targets[some], *options[1:])
             continue
-        dz = gradient[:n]
-        cross_entropy_both(loss[some], dz, z, targets[some], *options)
+        cross_entropy_both(loss[some], z, targets[some], *options)              # z is dz from here
         if dx is not None:
-            matmul_forward(dx[some], dz, w)
+            matmul_forward(dx[some], z, w)
         if dw is not None:
-            matmul_forward(part if low else dw, dz.T, x[some])
-        if dw is not None and low:                 # the first chunk has overwritten dw
-            dw += part
+            (_add_product if low else matmul_forward)(dw, z.T, x[some])
 
 
-# ---- what both ops share ------------------------------------------------------------------------
+def _add_product(y, a, b):
+    """y += a·b, some rows at a time: what is added is still in the cache when it is."""
+    part = empty_like(y, shape=(min(len(y), PART_ROWS), y.shape[1]))
+    for low in range(0, len(y), PART_ROWS):
+        some = y[low:low + PART_ROWS]
+        matmul_forward(part[:len(some)], a[low:low + PART_ROWS], b)
+        some += part[:len(some)]
+
 
 def _scale(targets, ignore, reduction):
     """What every loss is multiplied by: 1/K for the mean, (3)."""
