@@ -160,6 +160,7 @@ static real *zeros(int64_t count, void **memory) {
 INLINE vec exponentials(vec x) {
     real each[LANES];
     store(each, x);
+    #pragma omp simd
     for (int i = 0; i < LANES; i++) each[i] = exponential(each[i]);
     return load(each);
 }

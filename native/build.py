@@ -36,6 +36,7 @@ See       https://cffi.readthedocs.io/en/stable/cdef.html · GCC manual, "Option
 
 import functools
 import hashlib
+import os
 import platform
 import sys
 import tempfile
@@ -53,6 +54,7 @@ FLAGS = [
     "-fno-thread-jumps",
 ]
 FLAGS_MSVC = ["/O2"]
+ONLY_GCC = ["-fno-thread-jumps"]  # Clang has no such mistake; ziglang refuses what it does not know
 
 # What a library may use beyond what every CPU has. `foreign` and cpu.c know these names.
 CPUS = {
@@ -90,7 +92,8 @@ def flags(cpu):
     extra = CPUS[cpu]
     if sys.platform == "darwin":  # one file may hold code for ARM64 too, which knows no AVX
         extra = [word for flag in extra for word in ("-Xarch_x86_64", flag)]
-    return FLAGS + extra
+    left_out = ONLY_GCC if "ziglang" in os.environ.get("CC", "") else []
+    return [flag for flag in FLAGS if flag not in left_out] + extra
 
 
 def describe(real, name, cpu):
