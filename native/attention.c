@@ -63,7 +63,8 @@ static query_block block_of(const call *c, int64_t b, int64_t h, int64_t first) 
     for (int v = 0; v < block.vectors; v++) {
         block.reach[v] = v ? block.reach[v - 1] : 0;
         block.common[v] = c->S;
-        for (int i = v * LANES; i < (v + 1) * LANES; i++) {
+        /* A tile has ROWS queries: where a vector has fewer lanes, all of them count for it. */
+        for (int i = v * LANES / ROWS * ROWS; i < round_up((v + 1) * LANES, ROWS); i++) {
             block.reach[v] = most(block.reach[v], block.seen[i]);
             block.common[v] = least(block.common[v], block.seen[i]);
         }
