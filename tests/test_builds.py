@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import check_body
-from house import House, registered_kernels
 from test_complete import all_cases
 
+from harness import check_body
+from house import House, registered_kernels
 from tinygrad_edu import foreign
 
 ROOT = Path(__file__).parents[1]
@@ -44,9 +44,9 @@ def compile_plain(target, real, *flags, files=None, cpu=""):
     """native/ (or files of it) as a plain library, without the border that cffi writes."""
     kind = ["-DREAL_IS_FLOAT"] if real == "float32" else []
     files = [str(path) for path in files or sorted(NATIVE.glob("*.c"))]
-    command = ["gcc", "-I", str(NATIVE), "-shared", "-fPIC", "-g", *BUILD["FLAGS"], *BUILD["CPUS"][cpu], *flags]
-    run = subprocess.run([*command, *kind, *files, "-lm", "-o", str(target)], capture_output=True,
-                         text=True, timeout=300, check=False)
+    command = ["gcc", "-I", str(NATIVE), "-shared", "-fPIC", "-g", *BUILD["FLAGS"],
+               *BUILD["CPUS"][cpu], *flags, *kind, *files, "-lm", "-o", str(target)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert run.returncode == 0, run.stderr
     return target
 
@@ -149,7 +149,7 @@ def loops_for_vectors(text):
         writes = re.search(rf"{element} [+-]?= (?!.*\b0;)|\w \+= .*{element}", inside)
         known = any(piece in inside for piece in ONE_BY_ONE)
         if told or (writes and inside.count("for (") == 1 and not known):
-            yield number - told, max(last, number + 1), 1
+            yield number, max(last, number + 1), 1  # what GCC says of the line above is less
     for row in ROW.finditer(text):
         number = text.count("\n", 0, row.start()) + 1
         yield number, number, LOOPS[row[1]]
@@ -283,7 +283,7 @@ def test_two_threads_never_touch_the_same_number_and_would_be_seen(tmp_path):
     right = run_with("tsan", path, "float32")
     assert right.returncode == 0, right.stderr[-4000:]
     assert int(right.stdout) > 100
-    race = run_with("tsan", path, "float32", "race", "sum_rows")  # sums over rows, without a part per piece
+    race = run_with("tsan", path, "float32", "race", "sum_rows")  # without a part per piece
     assert race.returncode != 0
     assert "data race" in race.stderr
 
