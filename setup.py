@@ -5,12 +5,42 @@ tinygrad_edu.models, .native and .cuda. The last two hold sources, not modules: 
 __init__.py, and what is in them is found by its path.
 """
 
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
+from runpy import run_path
 
 from setuptools import find_packages, setup
 
 INSIDE = "tinygrad_edu"
 BESIDE = [folder for folder in ("models", "native", "cuda") if Path(folder).is_dir()]
+LIBRARIES = run_path("native/build.py")["LIBRARIES"]
+
+
+def has_compiler():
+    """Whether there is the C compiler that an install would call. Windows has its own search."""
+    named = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    return os.name == "nt" or shutil.which(shlex.split(named)[0]) is not None
+
+
+def zig():
+    """The command of the C compiler that is in the package ziglang, None where that is missing.
+
+    pip builds in an environment of its own. With -I, Python looks into the one that is installed
+    into, where `pip install ziglang` has put it. Left alone, zig compiles for this very CPU.
+    """
+    ask = [sys.executable, "-I", "-m", "ziglang", "version"]
+    if subprocess.run(ask, capture_output=True, check=False).returncode:
+        return None
+    return shlex.join(ask[:-1]) + " cc -mcpu=baseline"
+
+
+if not has_compiler() and (command := zig()):
+    os.environ["CC"] = command
 
 setup(
     packages=[
@@ -22,5 +52,5 @@ setup(
     # Sources travel with the package: they are read (the lessons), hashed (is the build stale?)
     # and compiled at run time (CUDA). The others are tables that lessons load.
     package_data={"": ["*.c", "*.h", "*.cu", "*.cuh", "*.txt", "*.json", "*.npz", "*.bin"]},
-    cffi_modules=["native/build.py:float32", "native/build.py:float64"],
+    cffi_modules=[f"native/build.py:{name}" for name in LIBRARIES],
 )

@@ -4,12 +4,13 @@ Needs nothing. Used by foreign.
 
 Idea      A C compiler turns native/*.c into a shared library. cffi writes the piece between it
           and Python: an extension module that takes Python objects apart, lets go of Python's
-          lock (the GIL), calls the C function, and returns. Each library is built twice from
-          one text, for float32 and for float64.
+          lock (the GIL), calls the C function, and returns. One text is built for float32 and for
+          float64; on x86-64 each of them three times, for CPUs of 2003 (SSE2), 2013 (AVX2) and 2017
+          (AVX-512). `foreign` loads the one that is for the CPU it finds itself on.
 Math      stamp = SHA-256 of the name, length and bytes of build.py, every .c and every .h      (1)
           The stamp is compiled in. When the library is loaded, `foreign` computes (1) again
           from the files that it finds: another value means that the build is stale.
-Shapes    native/*.c + kernels.h -> tinygrad_edu/_native_float32 and tinygrad_edu/_native_float64
+Shapes    native/*.c + kernels.h -> tinygrad_edu/_native_float32, _native_float32_avx2 …
 Pitfalls  -ffast-math links code that makes the whole process flush denormals to zero, NumPy
           included, and lets the compiler assume that there is no NaN. Three of its parts do
           neither, and they are those that loops need:
@@ -20,8 +21,10 @@ Pitfalls  -ffast-math links code that makes the whole process flush denormals to
           -fno-thread-jumps     x < low ? low : x stays one minimum; GCC 12 would make two paths of
                                 all that follows, and compute both for every vector
           -march=native is not among the flags: a build can meet an older CPU (in a container, on
-          a shared disk, in a wheel) and dies there of an illegal instruction. Instead KERNEL in
-          native/real.h has each function compiled for three CPUs, and the loader chooses.
+          a shared disk, in a wheel) and dies there of an illegal instruction. GCC can also compile
+          single functions for several CPUs (target_clones), on Linux alone; and a function that
+          one of them shares with its neighbours must then be compiled in three versions as well.
+          With a library for each CPU, any compiler serves, and no line of C speaks of it.
           A compiler that fails must not fail the install: `optional` below.
 Cost      Seconds, once. Per call: python -m tinygrad_edu.foreign
 Try       build it    CC=clang pip install -e . : the same libraries from another compiler.
@@ -31,7 +34,10 @@ See       https://cffi.readthedocs.io/en/stable/cdef.html · GCC manual, "Option
           Optimization" · GCC bug 55522 (who flushes denormals) · GNU C library manual, libmvec
 """
 
+import functools
 import hashlib
+import os
+import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -48,6 +54,14 @@ FLAGS = [
     "-fno-thread-jumps",
 ]
 FLAGS_MSVC = ["/O2"]
+ONLY_GCC = ["-fno-thread-jumps"]  # Clang has no such mistake; ziglang refuses what it does not know
+
+# What a library may use beyond what every CPU has. `foreign` and cpu.c know these names.
+CPUS = {
+    "": [],
+    "_avx2": ["-mavx2", "-mfma", "-mbmi2"],
+    "_avx512": ["-mavx2", "-mfma", "-mbmi2", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
+}
 
 
 def sources(*patterns):
@@ -71,44 +85,53 @@ def prototypes():
     return "\n".join(line for line in lines if not line.startswith("#"))
 
 
-def describe(real, dtype):
-    """The extension module `tinygrad_edu._native_<dtype>`, where `real` is that C type."""
+def flags(cpu):
+    """The flags for a key of CPUS."""
+    if sys.platform == "win32":
+        return FLAGS_MSVC
+    extra = CPUS[cpu]
+    if sys.platform == "darwin":  # one file may hold code for ARM64 too, which knows no AVX
+        extra = [word for flag in extra for word in ("-Xarch_x86_64", flag)]
+    left_out = ONLY_GCC if "ziglang" in os.environ.get("CC", "") else []
+    return [flag for flag in FLAGS if flag not in left_out] + extra
+
+
+def describe(real, name, cpu):
+    """The extension module `tinygrad_edu._native_<name>`: for that C type, for that CPU."""
     from cffi import FFI  # needed to build, not to load: `foreign` gets by without it
 
     builder = FFI()
     builder.cdef(f"typedef {real} real;")
     builder.cdef(prototypes())
     builder.cdef("const char *build_stamp(void);")
-    windows = sys.platform == "win32"
     builder.set_source(
-        f"tinygrad_edu._native_{dtype}",
+        f"tinygrad_edu._native_{name}",
         '#include "kernels.h"\n'
         f'static const char *build_stamp(void) {{ return "{stamp()}"; }}\n',
         sources=[path.as_posix() for path in sources("*.c")],
         depends=[path.as_posix() for path in sources("build.py", "*.h")],
         include_dirs=[FOLDER.as_posix()],
         define_macros=[("REAL_IS_FLOAT", None)] if real == "float" else [],
-        extra_compile_args=FLAGS_MSVC if windows else FLAGS,
-        libraries=[] if windows else ["m"],
+        extra_compile_args=flags(cpu),
+        libraries=[] if sys.platform == "win32" else ["m"],
         optional=True,  # no compiler, no C: the install goes on, and NumPy and Numba serve
     )
     return builder
 
 
-def float32():
-    """Called by setup.py, through its `cffi_modules`."""
-    return describe("float", "float32")
-
-
-def float64():
-    """Called by setup.py, through its `cffi_modules`."""
-    return describe("double", "float64")
-
+# What there is to build here, by name. setup.py has cffi call each of them by its name.
+x86 = platform.machine() in ("x86_64", "AMD64") and sys.platform != "win32"
+LIBRARIES = {
+    f"{dtype}{cpu}": functools.partial(describe, real, f"{dtype}{cpu}", cpu)
+    for dtype, real in (("float32", "float"), ("float64", "double"))
+    for cpu in (CPUS if x86 else [""])
+}
+globals().update(LIBRARIES)
 
 if __name__ == "__main__":
     ours = sum(path.read_text(encoding="utf-8").count("\n") for path in sources("*.[ch]"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "border.c"
-        float32().emit_c_code(str(path))
+        LIBRARIES["float32"]().emit_c_code(str(path))
         border = path.read_text(encoding="utf-8").count("\n")
     print(f"our_lines={ours} border_lines={border}")

@@ -150,7 +150,6 @@ void matmul_forward(real *y, const real *a, const real *b, int64_t N, int64_t K,
                     int64_t a_row, int64_t a_column, int64_t b_row, int64_t b_column);
 void linear_forward(real *y, const real *x, const real *w, const real *b, int64_t N, int64_t K,
                     int64_t M);
-int64_t vector_bytes(void); /* of this CPU: 64 with AVX-512, 32 with AVX2 */
 void matmul_naive(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M);
 void matmul_tiled(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M);
 
@@ -162,3 +161,7 @@ void adam_update(real *w, real *m, real *v, const real *g, double lr, double bet
                  double eps, double penalty, double decay, double scale, double step, int64_t n);
 void lion_update(real *w, real *m, const real *g, double lr, double beta1, double beta2,
                  double decay, double scale, int64_t n);
+
+/* cpu.c; bytes: 64 with AVX-512, 32 with AVX2; of this library's vectors, and of this CPU's */
+int64_t vector_bytes(void);
+int64_t cpu_vector_bytes(void);

@@ -20,18 +20,10 @@ typedef double real;
 #define R(function) function
 #endif
 
-/* KERNEL in front of a function: compile it three times, for x86-64 of 2003 (SSE2), 2013 (AVX2)
- * and 2017 (AVX-512), and choose when the library is loaded. A build can then meet any CPU, which
- * -march=native forbids. Where the compiler cannot do that, the function is compiled once, for the
- * oldest CPU. With a*b + c in one rounding (2013 on) the last digit may differ between them. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#if __GNUC__ >= 12 && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define KERNEL __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#endif
-
 /* The GNU C library has exp and its kin for a whole vector of numbers at once (libmvec, which -lm
  * brings along), within 4 units of the last place. It tells compilers only under -ffast-math or
- * -fopenmp; these lines tell ours without either. Elsewhere a loop calls exp number by number. */
+ * -fopenmp; these lines tell GCC without either. Elsewhere a loop calls exp number by number. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define ALSO_FOR_VECTORS __attribute__((simd("notinbranch")))
 real R(exp)(real) ALSO_FOR_VECTORS;
 real R(log)(real) ALSO_FOR_VECTORS;
@@ -44,12 +36,9 @@ real R(tanh)(real) ALSO_FOR_VECTORS;
 #endif
 #endif
 
-#ifndef KERNEL
+/* KERNEL stands in front of what Python calls. INLINE stands in front of what kernels share: its
+ * text becomes part of each loop that uses it, since a call would leave the vectors. */
 #define KERNEL
-#endif
-
-/* INLINE in front of a function that kernels share: its text is compiled into each of their three
- * versions. A call would leave the vectors of the caller and run the version of 2003. */
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
 #else

@@ -122,9 +122,11 @@ def test_both_libraries_carry_the_stamp_of_the_sources():
 
 @needs_c
 def test_denormal_numbers_survive_in_a_process_that_has_loaded_c():
-    foreign.libraries()
-    tiny = np.full(1000, 1e-40, np.float32)
-    assert np.all(tiny * np.float32(0.5) > 0)
+    tiny, half = np.full(1000, 1e-40, np.float32), np.full(1000, 0.5, np.float32)
+    y = np.empty_like(tiny)
+    C(y).mul_forward(out(y), ptr(tiny), ptr(half), y.size)
+    assert np.all(y > 0)
+    assert np.all(tiny * half > 0)
 
 
 def test_a_native_body_serves_only_calls_that_can_cross():
@@ -177,8 +179,11 @@ def repository(tmp_path):
 
 
 def binaries(root):
-    found = (root / "tinygrad_edu").glob("_native_float*")
-    return sorted(path for path in found if path.suffix in (".so", ".pyd"))
+    """Those that serve on this CPU, the widest last; others may lie beside them."""
+    wide = foreign.CPUS.get(C(np.zeros(1)).vector_bytes(), "") if HAS_C else ""
+    names = [f"_native_{real}{cpu}" for real in ("float32", "float64") for cpu in {"": 0, wide: 0}]
+    found = [path for name in names for path in (root / "tinygrad_edu").glob(f"{name}.*")]
+    return [path for path in found if path.suffix in (".so", ".pyd")]
 
 
 def probe(repository):
@@ -232,6 +237,30 @@ def test_a_library_cut_short_is_told_not_loaded(repository, kept):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
     assert_numpy_serves_and_says(repository, "damaged")
+
+
+@needs_c
+@pytest.mark.skipif(sys.platform != "linux", reason="knows where ELF names the CPU")
+def test_a_library_for_another_kind_of_cpu_is_told_not_loaded(repository):
+    path = binaries(repository)[-1]
+    content = bytearray(path.read_bytes())
+    content[18:20] = (0xF3).to_bytes(2, "little")  # e_machine: RISC-V
+    path.write_bytes(content)
+    assert_numpy_serves_and_says(repository, "do not load")
+
+
+@needs_c
+def test_a_library_of_another_version_is_told_not_loaded(repository):
+    path = binaries(repository)[-1]
+    stamp = foreign.sources_stamp().encode()
+    path.write_bytes(path.read_bytes().replace(stamp, stamp[::-1]))
+    assert_numpy_serves_and_says(repository, "older than their sources")
+
+
+@needs_c
+def test_a_missing_library_is_told_and_no_slower_one_takes_its_place(repository):
+    binaries(repository)[-1].unlink()
+    assert_numpy_serves_and_says(repository, "the C kernels are not built")
 
 
 @needs_c

@@ -22,27 +22,30 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def builders():
-    """What setup.py hands to cffi, by dtype: (name of the module, text, keywords of the build)."""
+    """What setup.py hands to cffi, by name: (name of the module, text, keywords of the build)."""
     pytest.importorskip("cffi")
     description = runpy.run_path(str(ROOT / "native" / "build.py"))
-    built = {dtype: description[dtype]() for dtype in ("float32", "float64")}
-    return {dtype: (b._assigned_source[0], b._assigned_source[1], b._assigned_source[3])
-            for dtype, b in built.items()}
+    built = {name: description[name]() for name in description["LIBRARIES"]}
+    return {name: (b._assigned_source[0], b._assigned_source[1], b._assigned_source[3])
+            for name, b in built.items()}
 
 
-def test_every_c_file_and_header_is_among_the_dependencies_of_both_libraries(builders):
+def test_every_c_file_and_header_is_among_the_dependencies_of_every_library(builders):
     files = {path.name for path in (ROOT / "native").iterdir() if path.is_file()}
     for _, _, options in builders.values():
         named = {Path(path).name for path in [*options["sources"], *options["depends"]]}
         assert named == files
 
 
-def test_only_the_word_real_tells_the_two_libraries_apart(builders):
-    assert builders["float32"][0] == "tinygrad_edu._native_float32"
-    assert builders["float64"][0] == "tinygrad_edu._native_float64"
-    assert builders["float32"][1] == builders["float64"][1]
-    assert builders["float32"][2]["define_macros"] == [("REAL_IS_FLOAT", None)]
-    assert builders["float64"][2]["define_macros"] == []
+def test_only_the_word_real_and_the_cpu_tell_the_libraries_apart(builders):
+    for name, (module, text, options) in builders.items():
+        assert module == f"tinygrad_edu._native_{name}"
+        assert text == builders["float32"][1]
+        wanted = [("REAL_IS_FLOAT", None)] if name.startswith("float32") else []
+        assert options["define_macros"] == wanted
+        plain = builders["float32"][2]["extra_compile_args"]
+        assert options["extra_compile_args"][: len(plain)] == plain
+    assert {"float32", "float64"} <= set(builders)
 
 
 def test_a_failing_compiler_does_not_fail_the_install(builders):
@@ -55,6 +58,8 @@ def test_no_flag_changes_the_arithmetic_of_the_process_or_binds_the_build_to_one
         assert "-O3" in flags or "/O2" in flags
         for word in ("fast-math", "Ofast", "unsafe-math", "/fp:fast", "march", "mcpu"):
             assert word not in flags
+    for name in ("float32", "float64"):  # they ask which of the others the CPU can run
+        assert " -m" not in " ".join(["", *builders[name][2]["extra_compile_args"]])
 
 
 def test_the_stamp_depends_on_every_source_and_on_nothing_else(tmp_path):
@@ -215,6 +220,18 @@ class Environment:
         assert run.returncode == 0, run.stderr
         there, place, *told = run.stdout.strip().split(" ", 2)
         return there == "True", Path(place), " ".join(told)
+
+
+@pytest.mark.install
+@pytest.mark.skipif(os.name == "nt" or importlib.util.find_spec("ziglang") is None,
+                    reason="there is no ziglang here: pip install ziglang")
+def test_ziglang_serves_where_there_is_no_other_compiler(clean_copy, tmp_path):
+    environment = Environment(tmp_path / "venv")
+    environment.lend_dependencies()  # ziglang is among them
+    (tmp_path / "empty").mkdir()
+    environment.pip("--no-deps", str(clean_copy), PATH=str(tmp_path / "empty"))
+    there, _, told = environment.smoke(tmp_path / "elsewhere")
+    assert there and not told
 
 
 @pytest.mark.install

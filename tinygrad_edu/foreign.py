@@ -56,6 +56,7 @@ POINTERS = {
     np.dtype("uint16"): "uint16_t[]",
     np.dtype("bool"): "_Bool[]",
 }
+CPUS = {64: "_avx512", 32: "_avx2"}  # bytes in a vector: the libraries of native/build.py
 ADDRESSES = {np.dtype("float32"): "float *", np.dtype("float64"): "double *"}
 C_ORDER, ALIGNED, WRITEABLE = 0x1, 0x100, 0x400  # bits of flags.num: one look instead of three
 READABLE = C_ORDER | ALIGNED
@@ -169,7 +170,14 @@ def border():
 def libraries():
     """The two libraries by dtype. Raises OSError, in one sentence, where (2) does not hold."""
     here = sources_stamp()
-    return {dtype: load(dtype.name, here) for dtype in REALS}
+    return {dtype: load_for_cpu(dtype.name, here) for dtype in REALS}
+
+
+def load_for_cpu(name, here):
+    """The library for one dtype and this CPU, which the library for every CPU can ask."""
+    plain = load(name, here)
+    wide = CPUS.get(plain.cpu_vector_bytes())
+    return load(name + wide, here) if wide else plain
 
 
 def available():
@@ -200,7 +208,7 @@ def sources_stamp():
 
 
 def load(name, here):
-    """The functions of the library for one dtype, after the three questions of (2)."""
+    """The functions of the library of that name, after the three questions of (2)."""
     module = f"tinygrad_edu._native_{name}"
     spec = importlib.util.find_spec(module)
     if spec is None:
@@ -218,9 +226,10 @@ def load(name, here):
 
 def remedy():
     """What to do, for this kind of install."""
+    have = "to get them, have a C compiler (without one: pip install ziglang) and "
     if sources_folder().parent == HERE:
-        return "to get them, have a C compiler and install again: pip install --force-reinstall"
-    return f"to get them, have a C compiler and run in {HERE.parent}: pip install -e ."
+        return have + "install again: pip install --force-reinstall"
+    return have + f"run in {HERE.parent}: pip install -e ."
 
 
 def is_cut_short(content):
