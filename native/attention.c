@@ -330,7 +330,7 @@ static bool backward(heads dq, heads dk, heads dv, heads dy, heads y, heads q, h
     return true;
 }
 
-/* ---- what Python calls --------------------------------------------------------------------------*/
+/* ---- what Python calls ------------------------------------------------------------------------*/
 
 /* NaN everywhere: what an output becomes where there is no memory to compute it. */
 static void give_up(heads x, int64_t b, int64_t h, const call *c, int64_t length) {
