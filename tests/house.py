@@ -72,8 +72,9 @@ PROSE_PER_LINE = (0.35, 1.6)
 FEW_LINES = 40  # of code: below, neither number means much, and neither is judged
 
 VARIABLES = {"TG_BACKEND", "TG_TRACE", "TG_CHECK"}
-# Read, but not ours: how many threads other libraries were asked for, and where caches belong.
-FOREIGN_VARIABLES = {"OMP_NUM_THREADS", "XDG_CACHE_HOME"}
+# Read, but not ours: how many threads other libraries were asked for, where caches belong, and
+# which C compiler is to be called.
+FOREIGN_VARIABLES = {"OMP_NUM_THREADS", "XDG_CACHE_HOME", "CC"}
 
 
 def load(path):

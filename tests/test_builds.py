@@ -3,6 +3,7 @@
 The tests marked `builds` compile all of native/ anew: pytest -m builds takes a minute or two.
 """
 
+import functools
 import importlib.util
 import os
 import platform
@@ -60,13 +61,20 @@ def open_plain(path, real):
     return border.dlopen(str(path))
 
 
+@functools.cache
+def kernels_and_cases():
+    """(name -> kernel, name -> calls), of all lessons and all test files."""
+    house = House()
+    return registered_kernels(house), all_cases(house)
+
+
 def check_kernels(library, real, word=""):
     """Bodies in C (with `word` in the name) on the calls of CASES; returns how many agreed."""
     dtype, calls = np.dtype(real), 0
     before, foreign.libraries = foreign.libraries, lambda: {dtype: library}
     try:
-        cases = all_cases(House())
-        for name, judged in registered_kernels(House()).items():
+        kernels, cases = kernels_and_cases()
+        for name, judged in kernels.items():
             for case in cases[name] if word in name and "native" in judged.bodies else ():
                 try:
                     check_body(judged, case, "native", dtype.type)
@@ -119,7 +127,9 @@ ONE_BY_ONE = {
     "w->lse[r] = w->delta[r] = 0": "the same",
     "y[j * y_row + i] = x[i * x_row + j]": "serves where a compiler has no vectors",
     "to[k * width + j] = x[j * column + k * row]": "numbers far apart: the rest of a square",
-    "row_loss(z, t,": "a loop over rows, as the next ones",
+    "row_target(z, t,": "a loop over rows, as the next ones",
+    "rstd[n] = normalise_row(": "",
+    "sum_g[k] = row_dot(": "",
     "row_total(x, shift": "",
     "column_sums(y + a": "",
     "long_row_squares(x, mean": "",

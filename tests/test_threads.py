@@ -278,6 +278,43 @@ def test_blocks_that_overlap_in_two_threads_leave_blas_as_it_was():
     assert blas_threads() == before
 
 
+def test_blas_obeys_although_numpy_was_imported_and_used_before_and_others_use_it_beside():
+    code = """
+import threading
+import numpy as np
+a = np.random.default_rng(0).standard_normal((600, 600))
+exact = a @ a                             # the threads of BLAS have begun
+from tinygrad_edu import threads
+get = (threads._blas_setters() or (lambda: 1,))[0]
+before, seen, wrong, over = get(), [], [], threading.Event()
+
+def others():                             # another library, which multiplies when it likes
+    while not over.is_set():
+        if not np.allclose(a @ a, exact):
+            wrong.append(1)
+
+def product(y, x):
+    seen.append(get())
+    np.matmul(x, a, out=y)
+
+other = threading.Thread(target=others)
+other.start()
+y = np.empty_like(a)
+with threads.limit(2):
+    for _ in range(20):
+        y[...] = np.nan
+        threads.split_product(product, (y, a), (0, 1), grain=0)
+        assert np.allclose(y, exact)
+over.set()
+other.join()
+assert not wrong and set(seen) == {1} and get() == before, (wrong, seen, before, get())
+"""
+    environment = {name: value for name, value in os.environ.items() if "THREADS" not in name}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True,
+                         text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_a_product_in_pieces_is_the_product_and_never_uses_the_threads_of_blas(workers):
     random = np.random.default_rng(0)
