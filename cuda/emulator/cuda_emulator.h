@@ -76,7 +76,7 @@ void* emulator_dynamic_shared(void);
 void emulator_copy_async(void* to, const void* from, int bytes, const char* file, int line);
 void emulator_copy_commit(void);
 void emulator_copy_wait(int groups_left, const char* file, int line);
-void emulator_atomic(const void* address, int bytes);
+void emulator_atomic(const void* address, int bytes, const char* file, int line);
 [[noreturn]] void emulator_trap(const char* what, const char* file, int line);
 }
 #define SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
@@ -205,13 +205,14 @@ inline unsigned __activemask() { return emulator_present(); }
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
-/* Hints to the caches of a GPU: plain loads and stores here. */
-template <class T> inline T __ldg(const T* address) { return *address; }
-template <class T> inline T __ldca(const T* address) { return *address; }
-template <class T> inline T __ldcg(const T* address) { return *address; }
-template <class T> inline T __ldcs(const T* address) { return *address; }
-template <class T> inline void __stcg(T* address, T value) { *address = value; }
-template <class T> inline void __stcs(T* address, T value) { *address = value; }
+/* Hints to the caches of a GPU are plain loads and stores here. Macros, so that the line of such an
+ * access is the kernel's. */
+#define __ldg(address) (*(address))
+#define __ldca(address) (*(address))
+#define __ldcg(address) (*(address))
+#define __ldcs(address) (*(address))
+#define __stcg(address, value) ((void)(*(address) = (value)))
+#define __stcs(address, value) ((void)(*(address) = (value)))
 inline size_t __cvta_generic_to_shared(const void* address) { return (size_t)address; }
 
 /* ---- arithmetic ----------------------------------------------------------------------------- */
@@ -306,10 +307,11 @@ inline void __nanosleep(unsigned) {}
 /* ---- atomics -------------------------------------------------------------------------------- */
 
 /* All are made of one: try to exchange until nobody has come between. */
-template <class T, class Op> inline T emulator_update(T* address, Op op) {
+template <class T, class Op>
+inline T emulator_update(T* address, Op op, const char* file, int line) {
     using Bits = std::conditional_t<sizeof(T) == 8, uint64_t,
                                     std::conditional_t<sizeof(T) == 4, uint32_t, uint16_t>>;
-    emulator_atomic(address, sizeof(T));
+    emulator_atomic(address, sizeof(T), file, line);
     Bits* place = (Bits*)address;
     Bits before = __atomic_load_n(place, __ATOMIC_RELAXED), after;
     do after = (Bits)emulator_bits(op(emulator_value<T>(before)));
@@ -318,10 +320,10 @@ template <class T, class Op> inline T emulator_update(T* address, Op op) {
     return emulator_value<T>(before);
 }
 #define ATOMIC(name, T, result)                                                                    \
-    inline T name(T* address, T x) {                                                               \
-        return emulator_update(address, [=](T old) -> T { return result; });                       \
+    inline T name(T* address, T x, SITE) {                                                         \
+        return emulator_update(address, [=](T old) -> T { return result; }, file, line);           \
     }                                                                                              \
-    inline T name##_block(T* address, T x) { return name(address, x); }
+    inline T name##_block(T* address, T x, SITE) { return name(address, x, file, line); }
 #define INTEGER_ATOMICS(T)                                                                         \
     ATOMIC(atomicAdd, T, old + x)                                                                  \
     ATOMIC(atomicMin, T, old < x ? old : x)                                                        \
@@ -330,8 +332,9 @@ template <class T, class Op> inline T emulator_update(T* address, Op op) {
     ATOMIC(atomicAnd, T, old & x)                                                                  \
     ATOMIC(atomicOr, T, old | x)                                                                   \
     ATOMIC(atomicXor, T, old ^ x)                                                                  \
-    inline T atomicCAS(T* address, T expected, T x) {                                              \
-        return emulator_update(address, [=](T old) -> T { return old == expected ? x : old; });    \
+    inline T atomicCAS(T* address, T expected, T x, SITE) {                                        \
+        return emulator_update(                                                                    \
+            address, [=](T old) -> T { return old == expected ? x : old; }, file, line);           \
     }
 INTEGER_ATOMICS(int)
 INTEGER_ATOMICS(unsigned)

@@ -1,1 +1,1 @@
-"""CUDA kernels: their text, the two ways to run it (a GPU, the emulator), and what compilers say."""
+"""CUDA kernels: their text, and the two ways to run it, on a GPU and in the emulator."""

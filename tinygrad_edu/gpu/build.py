@@ -6,7 +6,7 @@ Idea      The emulator turns a kernel into machine code on the machine where it 
           it is called. Whatever that code depends on is hashed, the hash is the name of the file in
           a cache, and so there is no question whether a build is stale: another text, another
           flag, another compiler or processor is another name.
-Math      name = SHA-256(texts of all sources and headers, flags, compiler's version, processor)  (1)
+Math      name = SHA-256(texts of all sources and headers, flags, compiler, processor)           (1)
 Shapes    (texts, flags) -> a shared library in $XDG_CACHE_HOME or ~/.cache, tinygrad_edu/emulator
 Pitfalls  A hash without the headers runs yesterday's code after a header has changed.
           -march=native ties a build to one kind of processor, and a home folder may be shared by
@@ -83,7 +83,8 @@ class CompileError(ValueError):
 def shared_library(name, sources, headers, flags, libraries=()):
     """The path of a library built from sources {file name: text}, which may include `headers`.
 
-    libraries: paths of others that it calls. Raises CompileError with the compiler's message, OSError without a compiler.
+    libraries: paths of others that it calls. Raises CompileError with the compiler's message,
+    OSError without a compiler.
     """
     command = [*compiler(), "-std=c++17", "-fPIC", *flags]
     digest = hashlib.sha256()

@@ -1,10 +1,10 @@
-"""Lesson 1.14 · A GPU on the CPU: running CUDA kernels where there is none
+"""Lesson 1.15 · A GPU on the CPU: running CUDA kernels where there is none
 
-Needs build, source, threads. Used by launch.
+Needs build, elf, source, threads. Used by launch.
 
 Idea      The text of a .cu file is C++ with a few words more. cuda/emulator/cuda_emulator.h gives
-          these words a meaning on a CPU, cuda/emulator/runtime.cpp plays the scheduler of a GPU, and
-          this file brings them together: compile, load, launch. A CUDA thread becomes a fiber, a
+          these words a meaning on a CPU, cuda/emulator/runtime.cpp plays the scheduler of a GPU,
+          and this file brings them together: compile, load, launch. A CUDA thread becomes a fiber, a
           stack of its own that is switched to by a dozen instructions; a block runs on one core.
           Shared memory is thread-local memory of that core, and begins as NaN.
           One construct of CUDA cannot be had by macros: `extern __shared__ T name[];`, an array
@@ -17,10 +17,10 @@ Pitfalls  This runs what a GPU runs, not as fast, and not in the same order: sum
           Threads are not preempted. A thread that spins until another one writes spins for ever.
           Blocks share no barrier, so a block that waits for another one may wait for ever.
           A kernel that writes past its arrays overwrites memory of Python, as C does: mode "check"
-          (lesson report) finds that first.
+          finds that first. It checks copies of the arrays, laid apart.
 Cost      By (1) a layernorm of 512 rows in some tens of milliseconds. A launch costs about 50 µs.
 Try       build it    a third order: start the threads in a random order, given a seed.
-          break it    compile with -ftls-model=initial-exec. How much shared memory may a block have?
+          break it    compile with -ftls-model=initial-exec. How much shared memory is there then?
           measure it  python -m tinygrad_edu.gpu.emulate: a barrier and a shuffle, per thread
 See       CUDA C++ Programming Guide, "Hardware Implementation" · Diamos, Kerr, Yalamanchili, Clark
           2010 (Ocelot, blocks as loops) · cuda/emulator/fiber.h (the switch)
@@ -33,8 +33,10 @@ import re
 import sys
 from dataclasses import dataclass
 
+import numpy as np
+
 from .. import threads
-from . import build, source
+from . import build, elf, source
 
 MODES = {"fast": 0, "check": 1, "count": 3, "debug": 0}
 ORDERS = {"forward": 0, "reverse": 1}
@@ -80,7 +82,7 @@ class KernelError(RuntimeError):
     """A kernel went wrong while it ran; the message says which thread, at which line, and why."""
 
 
-# ---- the structs of cuda/emulator/runtime.h, field by field ---------------------------------------
+# ---- the structs of cuda/emulator/runtime.h, field by field -------------------------------------
 
 class Module(ctypes.Structure):
     """Where the code and the shared memory of a compiled kernel file are."""
@@ -114,6 +116,24 @@ class Request(ctypes.Structure):
                 ("dynamic_shared", ctypes.c_size_t), ("os_threads", ctypes.c_int),
                 ("order", ctypes.c_int), ("mode", ctypes.c_int),
                 ("message", ctypes.c_char_p), ("message_bytes", ctypes.c_size_t)]
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one line did to memory, summed over warps: requests, and what they cost.
+
+    sectors: of 32 bytes, of global memory; ideal: what the same bytes side by side would need.
+    turns: how often the banks of shared memory were asked, over shared_requests; ideal is once.
+    """
+
+    file: str
+    line: int
+    writes: int
+    requests: int
+    sectors: int
+    ideal: int
+    shared_requests: int
+    turns: int
 
 
 # ---- building and loading -----------------------------------------------------------------------
@@ -152,7 +172,9 @@ def runtime_path():
 @functools.cache
 def runtime():
     """Its functions."""
-    return ctypes.CDLL(str(runtime_path()))
+    library = ctypes.CDLL(str(runtime_path()))
+    library.emulator_count.restype = ctypes.c_char_p
+    return library
 
 
 DYNAMIC = re.compile(r"\bextern\s+__shared__\s+(?:(?:__align__|alignas)\s*\([^()]*\)\s*)?"
@@ -180,6 +202,13 @@ class EmulatedFile:
         self.library = ctypes.CDLL(str(self.path))
         self.module = Module()
         anchor = getattr(self.library, f"emulator_enter_{next(iter(text.kernels))}")
+        self.shared, self.lines = (SharedVariable * 0)(), None
+        if mode in ("check", "count"):
+            compiled = elf.Elf(self.path)
+            self.lines = compiled.lines()
+            variables = compiled.shared_variables()
+            self.shared = (SharedVariable * len(variables))(
+                *((offset, size, 1, name.encode()) for offset, size, name in variables))
         if not runtime().emulator_find(ctypes.cast(anchor, ctypes.c_void_p),
                                        ctypes.byref(self.module)):
             raise OSError(f"{self.path} was loaded, but it is not where its functions are")
@@ -195,7 +224,7 @@ class EmulatedFile:
         one_core = self.mode in ("check", "count", "debug")
         request = Request(
             enter.value, ctypes.addressof(addresses), ctypes.pointer(self.module), name.encode(),
-            arrays, None, len(arrays), 0, grid, block, dynamic_shared,
+            arrays, self.shared, len(arrays), len(self.shared), grid, block, dynamic_shared,
             1 if one_core else min(threads.count(), grid[0] * grid[1] * grid[2]),
             ORDERS[settings.order], MODES[self.mode],
             ctypes.cast(message, ctypes.c_char_p), MESSAGE)
@@ -203,7 +232,54 @@ class EmulatedFile:
         if result == 2:
             raise KeyboardInterrupt
         if result:
-            raise KernelError(f"{name}: {message.value.decode()}")
+            raise KernelError(f"{name}: {self.with_lines(message.value.decode())}")
+
+    def with_lines(self, message):
+        """The message with <+offset> replaced by what the compiler remembers of it: file:line."""
+        def place(match):
+            found = self.lines.find(int(match[1], 16)) if self.lines else None
+            return f"{self.shown(found[0])}:{found[1]}" if found else "an unknown line"
+        return re.sub(r"<\+([0-9a-f]+)>", place, message)
+
+    def shown(self, name):
+        """A file by the path that messages use; the compiler keeps names without folders."""
+        beside = self.source.path.parent / name
+        return source.shown(beside if beside.is_file() else source.folder() / name)
+
+    def counted(self):
+        """Of the last launch in mode "count": a Count for each place that touched memory."""
+        counts = []
+        for line in runtime().emulator_count().decode().splitlines():
+            offset, *numbers = line.split()
+            found = self.lines.find(int(offset, 16)) or ("?", 0)
+            counts.append(Count(self.shown(found[0]), found[1], *map(int, numbers)))
+        return sorted(counts, key=lambda count: (count.file, count.line, count.writes))
+
+
+class Apart:
+    """Copies of arrays that lie far apart, so that a step past the end of one meets no other."""
+
+    GAP = 1 << 16
+
+    def __init__(self):
+        self.copies = {}  # (address, bytes) -> (the array, its copy)
+
+    def address(self, array):
+        """The address of the copy, at a multiple of 256 as on a GPU; one for each array."""
+        key = array.ctypes.data, array.nbytes
+        if key not in self.copies:
+            room = np.empty(array.nbytes + 2 * self.GAP + 256, np.uint8)
+            start = self.GAP + -(room.ctypes.data + self.GAP) % 256
+            copy = room[start:start + array.nbytes].view(array.dtype).reshape(array.shape)
+            copy[...] = array
+            self.copies[key] = array, copy
+        return self.copies[key][1].ctypes.data
+
+    def give_back(self):
+        """Bring home what was written."""
+        for array, copy in self.copies.values():
+            if array.flags.writeable:
+                array[...] = copy
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Lesson 1.15 · The border to the GPU
+"""Lesson 1.16 · The border to the GPU
 
 Needs emulate, foreign, kernel, source. Used by softmax.
 
@@ -45,7 +45,7 @@ def blocks(n, size):
 
 
 def row_threads(n, most=256):
-    """Threads for a block that walks rows of n numbers: a multiple of 32, so that warps are whole."""
+    """Threads for a block that walks a row of n numbers: a multiple of 32, for whole warps."""
     return min(most, 32 * blocks(n, 32))
 
 
@@ -185,20 +185,28 @@ class Launcher:
 
     def _emulate(self, grid, block, arguments, shared_mem):
         compiled = emulate.emulated_file(self.path, self.defines, emulate.settings.mode)
-        values, kept = (ctypes.c_void_p * len(arguments))(), []
-        arrays = []
+        watched = emulate.settings.mode in ("check", "count")
+        lent = emulate.Apart() if watched else None
+        slots, arrays = (ctypes.c_uint64 * len(arguments))(), []
         for i, (parameter, value) in enumerate(zip(self.kernel.parameters, arguments, strict=True)):
-            if parameter.is_pointer:
-                address = 0 if value is None else value.ctypes.data
-                if address:
-                    arrays.append(emulate.Array(address, value.nbytes, value.itemsize,
-                                                parameter.is_read_only, parameter.name.encode()))
-                value = np.uint64(address)
-            kept.append(np.array(value))
-            values[i] = kept[-1].ctypes.data
-        triple = emulate.ctypes.c_uint * 3
-        compiled.launch(self.kernel.name, triple(*grid), triple(*block), values,
-                        (emulate.Array * len(arrays))(*arrays), shared_mem)
+            if not parameter.is_pointer:
+                raw = value.tobytes()
+                ctypes.memmove(ctypes.byref(slots, 8 * i), raw, len(raw))
+            elif value is not None:
+                slots[i] = lent.address(value) if watched else value.ctypes.data
+                arrays.append(emulate.Array(slots[i], value.nbytes, value.itemsize,
+                                            parameter.is_read_only, parameter.name.encode()))
+        arrays.append(emulate.Array(ctypes.addressof(slots), ctypes.sizeof(slots), 0, 1, b""))
+        places = (ctypes.c_void_p * len(arguments))(
+            *(ctypes.addressof(slots) + 8 * i for i in range(len(arguments))))
+        arrays.append(emulate.Array(ctypes.addressof(places), ctypes.sizeof(places), 0, 1, b""))
+        triple = ctypes.c_uint * 3
+        try:
+            compiled.launch(self.kernel.name, triple(*grid), triple(*block), places,
+                            (emulate.Array * len(arrays))(*arrays), shared_mem)
+        finally:
+            if watched:
+                lent.give_back()
 
     @functools.cached_property
     def _compiled_by_cupy(self):

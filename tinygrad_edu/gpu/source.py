@@ -1,6 +1,6 @@
 """Lesson 1.12 · The text of a CUDA kernel
 
-Needs nothing. Used by build, emulate, launch.
+Needs nothing. Used by emulate, launch.
 
 Idea      A .cu file is given to two compilers that know nothing of this library: NVIDIA's, at run
           time, and a C++ compiler, for the emulator. Both get one text without any #include of
@@ -80,7 +80,7 @@ class Source:
         self.wants_16_bytes = bool(re.search(r"\b(?:\w+4|double2|longlong2)\s*\*|cp_async", plain))
 
     def dtype(self, parameter, defines):
-        """The NumPy type that stands for a parameter's type, None for one of the file's own: (2)."""
+        """The NumPy type that stands for a parameter's type, or None: (2)."""
         name, seen = parameter.type, set()
         while name not in NUMBERS and name not in seen:
             seen.add(name)
@@ -141,11 +141,12 @@ def _inline(path, seen):
 
 def _without_comments(text):
     """The text with comments blanked out; every line stays on its line."""
-    blank = lambda match: re.sub(r"[^\n]", " ", match[0])  # noqa: E731
-    return re.sub(r"/\*.*?\*/|//[^\n]*", blank, text, flags=re.S)
+    return re.sub(r"/\*.*?\*/|//[^\n]*", lambda match: re.sub(r"[^\n]", " ", match[0]), text,
+                  flags=re.S)
 
 
 def _typedefs(plain):
+    """(new name, old name) of what a text declares in either of the two ways."""
     for old, new in re.findall(r"\btypedef\s+([\w ]+?)\s+(\w+)\s*;", plain):
         yield new, old
     for new, old in re.findall(r"\busing\s+(\w+)\s*=\s*([\w ]+?)\s*;", plain):
@@ -159,6 +160,7 @@ EXPECT = re.compile(r"//\s*expect:([^\n]*)\n(?:[ \t]*//[^\n]*\n)*[^\n;{}]*\Z")
 
 
 def _kernels(text, plain):
+    """Every KernelText. Comments are looked for in the text, code in what is left without them."""
     for match in KERNEL.finditer(plain):
         before = plain[:match.start()].rstrip()
         if re.search(r"template\s*<[^<>]*>\s*(?:extern\s+\"C\"\s*)?\Z", before):
@@ -173,6 +175,7 @@ def _kernels(text, plain):
 
 
 def _parameter(declaration):
+    """`const real *__restrict__ x` taken apart: the last word is the name, the rest the type."""
     words = QUALIFIERS.sub(" ", declaration).split()
     is_pointer = "*" in declaration or "[" in declaration
     is_read_only = bool(re.match(r"\s*(?:\w+\s+)*?const\b", declaration))
