@@ -21,27 +21,48 @@
 
 /* ---- what is remembered --------------------------------------------------------------------- */
 
+/* A place in the code: what the compiler's call returns to, or a site that the kernel named. */
+struct Code {
+    const void* returns_to = nullptr;
+    Site site = {};
+    /* emulate.py replaces <+offset> by file and line. */
+    std::string text() const {
+        char text[512];
+        const char* begin = worker->launch->request.module->begin;
+        if (site.file) snprintf(text, sizeof text, "%s:%d", site.file, site.line);
+        else snprintf(text, sizeof text, "<+%zx>", (size_t)((const char*)returns_to - 1 - begin));
+        return text;
+    }
+    std::string here() const;
+};
+
 /* When an access was: two of one block are ordered where a barrier or a meeting lies between. */
 struct Moment {
     uint32_t block = 0;                          /* number + 1; 0: never */
     uint16_t thread = 0;
-    uint32_t barriers = 0, meetings = 0;         /* that had been passed then */
     bool atomic = false;
+    uint32_t barriers = 0, meetings = 0;         /* that had been passed then */
+    Code code;
 };
 
 /* Two readers are kept, since one of them may be the very thread that writes next. */
 struct Shadow { Moment writer, readers[2]; };
 
-/* The shadow of a stretch of memory, made page by page where it is touched. */
+/* The shadow of a stretch of memory, one for `unit` bytes: no more than its elements have, for
+ * neighbours belong to different threads. Made page by page where it is touched. */
 class Shadows {
-    static const size_t PAGE = 1024;
+    static const size_t PAGE = 256;
     std::vector<std::vector<Shadow>> pages;
 public:
-    void reset(size_t bytes) { pages.assign(bytes / PAGE + 1, {}); }
-    Shadow& operator[](size_t byte) {
-        std::vector<Shadow>& page = pages[byte / PAGE];
+    size_t unit = 1;
+    void reset(size_t bytes, size_t bytes_of_unit) {
+        unit = bytes_of_unit;
+        pages.assign(bytes / unit / PAGE + 1, {});
+    }
+    Shadow& operator[](size_t i) {
+        std::vector<Shadow>& page = pages[i / PAGE];
         if (page.empty()) page.resize(PAGE);
-        return page[byte % PAGE];
+        return page[i % PAGE];
     }
 };
 
@@ -69,20 +90,9 @@ static std::string triple(uint3 t) {
     return text;
 }
 
-/* A place in the code: what the compiler's call returns to, or a site that the kernel named. */
-struct Code {
-    const void* returns_to;
-    const Site* site;
-    /* Who is here, and where: emulate.py replaces <+offset> by file and line. */
-    std::string here() const {
-        char text[512];
-        const char* begin = worker->launch->request.module->begin;
-        if (site) snprintf(text, sizeof text, "%s:%d", site->file, site->line);
-        else snprintf(text, sizeof text, "<+%zx>", (size_t)((const char*)returns_to - 1 - begin));
-        return std::string(text) + ", thread " + triple(threadIdx) + " of block " +
-               triple(blockIdx);
-    }
-};
+std::string Code::here() const {
+    return text() + ", thread " + triple(threadIdx) + " of block " + triple(blockIdx);
+}
 
 static std::string element(const std::string& name, long byte, size_t itemsize) {
     const long index = byte >= 0 ? byte / (long)itemsize : -((-byte - 1) / (long)itemsize + 1);
@@ -201,10 +211,10 @@ static bool locate(const char* address, size_t bytes, bool writes, const Code& c
 
 /* ---- races ---------------------------------------------------------------------------------- */
 
-static Moment now(bool atomic) {
+static Moment now(const Code& code, bool atomic) {
     Worker* w = worker;
-    return {(uint32_t)w->block + 1, (uint16_t)w->current, w->epoch,
-            w->warps[w->current / 32].epoch, atomic};
+    return {(uint32_t)w->block + 1, (uint16_t)w->current, atomic, w->epoch,
+            w->warps[w->current / 32].epoch, code};
 }
 
 /* Whether an earlier access is known to have been over before this one. */
@@ -216,7 +226,7 @@ static bool ordered(const Moment& before, const Moment& after) {
 }
 
 [[noreturn]] static void race(const Code& code, const Place& place, const char* kind,
-                              const Moment& before) {
+                              const Moment& before, bool before_wrote) {
     Worker* w = worker;
     const bool same_block = before.block == w->block + 1;
     const uint64_t block = before.block - 1;
@@ -227,16 +237,16 @@ static bool ordered(const Moment& before, const Moment& after) {
     const char* remedy = !same_block ? "blocks are not ordered: use an atomic"
         : before.thread / 32 == w->current / 32 ? "__syncwarp or __syncthreads is missing between"
                                                 : "__syncthreads is missing between";
-    fail("%s: data race: %s, which %s %s; %s", code.here().c_str(), place.text().c_str(),
-         other.c_str(), kind, remedy);
+    fail("%s: data race: %s %s, which %s at %s; %s", code.here().c_str(), kind,
+         place.text().c_str(), (other + (before_wrote ? " wrote" : " read")).c_str(),
+         before.code.text().c_str(), remedy);
 }
 
 static void check_order(const Code& code, const Place& place, Shadow& shadow, bool writes,
                         bool atomic) {
-    const Moment moment = now(atomic);
+    const Moment moment = now(code, atomic);
     if (!(atomic && shadow.writer.atomic) && !ordered(shadow.writer, moment))
-        race(code, place, writes ? "writes too, is written here" : "writes, is read here",
-             shadow.writer);
+        race(code, place, writes ? "writes" : "reads", shadow.writer, true);
     if (!writes) {
         const Moment& first = shadow.readers[0];
         const bool stays = first.thread != moment.thread && !ordered(first, moment);
@@ -244,7 +254,7 @@ static void check_order(const Code& code, const Place& place, Shadow& shadow, bo
         return;
     }
     for (const Moment& reader : shadow.readers)
-        if (!ordered(reader, moment)) race(code, place, "reads, is written here", reader);
+        if (!ordered(reader, moment)) race(code, place, "writes", reader, false);
     shadow = {moment, {}};
 }
 
@@ -253,7 +263,7 @@ static void check_order(const Code& code, const Place& place, Shadow& shadow, bo
 void check_access(const void* pointer, size_t bytes, bool writes, bool atomic,
                   const void* returns_to, const Site* site) {
     const char* address = (const char*)pointer;
-    const Code code{returns_to, site};
+    const Code code{returns_to, site ? *site : Site{}};
     Place place;
     if (!locate(address, bytes, writes, code, place)) return;
     const size_t past = (uintptr_t)address % bytes;
@@ -261,8 +271,9 @@ void check_access(const void* pointer, size_t bytes, bool writes, bool atomic,
         fail("%s: misaligned: %s %zu bytes at once at %s, %zu bytes past a multiple of %zu; a GPU "
              "stops here", code.here().c_str(), writes ? "writes" : "reads", bytes,
              place.text().c_str(), past, bytes);
-    for (size_t i = 0; i < bytes; i++) {
-        Shadow& shadow = (*place.shadows)[place.at + i];
+    const size_t unit = place.shadows->unit;
+    for (size_t i = place.at / unit; i <= (place.at + bytes - 1) / unit; i++) {
+        Shadow& shadow = (*place.shadows)[i];
         if (place.shared && !writes && !shadow.writer.block)
             fail("%s: reads %s, which no thread of this block has written yet: it is never "
                  "written, or a __syncthreads is missing before", code.here().c_str(),
@@ -348,12 +359,16 @@ void checker_starts_launch(Launch* launch) {
     const Request& request = launch->request;
     checker = Checker();
     checker.arrays.resize(request.arrays_count);
-    for (int i = 0; i < request.arrays_count; i++) checker.arrays[i].reset(request.arrays[i].bytes);
+    for (int i = 0; i < request.arrays_count; i++) {
+        const Array& a = request.arrays[i];
+        const size_t unit = a.itemsize >= 4 ? 4 : a.itemsize == 2 ? 2 : 1;
+        checker.arrays[i].reset(a.bytes, unit);
+    }
 }
 
 void checker_starts_block(Worker* w) {
-    checker.shared.reset(w->launch->request.module->tls_bytes);
-    checker.dynamic.reset(w->launch->request.dynamic_shared);
+    checker.shared.reset(w->launch->request.module->tls_bytes, 1);
+    checker.dynamic.reset(w->launch->request.dynamic_shared, 1);
     checker.records.resize(w->warps.size());
     checker.turns.resize(w->threads.size());
 }

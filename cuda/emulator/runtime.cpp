@@ -216,7 +216,16 @@ static void run_threads() {
         if (w->launch->stopped) leave(w, FAILED);
         for (int i = 0; i < warp.meetings_count; i++) {
             Meeting& meeting = warp.meetings[i];
-            if (meeting.arrived && complete(warp, meeting)) open_meeting(warp, meeting);
+            if (!meeting.arrived || !complete(warp, meeting)) continue;
+            if (w->launch->request.mode != FAST) {
+                const int waits = t / 32 * 32 + __builtin_ctz(meeting.arrived);
+                const Site& site = w->threads[waits].waits;
+                fail("%s at %s:%d: thread %s waits there for lanes that have returned, thread %s "
+                     "among them", site.what, site.file, site.line,
+                     describe_thread(w->threads[waits].index).c_str(),
+                     describe_thread(thread.index).c_str());
+            }
+            open_meeting(warp, meeting);
         }
         if (w->waiting && w->waiting == (int)w->threads.size() - w->returned) open_barrier(w);
         const int next = choose(w);

@@ -283,6 +283,6 @@ class Apart:
 
 
 @functools.cache
-def emulated_file(path, defines, mode):
-    """The compiled file for a path, a tuple of (name, value) and a mode; compiled once."""
-    return EmulatedFile(source.read(path), defines, mode)
+def emulated_file(text, defines, mode):
+    """The compiled file for a Source, a tuple of (name, value) and a mode; compiled once."""
+    return EmulatedFile(text, defines, mode)

@@ -184,7 +184,7 @@ class Launcher:
     # ---- the two ways to run
 
     def _emulate(self, grid, block, arguments, shared_mem):
-        compiled = emulate.emulated_file(self.path, self.defines, emulate.settings.mode)
+        compiled = emulate.emulated_file(self.source, self.defines, emulate.settings.mode)
         watched = emulate.settings.mode in ("check", "count")
         lent = emulate.Apart() if watched else None
         slots, arrays = (ctypes.c_uint64 * len(arguments))(), []

@@ -94,9 +94,14 @@ def folder():
     return inside if inside.is_dir() else HERE.parent / "cuda"
 
 
-@functools.cache
 def read(path):
-    """The Source at a path. Raises OSError where it is not."""
+    """The Source at a path, read again when it has changed. Raises OSError where it is not."""
+    status = Path(path).stat()
+    return _read(Path(path), status.st_mtime_ns, status.st_size)
+
+
+@functools.cache
+def _read(path, *_):
     return Source(path)
 
 
@@ -115,7 +120,7 @@ def shown(path):
     """How messages call a file: cuda/softmax.cu wherever the library is installed."""
     path = Path(path).resolve()
     base = folder().resolve()
-    return f"cuda/{path.relative_to(base).as_posix()}" if path.is_relative_to(base) else str(path)
+    return f"cuda/{path.relative_to(base).as_posix()}" if path.is_relative_to(base) else path.name
 
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"[^\n]*$', re.M)
