@@ -2,8 +2,8 @@
  *
  * A fiber is a stack and the place where it stopped. To switch from one to another, save on the
  * old stack the registers that a C function must preserve, exchange the stack pointer, and restore
- * those of the new stack: a dozen instructions, no system call, about ten nanoseconds. That is why
- * a CUDA block of 1024 threads is no burden here, and would be one as 1024 operating-system threads.
+ * those of the new stack: a dozen instructions and no system call. That is why a CUDA block of 1024
+ * threads is no burden here, and would be one as 1024 threads of the operating system.
  *
  * Three versions: x86-64, aarch64, and POSIX ucontext for every other processor, which asks the
  * system for the signal mask at each switch and is some fifteen times slower. -DFIBER_PORTABLE

@@ -1,4 +1,4 @@
-/* What runtime.cpp and checker.cpp share: a launch, the blocks that run, their warps and threads. */
+/* What runtime.cpp and checker.cpp share: a launch, blocks that run, their warps and threads. */
 #pragma once
 #include <atomic>
 #include <condition_variable>

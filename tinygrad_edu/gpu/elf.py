@@ -18,7 +18,7 @@ Pitfalls  The address that a function returns to is the one behind the call: loo
 Cost      Some milliseconds, once a kernel file, in the modes that report lines.
 Try       build it    which function is an address in? The symbols know.
           break it    forget that (2) may be negative. Which test of tests/gpu/test_elf.py notices?
-          measure it  time python -c "from tinygrad_edu.gpu.elf import Elf; Elf('a library').lines()"
+          measure it  how many rows, and how many bytes of program, has the table of a kernel file?
 See       DWARF Debugging Information Format 4, section 6.2 · System V ABI, "ELF header", "Symbols"
 """
 
@@ -44,6 +44,7 @@ class Elf:
         self._fields = fields
 
     def _text(self, at):
+        """Characters up to a zero, anywhere in the file."""
         return self.content[at:self.content.index(b"\0", at)].decode()
 
     def shared_variables(self):
@@ -89,6 +90,7 @@ class Lines:
     # ---- reading
 
     def _number(self, kind):
+        """One number of a fixed size, by its letter of the struct module."""
         (value,) = struct.unpack_from("<" + kind, self.content, self.at)
         self.at += struct.calcsize("<" + kind)
         return value
@@ -104,6 +106,7 @@ class Lines:
                 return value - (1 << shift) if signed and byte & 64 else value
 
     def _string(self):
+        """Characters up to a zero."""
         end = self.content.index(b"\0", self.at)
         text = self.content[self.at:end].decode()
         self.at = end + 1
@@ -112,6 +115,7 @@ class Lines:
     # ---- the machine
 
     def _unit(self):
+        """A header, two lists of names, and a program, of one source that was compiled."""
         end = self._number("I") + self.at
         version = self._number("H")
         if version > 4:
@@ -135,12 +139,14 @@ class Lines:
             self._step(self._number("B"), opcode_base)
 
     def _start(self):
+        """The registers as each sequence of instructions finds them."""
         self.address, self.file, self.line = 0, 1, 1
 
     def _emit(self):
         self.rows.append((self.address, self.files[self.file], self.line))
 
     def _step(self, opcode, opcode_base):
+        """One instruction. Most are of the first kind, which is why the table is small."""
         if opcode >= opcode_base:  # one byte moves both and emits
             self.address += (opcode - opcode_base) // self.range * self.smallest
             self.line += self.base + (opcode - opcode_base) % self.range
@@ -164,6 +170,7 @@ class Lines:
                 self._leb()
 
     def _extended(self):
+        """Instructions with a length: the end of a sequence, and where one begins."""
         end = self._leb() + self.at
         opcode = self._number("B")
         if opcode == 1:

@@ -1,11 +1,11 @@
-"""Lesson 1.15 · A GPU on the CPU: running CUDA kernels where there is none
+"""Lesson 1.16 · A GPU on the CPU: running CUDA kernels where there is none
 
-Needs build, elf, source, threads. Used by launch.
+Needs compiler, elf, request, source, threads. Used by launch.
 
 Idea      The text of a .cu file is C++ with a few words more. cuda/emulator/cuda_emulator.h gives
           these words a meaning on a CPU, cuda/emulator/runtime.cpp plays the scheduler of a GPU,
-          and this file brings them together: compile, load, launch. A CUDA thread becomes a fiber, a
-          stack of its own that is switched to by a dozen instructions; a block runs on one core.
+          and this file brings them together: compile, load, launch. A CUDA thread becomes a fiber,
+          a stack of its own that is switched to by a dozen instructions; a block runs on one core.
           Shared memory is thread-local memory of that core, and begins as NaN.
           One construct of CUDA cannot be had by macros: `extern __shared__ T name[];`, an array
           whose size the launch says. It is the only line that is rewritten.
@@ -33,10 +33,9 @@ import re
 import sys
 from dataclasses import dataclass
 
-import numpy as np
-
 from .. import threads
-from . import build, elf, source
+from . import compiler, elf, source
+from .request import Array, Count, Module, Request, SharedVariable
 
 MODES = {"fast": 0, "check": 1, "count": 3, "debug": 0}
 ORDERS = {"forward": 0, "reverse": 1}
@@ -82,66 +81,17 @@ class KernelError(RuntimeError):
     """A kernel went wrong while it ran; the message says which thread, at which line, and why."""
 
 
-# ---- the structs of cuda/emulator/runtime.h, field by field -------------------------------------
-
-class Module(ctypes.Structure):
-    """Where the code and the shared memory of a compiled kernel file are."""
-
-    _fields_ = [("tls_number", ctypes.c_size_t), ("tls_bytes", ctypes.c_size_t),
-                ("begin", ctypes.c_void_p), ("end", ctypes.c_void_p)]
-
-
-class Array(ctypes.Structure):
-    """An array that a kernel may touch."""
-
-    _fields_ = [("base", ctypes.c_void_p), ("bytes", ctypes.c_size_t), ("itemsize", ctypes.c_int),
-                ("read_only", ctypes.c_int), ("name", ctypes.c_char_p)]
-
-
-class SharedVariable(ctypes.Structure):
-    """A __shared__ variable: where it lies in the shared memory of its file."""
-
-    _fields_ = [("offset", ctypes.c_size_t), ("bytes", ctypes.c_size_t),
-                ("itemsize", ctypes.c_int), ("name", ctypes.c_char_p)]
-
-
-class Request(ctypes.Structure):
-    """All that the runtime is told about a launch."""
-
-    _fields_ = [("enter", ctypes.c_void_p), ("arguments", ctypes.c_void_p),
-                ("module", ctypes.POINTER(Module)), ("kernel", ctypes.c_char_p),
-                ("arrays", ctypes.POINTER(Array)), ("shared", ctypes.POINTER(SharedVariable)),
-                ("arrays_count", ctypes.c_int), ("shared_count", ctypes.c_int),
-                ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3),
-                ("dynamic_shared", ctypes.c_size_t), ("os_threads", ctypes.c_int),
-                ("order", ctypes.c_int), ("mode", ctypes.c_int),
-                ("message", ctypes.c_char_p), ("message_bytes", ctypes.c_size_t)]
-
-
-@dataclass(frozen=True)
-class Count:
-    """What one line did to memory, summed over warps: requests, and what they cost.
-
-    sectors: of 32 bytes, of global memory; ideal: what the same bytes side by side would need.
-    turns: how often the banks of shared memory were asked, over shared_requests; ideal is once.
-    """
-
-    file: str
-    line: int
-    writes: int
-    requests: int
-    sectors: int
-    ideal: int
-    shared_requests: int
-    turns: int
-
-
 # ---- building and loading -----------------------------------------------------------------------
+
+# An array whose size the launch says. The one line of CUDA that no macro can turn into C++.
+DYNAMIC = re.compile(r"\bextern\s+__shared__\s+(?:(?:__align__|alignas)\s*\([^()]*\)\s*)?"
+                     r"([\w:][\w: ]*?)\s*\b(\w+)\s*\[\s*\]\s*;")
+
 
 def available():
     """Whether the emulator can run here: Linux, and a C++ compiler."""
     try:
-        return bool(sys.platform.startswith("linux") and build.compiler())
+        return bool(sys.platform.startswith("linux") and compiler.command_line())
     except OSError:
         return False
 
@@ -150,11 +100,12 @@ def why_not():
     """One sentence for where it cannot."""
     if not sys.platform.startswith("linux"):
         return "the CUDA emulator runs on Linux: on other systems use a container, or WSL"
-    return build.NONE
+    return compiler.NONE
 
 
 @functools.cache
 def _files(*patterns):
+    """name -> text of the emulator's own files."""
     base = source.folder() / "emulator"
     paths = sorted(path for pattern in patterns for path in base.glob(pattern))
     return {path.relative_to(base).as_posix(): path.read_text(encoding="utf-8") for path in paths}
@@ -166,7 +117,7 @@ def runtime_path():
     if not available():
         raise OSError(why_not())
     flags = ["-O2", "-g1", "-fvisibility=hidden", "-fno-stack-protector"]
-    return build.shared_library("runtime", _files("*.cpp"), _files("*.h"), flags)
+    return compiler.shared_library("runtime", _files("*.cpp"), _files("*.h"), flags)
 
 
 @functools.cache
@@ -177,10 +128,6 @@ def runtime():
     return library
 
 
-DYNAMIC = re.compile(r"\bextern\s+__shared__\s+(?:(?:__align__|alignas)\s*\([^()]*\)\s*)?"
-                     r"([\w:][\w: ]*?)\s*\b(\w+)\s*\[\s*\]\s*;")
-
-
 def as_cpp(text, kernels):
     """The text of a .cu file as C++, with a way in for each of its kernels."""
     text = DYNAMIC.sub(r"\1* \2 = (\1*)emulator_dynamic_shared();", text)
@@ -189,20 +136,24 @@ def as_cpp(text, kernels):
 
 
 class EmulatedFile:
-    """A .cu file, compiled for the emulator with some #defines, in one mode."""
+    """A .cu file, compiled for the emulator with some #defines, in one mode.
+
+    The modes that watch memory know the shared variables and the lines from the compiled file.
+    """
 
     def __init__(self, text, defines, mode):
         self.source, self.mode = text, mode
         flags = COMMON + FLAGS[mode] + [f"-D{name}={value}" for name, value in defines]
-        if build.is_gcc():
+        if compiler.is_gcc():
             flags += ["-fno-gnu-unique"] + ["-fno-tree-sra"] * (mode in ("check", "count"))
         headers = _files("cuda_emulator.h", "include/*.h")
         sources = {f"{text.path.stem}.cpp": as_cpp(text.text, text.kernels)}
-        self.path = build.shared_library(text.path.stem, sources, headers, flags, [runtime_path()])
+        self.path = compiler.shared_library(text.path.stem, sources, headers, flags,
+                                            [runtime_path()])
         self.library = ctypes.CDLL(str(self.path))
         self.module = Module()
         anchor = getattr(self.library, f"emulator_enter_{next(iter(text.kernels))}")
-        self.shared, self.lines = (SharedVariable * 0)(), None
+        self.shared, self.lines = (SharedVariable * 0)(), None  # what "fast" need not know
         if mode in ("check", "count"):
             compiled = elf.Elf(self.path)
             self.lines = compiled.lines()
@@ -214,7 +165,12 @@ class EmulatedFile:
             raise OSError(f"{self.path} was loaded, but it is not where its functions are")
 
     def launch(self, name, grid, block, addresses, arrays, dynamic_shared):
-        """Run a kernel. addresses: of the arguments' values, a ctypes array; arrays: of Array."""
+        """Run a kernel.
+
+        addresses: of the arguments' values, a ctypes array; arrays: of Array, what it may touch.
+        Raises KernelError for what the kernel did wrong, ValueError for too much shared memory,
+        KeyboardInterrupt after Ctrl-C, which the runtime hears while Python waits for it.
+        """
         static = self.module.tls_bytes
         if static + dynamic_shared > MOST_SHARED:
             raise ValueError(f"{name}: {static} bytes of shared memory and {dynamic_shared} more "
@@ -256,33 +212,42 @@ class EmulatedFile:
         return sorted(counts, key=lambda count: (count.file, count.line, count.writes))
 
 
-class Apart:
-    """Copies of arrays that lie far apart, so that a step past the end of one meets no other."""
-
-    GAP = 1 << 16
-
-    def __init__(self):
-        self.copies = {}  # (address, bytes) -> (the array, its copy)
-
-    def address(self, array):
-        """The address of the copy, at a multiple of 256 as on a GPU; one for each array."""
-        key = array.ctypes.data, array.nbytes
-        if key not in self.copies:
-            room = np.empty(array.nbytes + 2 * self.GAP + 256, np.uint8)
-            start = self.GAP + -(room.ctypes.data + self.GAP) % 256
-            copy = room[start:start + array.nbytes].view(array.dtype).reshape(array.shape)
-            copy[...] = array
-            self.copies[key] = array, copy
-        return self.copies[key][1].ctypes.data
-
-    def give_back(self):
-        """Bring home what was written."""
-        for array, copy in self.copies.values():
-            if array.flags.writeable:
-                array[...] = copy
-
-
 @functools.cache
 def emulated_file(text, defines, mode):
     """The compiled file for a Source, a tuple of (name, value) and a mode; compiled once."""
     return EmulatedFile(text, defines, mode)
+
+
+WAITS = """
+extern "C" __global__ void barriers(int *y, int n) {
+    for (int i = 0; i < n; i++) __syncthreads();
+    *y = n;
+}
+extern "C" __global__ void shuffles(int *y, int n) {
+    int v = threadIdx.x;
+    for (int i = 0; i < n; i++) v = __shfl_xor_sync(0xffffffffu, v, 1);
+    *y = v;
+}
+"""
+
+
+def _measure(block=256, waits=2000):
+    """Nanoseconds that one wait costs a thread, by kernel; no launch layer between, no argument."""
+    from timeit import repeat
+
+    file = EmulatedFile(source.Source("waits.cu", WAITS), (), "fast")
+    y, n = ctypes.c_int(), ctypes.c_int(waits)
+    pointer = ctypes.c_void_p(ctypes.addressof(y))
+    values = (ctypes.c_void_p * 2)(ctypes.addressof(pointer), ctypes.addressof(n))
+    shape = ctypes.c_uint * 3
+    found = {}
+    for name in file.source.kernels:
+        times = repeat(lambda name=name: file.launch(name, shape(1, 1, 1), shape(block, 1, 1),
+                                                     values, (Array * 0)(), 0),
+                       repeat=5, number=1)
+        found[name] = sorted(times)[2] / block / waits * 1e9
+    return found
+
+
+if __name__ == "__main__" and available():
+    print(" ".join(f"{name}_ns={took:.1f}" for name, took in _measure().items()))

@@ -1,6 +1,6 @@
-"""Lesson 1.16 · The border to the GPU
+"""Lesson 1.17 · The border to the GPU
 
-Needs emulate, foreign, kernel, source. Used by softmax.
+Needs emulate, foreign, kernel, request, source. Used by softmax.
 
 Idea      A body in CUDA crosses to the GPU as a body in C crosses to C: G(y) is the library built
           for the type of y, and G(y).softmax_forward(grid, block, arguments) launches a kernel of
@@ -33,8 +33,10 @@ import numpy as np
 from .. import kernel
 from ..foreign import REALS
 from . import emulate, source
+from .request import Apart, Array
 
 NAMES = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
+WHOLE = tuple(map(np.dtype, ("bool", "uint8", "int8", "int32", "uint32", "int64", "uint64")))
 MOST_BLOCKS = (2**31 - 1, 65_535, 65_535)
 MOST_THREADS = (1024, 1024, 64)
 
@@ -53,12 +55,12 @@ def serves(*args):
     """Whether a CUDA body can serve a kernel call, for @kernel.body("cuda", when=serves).
 
     All arrays are contiguous, none is empty, and the floats have one type, float32 or float64.
+    A kernel that stores in another type than it computes in has a predicate of its own.
     """
     real = args[0].dtype
-    arrays = [array for array in args if hasattr(array, "dtype") and hasattr(array, "flags")]
     return real in REALS and all(
-        array.size and array.flags.c_contiguous and (array.dtype.kind != "f" or array.dtype == real)
-        for array in arrays if getattr(array, "ndim", 0) or array.dtype.kind != "f")
+        array.size and array.flags.c_contiguous and array.dtype in (real, *WHOLE)
+        for array in args if _is_array(array))
 
 
 def aligned(*args):
@@ -83,16 +85,21 @@ def G(array, **defines):
 
 @functools.cache
 def _library(on_cpu, defines):
+    """One Library for each device and set of #defines, so that nothing is compiled twice."""
     return Library(on_cpu, defines)
 
 
 class Library:
-    """All kernels of cuda/*.cu as attributes, for one device and one set of #defines."""
+    """All kernels of cuda/*.cu as attributes, for one device and one set of #defines.
+
+    A file is compiled when the first of its kernels is launched, not when it is named.
+    """
 
     def __init__(self, on_cpu, defines):
         self._on_cpu, self._defines = on_cpu, defines
 
     def __getattr__(self, name):
+        """The kernel of this name, found in whichever file has it."""
         path = source.lesson_kernels().get(name)
         if path is None:
             raise AttributeError(f"no file of {source.folder()} has a kernel {name}")
@@ -102,7 +109,11 @@ class Library:
 
 
 class Launcher:
-    """A kernel of a .cu file: launcher(grid, block, arguments, shared_mem=0)."""
+    """A kernel of a .cu file: launcher(grid, block, arguments, shared_mem=0).
+
+    This is how a kernel of your own is called, which lies anywhere: Launcher(Path("my.cu"), "add").
+    Raises OSError where there is no such file, ValueError where it has no such kernel.
+    """
 
     def __init__(self, path, name, on_cpu=True, defines=()):
         self.path, self.on_cpu, self.defines = path, on_cpu, tuple(defines)
@@ -114,6 +125,8 @@ class Launcher:
         self.types = [self.source.dtype(p, dict(defines)) for p in self.kernel.parameters]
 
     def __call__(self, grid, block, arguments, shared_mem=0):
+        """Launch. Raises TypeError or ValueError for what cannot work, KernelError for what went
+        wrong in the emulator; a GPU reports errors later, or never."""
         grid, block = self._shape(grid, block)
         wanted = self.kernel.parameters
         if len(arguments) != len(wanted):
@@ -126,6 +139,7 @@ class Launcher:
         launch(grid, block, ready, shared_mem)
 
     def _shape(self, grid, block):
+        """Both as three numbers, if a GPU would take them."""
         grid, block = ((*np.atleast_1d(size).tolist(), 1, 1)[:3] for size in (grid, block))
         threads = block[0] * block[1] * block[2]
         most = self.kernel.most_threads
@@ -140,9 +154,10 @@ class Launcher:
             raise ValueError(f"{self.kernel.name}: {problem}")
         return grid, block
 
-    # ---- arguments
+    # What crosses. A GPU would take anything, and read the wrong bytes: so each is looked at.
 
     def _argument(self, parameter, dtype, value):
+        """The value as it will be passed; a refusal names the parameter."""
         convert = self._array if parameter.is_pointer else self._number
         try:
             return convert(parameter, dtype, value)
@@ -151,13 +166,13 @@ class Launcher:
             raise type(error)(f"{place}: {error}") from None
 
     def _array(self, parameter, dtype, value):
+        """An array as it is: what does not fit is refused, never copied."""
         if value is None:
             return None  # a null pointer, for what may be left out
         if not _is_array(value) or isinstance(value, np.ndarray) != self.on_cpu:
             here = "of NumPy" if self.on_cpu else "of CuPy"
             raise TypeError(f"an array {here} is wanted, not {type(value).__name__}")
-        if dtype is not None and value.dtype != dtype and (
-                value.dtype.itemsize != np.dtype(dtype).itemsize or value.dtype.kind == "f"):
+        if dtype is not None and not _same_bits(value.dtype, np.dtype(dtype)):
             raise TypeError(f"{parameter.type}* is an array of {np.dtype(dtype)}, "
                             f"not of {value.dtype}: use astype")
         if not value.flags.c_contiguous:
@@ -170,6 +185,7 @@ class Launcher:
         return value
 
     def _number(self, parameter, dtype, value):
+        """A number of exactly the parameter's type."""
         if dtype is None:
             raise TypeError(f"no number of NumPy is a {parameter.type}")
         if isinstance(value, bool | int) and np.dtype(dtype).kind in "iub":
@@ -181,12 +197,13 @@ class Launcher:
                             f"use np.{np.dtype(dtype)}(…)")
         return value
 
-    # ---- the two ways to run
+    # The two ways to run. Both get the same text, and the arguments as they were checked.
 
     def _emulate(self, grid, block, arguments, shared_mem):
+        """As cuLaunchKernel takes arguments: an array of the addresses of their values."""
         compiled = emulate.emulated_file(self.source, self.defines, emulate.settings.mode)
         watched = emulate.settings.mode in ("check", "count")
-        lent = emulate.Apart() if watched else None
+        lent = Apart() if watched else None
         slots, arrays = (ctypes.c_uint64 * len(arguments))(), []
         for i, (parameter, value) in enumerate(zip(self.kernel.parameters, arguments, strict=True)):
             if not parameter.is_pointer:
@@ -194,22 +211,23 @@ class Launcher:
                 ctypes.memmove(ctypes.byref(slots, 8 * i), raw, len(raw))
             elif value is not None:
                 slots[i] = lent.address(value) if watched else value.ctypes.data
-                arrays.append(emulate.Array(slots[i], value.nbytes, value.itemsize,
+                arrays.append(Array(slots[i], value.nbytes, value.itemsize,
                                             parameter.is_read_only, parameter.name.encode()))
-        arrays.append(emulate.Array(ctypes.addressof(slots), ctypes.sizeof(slots), 0, 1, b""))
+        arrays.append(Array(ctypes.addressof(slots), ctypes.sizeof(slots), 0, 1, b""))
         places = (ctypes.c_void_p * len(arguments))(
             *(ctypes.addressof(slots) + 8 * i for i in range(len(arguments))))
-        arrays.append(emulate.Array(ctypes.addressof(places), ctypes.sizeof(places), 0, 1, b""))
+        arrays.append(Array(ctypes.addressof(places), ctypes.sizeof(places), 0, 1, b""))
         triple = ctypes.c_uint * 3
         try:
             compiled.launch(self.kernel.name, triple(*grid), triple(*block), places,
-                            (emulate.Array * len(arrays))(*arrays), shared_mem)
+                            (Array * len(arrays))(*arrays), shared_mem)
         finally:
             if watched:
                 lent.give_back()
 
     @functools.cached_property
     def _compiled_by_cupy(self):
+        """CuPy's kernel; CuPy keeps compiled files in a cache of its own."""
         import cupy
 
         options = ("-std=c++17", *(f"-D{name}={value}" for name, value in self.defines))
@@ -217,6 +235,7 @@ class Launcher:
         return module.get_function(self.kernel.name)
 
     def _on_device(self, grid, block, arguments, shared_mem):
+        """Through CuPy; more than 48 KB of dynamic shared memory have to be asked for first."""
         function = self._compiled_by_cupy
         if shared_mem > function.max_dynamic_shared_size_bytes:
             function.max_dynamic_shared_size_bytes = shared_mem
@@ -224,12 +243,18 @@ class Launcher:
         function(grid, block, pointers, shared_mem=shared_mem)
 
 
+def _same_bits(one, other):
+    """Whether elements mean the same: one type, or integers of one size, signed or not."""
+    return one == other or (one.itemsize == other.itemsize and "f" not in (one.kind, other.kind))
+
+
 def _is_array(value):
-    return hasattr(value, "flags") and bool(hasattr(value, "strides")) and not isinstance(
-        value, np.generic)
+    """Whether it is an array of NumPy or CuPy, and not a number of NumPy."""
+    return hasattr(value, "strides") and not isinstance(value, np.generic)
 
 
 def _address(array):
+    """Where an array begins, in ordinary memory or on the GPU."""
     return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
 
 

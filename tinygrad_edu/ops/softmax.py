@@ -19,6 +19,11 @@ Pitfalls  Without m, x = 89 overflows float32.
           The compiler may reorder sums here: (x − m) − ln Σ on one line became x − (m + ln Σ),
           which loses every digit of ln Σ for large m. Writing x − m to memory first prevents it.
           A maximum is a chain, each step waiting for the one before: so four side by side.
+          On a GPU a row belongs to a block of threads. With a thread for each row, as one would
+          write it first, neighbouring threads read numbers that lie C apart, and seven bytes of
+          eight that memory sends are not used: softmax_forward_naive in cuda/softmax.cu shows it.
+          Sums of a block go through its shared memory, so their order, and with it the last digit,
+          depends on the number of threads.
 Cost      Reads a row three times (maximum, sum, division), once from memory, then from the cache;
           one exponential an element. The backward pass keeps p alone, not x. Softmax forward 31 µs
           in C, 40 in Numba; backward 8.5 and 7.3 (half a MB on one core:

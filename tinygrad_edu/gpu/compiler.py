@@ -16,7 +16,7 @@ Pitfalls  A hash without the headers runs yesterday's code after a header has ch
 Cost      Half a second a kernel file, once; a look into the cache afterwards.
 Try       build it    delete what has not been used for a month. What says when it was used?
           break it    leave the texts of the headers out of (1). Which test notices?
-          measure it  python -m tinygrad_edu.gpu.build
+          measure it  python -m tinygrad_edu.gpu.compiler
 See       https://ccache.dev/manual/latest.html (the same idea, for any program)
 """
 
@@ -36,7 +36,7 @@ NONE = ("there is no C++ compiler for the CUDA emulator: install g++ or clang++,
 
 
 @functools.cache
-def compiler():
+def command_line():
     """The command of a C++ compiler as a list. Raises OSError, in one sentence, without one."""
     for name in ("g++", "clang++", "c++"):
         if path := shutil.which(name):
@@ -49,7 +49,7 @@ def compiler():
 @functools.cache
 def version():
     """What the compiler says about itself."""
-    command = [*compiler(), "--version"]
+    command = [*command_line(), "--version"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
@@ -86,7 +86,7 @@ def shared_library(name, sources, headers, flags, libraries=()):
     libraries: paths of others that it calls. Raises CompileError with the compiler's message,
     OSError without a compiler.
     """
-    command = [*compiler(), "-std=c++17", "-fPIC", *flags]
+    command = [*command_line(), "-std=c++17", "-fPIC", *flags]
     digest = hashlib.sha256()
     used = [str(library) for library in libraries]
     for part in (*sources.items(), *headers.items(), command, used, [version(), processor()]):
@@ -112,7 +112,7 @@ def _compile(scratch, command, sources, headers, used):
         (scratch / name).write_text(text, encoding="utf-8")
         objects.append(f"{name}.o")
         _run([*command, "-I.", "-Iinclude", "-c", name, "-o", objects[-1]], scratch)
-    _run([*compiler(), "-shared", *objects, *used, "-pthread", "-o", "built.so"], scratch)
+    _run([*command_line(), "-shared", *objects, *used, "-pthread", "-o", "built.so"], scratch)
     return scratch / "built.so"
 
 
@@ -128,4 +128,4 @@ if __name__ == "__main__":
     start = default_timer()
     text = {"empty.cpp": f"const double when = {start!r};"}
     shared_library("empty", text, {}, ["-O0"]).unlink()
-    print(f"compiler={Path(compiler()[-1]).name} s={default_timer() - start:.2f}")
+    print(f"compiler={Path(command_line()[-1]).name} s={default_timer() - start:.2f}")
