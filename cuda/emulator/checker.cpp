@@ -278,6 +278,10 @@ void check_access(const void* pointer, size_t bytes, bool writes, bool atomic,
             fail("%s: reads %s, which no thread of this block has written yet: it is never "
                  "written, or a __syncthreads is missing before", code.here().c_str(),
                  place.text().c_str());
+        if (!writes && shadow.writer.code.site.what == COPYING)
+            fail("%s: reads %s, which cp.async at %s may still be copying: a wait is missing, or "
+                 "lets too many groups go on", code.here().c_str(), place.text().c_str(),
+                 shadow.writer.code.text().c_str());
         check_order(code, place, shadow, writes, atomic);
     }
     if (worker->launch->request.mode & COUNT && returns_to) {

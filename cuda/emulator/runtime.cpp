@@ -315,11 +315,13 @@ EXPORT const uint64_t* emulator_exchange(unsigned mask, uint64_t value, const ch
 
 EXPORT void* emulator_dynamic_shared() { return worker->dynamic; }
 
+const char* const COPYING = "cp.async";
+
 /* cp.async: nothing arrives before it is waited for, and until then there is NaN. */
 EXPORT void emulator_copy_async(void* to, const void* from, int bytes, const char* file, int line) {
     Inside inside;
     Thread& thread = inside.w->threads[inside.w->current];
-    const Site site = {"cp.async", file, line};
+    const Site site = {COPYING, file, line};
     if (inside.w->launch->request.mode != FAST) {
         check_access(from, bytes, false, false, nullptr, &site);
         check_access(to, bytes, true, false, nullptr, &site);
@@ -336,8 +338,10 @@ EXPORT void emulator_copy_wait(int groups_left, const char*, int) {
     size_t arrived = 0;
     for (const AsyncCopy& copy : thread.copies) {
         if (copy.group >= thread.copy_groups - groups_left) break;
-        if (inside.w->launch->request.mode != FAST)
-            check_access(copy.to, copy.bytes, true, false, nullptr, &copy.site);
+        if (inside.w->launch->request.mode != FAST) {
+            const Site arrived_at = {"cp.async, arrived", copy.site.file, copy.site.line};
+            check_access(copy.to, copy.bytes, true, false, nullptr, &arrived_at);
+        }
         memcpy(copy.to, copy.from, copy.bytes);
         arrived++;
     }

@@ -62,6 +62,7 @@ struct Launch {
 };
 
 struct Site { const char *what, *file; int line; };
+extern const char* const COPYING;    /* `what` of a copy that was asked for, and has not arrived */
 struct AsyncCopy { char* to; const char* from; int bytes, group; Site site; };
 
 struct Thread {

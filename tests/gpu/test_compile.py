@@ -48,3 +48,23 @@ extern "C" __global__ void k(real *y) {
 """)
     with pytest.raises(ValueError, match=r"mine.cu\(3\): error: identifier \"undeclared\""):
         nvrtc.compile_source(text)
+
+
+def test_tensor_core_instructions_and_asynchronous_copies_compile(tmp_path):
+    text = written(tmp_path, """#include <cuda_bf16.h>
+#include "tensorcore.cuh"
+extern "C" __global__ void k(float *y, const unsigned *x) {
+    __shared__ __align__(16) unsigned s[128];
+    copy_async(&s[4 * threadIdx.x], &x[4 * threadIdx.x]);
+    copy_commit();
+    copy_wait<0>();
+    __syncwarp();
+    const unsigned a[4] = {s[threadIdx.x], s[32 + threadIdx.x], s[64 + threadIdx.x], 0};
+    const unsigned b[2] = {s[96 + threadIdx.x], 1};
+    float d[4] = {0, 0, 0, 0};
+    mma_bf16(d, a, b);
+    y[threadIdx.x] = d[0] + d[1] + d[2] + d[3];
+}
+""")
+    for architecture in nvrtc.ARCHITECTURES:
+        assert nvrtc.compile_source(text, architecture).resources["k"].shared == 512

@@ -46,4 +46,5 @@ def test_a_line_may_go_back():
 def test_the_name_of_a_variable_is_the_last_one_in_its_mangled_name():
     assert plain_name("_ZZ12block_reduceI3SumEffE5parts") == "parts"
     assert plain_name("_ZZ1kE1s") == "s"
+    assert plain_name("_ZL9tileL2far") == "tileL2far"
     assert plain_name("tile.3") == "tile"

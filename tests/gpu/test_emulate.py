@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from harness import need
-from tinygrad_edu.gpu import compiler, launch
+from tinygrad_edu.gpu import compiler, emulate, launch
 from tinygrad_edu.gpu.emulate import KernelError, emulating
 from tinygrad_edu.gpu.launch import Launcher
 
@@ -103,19 +103,103 @@ def test_shared_memory_begins_as_nan_in_every_block(kernel):
 
 def test_a_copy_that_is_not_waited_for_leaves_nan_as_long_as_it_may_on_a_gpu(kernel):
     code = """
+        #include "tensorcore.cuh"
         extern "C" __global__ void k(float *y, const float *x) {{
             __shared__ __align__(16) float s[128];
-            emulator_copy_async(&s[4 * threadIdx.x], &x[4 * threadIdx.x], 16, "mine.cu", 4);
-            emulator_copy_commit();
+            copy_async(&s[4 * threadIdx.x], &x[4 * threadIdx.x]);
+            copy_commit();
             {wait}
             __syncthreads();
             for (int i = 0; i < 4; i++) y[4 * threadIdx.x + i] = s[4 * threadIdx.x + i];
         }}"""
     x, y = np.arange(128, dtype=np.float32), np.zeros(128, np.float32)
-    kernel(code.format(wait='emulator_copy_wait(0, "mine.cu", 6);'))(1, 32, (y, x))
+    kernel(code.format(wait="copy_wait<0>();"))(1, 32, (y, x))
     assert np.array_equal(y, x)
     kernel(code.format(wait=""))(1, 32, (y, x))
     assert np.isnan(y).all()
+
+
+MMA = """
+    #include <cuda_bf16.h>
+    #include "tensorcore.cuh"
+    __device__ unsigned pair(float low, float high) {
+        return __bfloat16_as_ushort(__float2bfloat16(low)) |
+               (unsigned)__bfloat16_as_ushort(__float2bfloat16(high)) << 16;
+    }
+    extern "C" __global__ void k(float *c, const float *a, const float *b) {  // (16, 8), (16, 16)
+        const int g = threadIdx.x / 4, t = threadIdx.x % 4;                   // and (8, 16)
+        unsigned x[4], y[2];
+        float d[4] = {0, 0, 0, 0};
+        for (int i = 0; i < 4; i++) {
+            const float *p = a + (g + 8 * (i % 2)) * 16 + 2 * t + 8 * (i / 2);
+            x[i] = pair(p[0], p[1]);
+        }
+        for (int i = 0; i < 2; i++) {
+            const float *p = b + g * 16 + 2 * t + 8 * i;
+            y[i] = pair(p[0], p[1]);
+        }
+        mma_bf16(d, x, y);
+        for (int i = 0; i < 4; i++) c[(g + 8 * (i / 2)) * 8 + 2 * t + i % 2] = d[i];
+    }"""
+
+
+@pytest.mark.parametrize("mode", ["fast", "check"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_tensor_core_product_of_small_integers_is_exact(kernel, order, mode):
+    random = np.random.default_rng(0)
+    a, b = (random.integers(-9, 10, (n, 16)).astype(np.float32) for n in (16, 8))
+    c = np.full((16, 8), np.nan, np.float32)
+    with emulating(order=order, mode=mode):
+        kernel(MMA)(1, 32, (c, a, b))
+    assert np.array_equal(c, a @ b.T)
+
+
+def test_half_and_bfloat16_round_to_nearest_even_and_keep_nan_and_infinity(kernel):
+    convert = kernel("""
+        #include <cuda_fp16.h>
+        #include <cuda_bf16.h>
+        extern "C" __global__ void k(float *y, float *z, const float *x) {
+            y[threadIdx.x] = __half2float(__float2half(x[threadIdx.x]));
+            z[threadIdx.x] = __bfloat162float(__float2bfloat16(x[threadIdx.x]));
+        }""")
+    x = np.array([1, -2.5, 1 + 2**-11, 1 + 3 * 2**-11, 1 + 2**-8, 1 + 3 * 2**-8, 65504, 1e30,
+                  np.inf, -np.inf, np.nan, 6e-8], np.float32)
+    y, z = np.zeros_like(x), np.zeros_like(x)
+    convert(1, len(x), (y, z, x))
+    with np.errstate(over="ignore"):
+        assert np.array_equal(y, x.astype(np.float16).astype(np.float32), equal_nan=True)
+    assert np.array_equal(z[:6], np.array([1, -2.5, 1, 1, 1, 1 + 2**-6], np.float32))
+    assert np.isnan(z[10]) and z[8] == np.inf and z[9] == -np.inf
+
+
+@pytest.fixture
+def portable(monkeypatch):
+    """The emulator as it is built for a processor that has no switch of its own."""
+    need("cuda")
+    caches = (emulate.runtime_path, emulate.runtime, emulate.emulated_file)
+    monkeypatch.setattr(emulate, "RUNTIME", [*emulate.RUNTIME, "-DFIBER_PORTABLE"])
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_the_portable_switch_runs_and_reports_the_same(portable, kernel):
+    reverse = kernel("""
+        extern "C" __global__ void k(float *y, int wrong) {
+            __shared__ float s[96];
+            s[threadIdx.x] = threadIdx.x + __shfl_xor_sync(0xffffffffu, 1.0f, 1);
+            if (!wrong) __syncthreads();
+            y[threadIdx.x] = s[95 - threadIdx.x];
+        }""")
+    y = np.zeros(96, np.float32)
+    for mode in ("fast", "check"):
+        with emulating(mode=mode):
+            reverse(3, 96, (y, 0)) if mode == "fast" else reverse(1, 96, (y, 0))
+        assert np.array_equal(y, np.arange(96, 0, -1))
+    with emulating(mode="check"), pytest.raises(KernelError, match="mine.cu:6.*__syncthreads is"):
+        reverse(1, 96, (y, 1))
 
 
 def test_a_deadlock_says_who_waits_where(kernel):

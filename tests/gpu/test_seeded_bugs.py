@@ -13,7 +13,8 @@ f, i = np.float32, np.int32
 def run(tmp_path, code, grid, block, arguments, shared_mem=0, **settings):
     need("cuda")
     path = tmp_path / "mine.cu"
-    path.write_text('extern "C" __global__ void k' + code, encoding="utf-8")
+    header = '#include "tensorcore.cuh"' if "copy_async" in code or "mma_" in code else ""
+    path.write_text(f'{header}\n#line 1\nextern "C" __global__ void k{code}', encoding="utf-8")
     with emulating(**settings):
         Launcher(path, "k")(grid, block, arguments, shared_mem)
 
@@ -127,6 +128,31 @@ BUGS = {
     __syncthreads();
     y[threadIdx.x] = total;
 }""", 1, 64, ones(64), 0, 3, "data race: writes __shared__ total[0]"),
+    "a copy that nobody waits for": ("""(float *y, const float *x) {
+    __shared__ __align__(16) float s[128];
+    copy_async(&s[4 * threadIdx.x], &x[4 * threadIdx.x]);
+    copy_commit();
+    __syncthreads();
+    y[threadIdx.x] = s[threadIdx.x];
+}""", 1, 32, ones(32, 128), 0, 6, "which cp.async at mine.cu:3 may still be copying"),
+    "a wait that lets the newest group go on": ("""(float *y, const float *x) {
+    __shared__ __align__(16) float s[2][128];
+    for (int i = 0; i < 2; i++) {
+        copy_async(&s[i][4 * threadIdx.x], &x[4 * threadIdx.x]);
+        copy_commit();
+    }
+    copy_wait<1>();
+    __syncthreads();
+    y[threadIdx.x] = s[0][threadIdx.x];
+    y[threadIdx.x] += s[1][threadIdx.x];
+}""", 1, 32, ones(32, 128), 0, 10, "lets too many groups go on"),
+    "a copy waited for, and no barrier for the others": ("""(float *y, const float *x) {
+    __shared__ __align__(16) float s[128];
+    copy_async(&s[4 * threadIdx.x], &x[4 * threadIdx.x]);
+    copy_commit();
+    copy_wait<0>();
+    y[threadIdx.x] = s[127 - threadIdx.x];
+}""", 1, 32, ones(32, 128), 0, 6, "missing before"),
     "a transposed tile with the sides mixed up": ("""(const float *x, float *y, int n) {
     __shared__ float t[16][17];
     t[threadIdx.y][threadIdx.x] = x[threadIdx.y * n + threadIdx.x];
@@ -193,6 +219,19 @@ RIGHT = {
     __syncthreads();
     y[threadIdx.x] = s[63 - threadIdx.x] + counts[63 - threadIdx.x];
 }""", 1, 64, ones(64), 512),
+    "a copy in two stages": ("""(float *y, const float *x) {
+    __shared__ __align__(16) float s[2][128];
+    for (int i = 0; i < 2; i++) {
+        copy_async(&s[i][4 * threadIdx.x], &x[4 * threadIdx.x]);
+        copy_commit();
+    }
+    copy_wait<1>();
+    __syncthreads();
+    y[threadIdx.x] = s[0][127 - threadIdx.x];
+    copy_wait<0>();
+    __syncthreads();
+    y[threadIdx.x] += s[1][127 - threadIdx.x];
+}""", 1, 32, ones(32, 128), 0),
     "vectors of four": ("""(const float *x, float *y) {
     float4 v = ((const float4 *)x)[threadIdx.x];
     ((float4 *)y)[threadIdx.x] = make_float4(v.w, v.z, v.y, v.x);

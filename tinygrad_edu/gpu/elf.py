@@ -65,9 +65,10 @@ class Elf:
 
 def plain_name(mangled):
     """The last name within a mangled one: parts, for _ZZ7softmaxE5parts."""
-    last = mangled.partition(".")[0]
-    for match in re.finditer(r"E(\d+)(?=[A-Za-z_])", mangled):
-        last = mangled[match.end():match.end() + int(match[1])]
+    last, at = mangled.partition(".")[0], 0
+    while match := re.compile(r"[EL](\d+)(?=[A-Za-z_])").search(mangled, at):
+        at = match.end() + int(match[1])
+        last = mangled[match.end():at]
     return last
 
 

@@ -48,6 +48,7 @@ FLAGS = {
 FLAGS["count"] = FLAGS["check"]
 COMMON = ["-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing",
           "-ffp-contract=fast", "-fno-stack-protector", "-Wno-unknown-pragmas"]
+RUNTIME = ["-O2", "-g1", "-fvisibility=hidden", "-fno-stack-protector"]
 MOST_SHARED = 227 << 10  # of one block, on the GPUs that have most
 MESSAGE = 8192
 
@@ -116,8 +117,7 @@ def runtime_path():
     """The emulator itself as a library, built when first needed."""
     if not available():
         raise OSError(why_not())
-    flags = ["-O2", "-g1", "-fvisibility=hidden", "-fno-stack-protector"]
-    return compiler.shared_library("runtime", _files("*.cpp"), _files("*.h"), flags)
+    return compiler.shared_library("runtime", _files("*.cpp"), _files("*.h"), RUNTIME)
 
 
 @functools.cache
