@@ -1,8 +1,8 @@
 // Tensor cores and asynchronous copies: PTX on a GPU, exchanges within a warp in the emulator.
 //
-// One name for both, so that a kernel is the same text. What the hardware does is spelled out in the
-// emulator's half: which lane holds which element of a fragment. Whoever mixes them up gets wrong
-// numbers here as there.
+// One name for both, so that a kernel is the same text. What the hardware does is spelled out in
+// the emulator's half: which lane holds which element of a fragment. Whoever mixes them up gets
+// wrong numbers here as there.
 #pragma once
 
 #ifdef CUDA_EMULATOR
@@ -61,7 +61,9 @@ __device__ __forceinline__ void copy_async(void *to, const void *from) {
     const unsigned place = (unsigned)__cvta_generic_to_shared(to);
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(place), "l"(from) : "memory");
 }
-__device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ __forceinline__ void copy_commit() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
 template <int groups_left> __device__ __forceinline__ void copy_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(groups_left) : "memory");
 }

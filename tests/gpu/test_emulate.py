@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from harness import need
-from tinygrad_edu.gpu import compiler, emulate, launch
+from tinygrad_edu.gpu import compiler, emulate, source
 from tinygrad_edu.gpu.emulate import KernelError, emulating
 from tinygrad_edu.gpu.launch import Launcher
 
@@ -330,4 +330,4 @@ def test_read_only_unaligned_and_oversized_memory_is_refused(kernel):
 
 
 def test_the_lesson_kernels_have_different_names():
-    assert "softmax_forward" in launch.source.lesson_kernels()
+    assert "softmax_forward" in source.lesson_kernels()

@@ -13,7 +13,7 @@ Pitfalls  A hash without the headers runs yesterday's code after a header has ch
           many: so the processor's features are hashed too.
           Two processes may build the same file at once. Each writes a name of its own and renames
           it when it is whole; renaming replaces a file in one step.
-Cost      Half a second a kernel file, once; a look into the cache afterwards.
+Cost      About a second a kernel file, once; a look into the cache afterwards.
 Try       build it    delete what has not been used for a month. What says when it was used?
           break it    leave the texts of the headers out of (1). Which test notices?
           measure it  python -m tinygrad_edu.gpu.compiler

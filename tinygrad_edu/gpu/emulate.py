@@ -9,7 +9,7 @@ Idea      The text of a .cu file is C++ with a few words more. cuda/emulator/cud
           Shared memory is thread-local memory of that core, and begins as NaN.
           One construct of CUDA cannot be had by macros: `extern __shared__ T name[];`, an array
           whose size the launch says. It is the only line that is rewritten.
-Math      time ≈ (threads × waits × 11 ns + arithmetic) / cores                                  (1)
+Math      time ≈ (threads × waits × 17 ns + arithmetic) / cores                                  (1)
 Shapes    grid and block: up to three numbers each. Arguments: one for each parameter, arrays
           contiguous and of the parameter's type, numbers converted to it (lesson launch).
 Pitfalls  This runs what a GPU runs, not as fast, and not in the same order: sums by atomics differ

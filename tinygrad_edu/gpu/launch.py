@@ -32,8 +32,6 @@ import numpy as np
 
 from .. import kernel
 from ..foreign import REALS
-from . import emulate, source
-from .request import Apart, Array
 
 NAMES = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
 WHOLE = tuple(map(np.dtype, ("bool", "uint8", "int8", "int32", "uint32", "int64", "uint64")))
@@ -100,6 +98,8 @@ class Library:
 
     def __getattr__(self, name):
         """The kernel of this name, found in whichever file has it."""
+        from . import source  # here, and so below: who runs no CUDA does not wait for it
+
         path = source.lesson_kernels().get(name)
         if path is None:
             raise AttributeError(f"no file of {source.folder()} has a kernel {name}")
@@ -116,6 +116,8 @@ class Launcher:
     """
 
     def __init__(self, path, name, on_cpu=True, defines=()):
+        from . import source
+
         self.path, self.on_cpu, self.defines = path, on_cpu, tuple(defines)
         self.source = source.read(path)
         if name not in self.source.kernels:
@@ -201,6 +203,9 @@ class Launcher:
 
     def _emulate(self, grid, block, arguments, shared_mem):
         """As cuLaunchKernel takes arguments: an array of the addresses of their values."""
+        from . import emulate
+        from .request import Apart, Array
+
         compiled = emulate.emulated_file(self.source, self.defines, emulate.settings.mode)
         watched = emulate.settings.mode in ("check", "count")
         lent = Apart() if watched else None
@@ -271,6 +276,8 @@ def on_device():
 
 def available():
     """Whether CUDA bodies can run here, on a GPU or in the emulator; a warning says why not."""
+    from . import emulate
+
     if emulate.available() or on_device():
         return True
     warnings.warn(emulate.why_not(), RuntimeWarning, stacklevel=2)
