@@ -17,7 +17,8 @@ from runpy import run_path
 from setuptools import find_packages, setup
 
 INSIDE = "tinygrad_edu"
-BESIDE = [folder for folder in ("models", "native", "cuda") if Path(folder).is_dir()]
+FOLDERS = ("models", "native", "cuda", "cuda/emulator", "cuda/emulator/include")
+BESIDE = [folder for folder in FOLDERS if Path(folder).is_dir()]
 LIBRARIES = run_path("native/build.py")["LIBRARIES"]
 
 
@@ -46,11 +47,13 @@ setup(
     packages=[
         INSIDE,
         *(f"{INSIDE}.{name}" for name in find_packages(INSIDE)),
-        *(f"{INSIDE}.{name}" for name in BESIDE),
+        *(f"{INSIDE}.{folder.replace('/', '.')}" for folder in BESIDE),
     ],
-    package_dir={f"{INSIDE}.{name}": name for name in BESIDE},
+    package_dir={f"{INSIDE}.{folder.replace('/', '.')}": folder for folder in BESIDE},
     # Sources travel with the package: they are read (the lessons), hashed (is the build stale?)
     # and compiled at run time (CUDA). The others are tables that lessons load.
-    package_data={"": ["*.c", "*.h", "*.cu", "*.cuh", "*.txt", "*.json", "*.npz", "*.bin"]},
+    package_data={
+        "": ["*.c", "*.h", "*.cpp", "*.cu", "*.cuh", "*.txt", "*.json", "*.npz", "*.bin"],
+    },
     cffi_modules=[f"native/build.py:{name}" for name in LIBRARIES],
 )

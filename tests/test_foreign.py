@@ -171,8 +171,9 @@ for dtype in (np.float32, np.float64):
 def repository(tmp_path):
     """A copy of what the package and the build need, to be damaged at will."""
     shutil.copytree(ROOT / "native", tmp_path / "native")
-    shutil.copytree(ROOT / "tinygrad_edu" / "ops", tmp_path / "tinygrad_edu" / "ops",
-                    ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("ops", "gpu"):
+        shutil.copytree(ROOT / "tinygrad_edu" / folder, tmp_path / "tinygrad_edu" / folder,
+                        ignore=shutil.ignore_patterns("__pycache__"))
     for path in [*(ROOT / "tinygrad_edu").glob("*.py"), *binaries(ROOT)]:
         shutil.copy(path, tmp_path / "tinygrad_edu")
     return tmp_path

@@ -41,11 +41,12 @@ from .watch import settings as settings
 
 kernels = {}  # name -> Kernel: the kernel table
 ORDER = {"cpu": ("native", "blas", "numba", "numpy"), "gpu": ("cuda", "numpy")}
+MEANT = {"emulator": "cuda"}  # on NumPy arrays a CUDA body runs in the emulator: lesson launch
 
 
 def refuse_unknown_backend():
     """Raise ValueError where TG_BACKEND forces a body that no kernel has."""
-    known = {name for kernel in kernels.values() for name in kernel.bodies}
+    known = {name for kernel in kernels.values() for name in kernel.bodies} | set(MEANT)
     if state.forced and state.forced not in known:
         raise ValueError(f"TG_BACKEND={state.forced}: no kernel has such a body; there are "
                          f"{', '.join(sorted(known))}")
@@ -182,10 +183,12 @@ class Kernel:
     def _plan(self, args):
         device = "cpu" if isinstance(args[0], np.ndarray) else "gpu"
         loops_serve = all(loops.compiles_for(a.dtype) for a in args if isinstance(a, np.ndarray))
-        forced = state.forced
         refuse_unknown_backend()
+        forced = MEANT.get(state.forced, state.forced)
+        if device == "gpu" and forced in ORDER["cpu"][:-1]:
+            forced = ""  # what runs on the CPU alone cannot be asked for arrays of a GPU
         if forced in self.bodies and not backends[forced].available():
-            raise ValueError(f"TG_BACKEND={forced}: this backend is not available here")
+            raise ValueError(f"TG_BACKEND={state.forced}: this backend is not available here")
         names = ((forced,) if forced else ()) + ORDER[device]
         there = [name for name in names if name in self.bodies and backends[name].available()]
         return [self.bodies[name] for name in there if loops_serve or name != "numba"]

@@ -1,6 +1,6 @@
 """Lesson 2.10 · Softmax and its logarithm
 
-Needs foreign, kernel, loops, memory, reduce, tensor. Used by cross_entropy.
+Needs foreign, kernel, launch, loops, memory, reduce, tensor. Used by cross_entropy.
 
 Idea      Softmax turns any numbers into probabilities: positive, with sum 1, their ratios the
           exponentials of the differences. Only differences matter, so the largest number can be
@@ -19,6 +19,11 @@ Pitfalls  Without m, x = 89 overflows float32.
           The compiler may reorder sums here: (x − m) − ln Σ on one line became x − (m + ln Σ),
           which loses every digit of ln Σ for large m. Writing x − m to memory first prevents it.
           A maximum is a chain, each step waiting for the one before: so four side by side.
+          On a GPU a row belongs to a block of threads. With a thread for each row, as one would
+          write it first, neighbouring threads read numbers that lie C apart, and seven bytes of
+          eight that memory sends are not used: softmax_forward_naive in cuda/softmax.cu shows it.
+          Sums of a block go through its shared memory, so their order, and with it the last digit,
+          depends on the number of threads.
 Cost      Reads a row three times (maximum, sum, division), once from memory, then from the cache;
           one exponential an element. The backward pass keeps p alone, not x. Softmax forward 31 µs
           in C, 40 in Numba; backward 8.5 and 7.3 (half a MB on one core:
@@ -34,6 +39,7 @@ import math
 import numpy as np
 
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, row_threads, serves
 from ..kernel import Kernel
 from ..loops import exp, helper
 from ..memory import contiguous, empty_like
@@ -96,6 +102,12 @@ def softmax_forward_native(y, x):
     C(y).softmax_forward(out(y), ptr(x), *x.shape)
 
 
+@softmax_forward.body("cuda", when=serves)
+def softmax_forward_cuda(y, x):
+    N, C = x.shape
+    G(y).softmax_forward(N, row_threads(C), (y, x, C))
+
+
 @Kernel
 def softmax_backward(dx, dy, y):
     dx[...] = y * (dy - (dy * y).sum(axis=1, keepdims=True))                                   # (2)
@@ -115,6 +127,12 @@ def softmax_backward_numba(dx, dy, y):
 @softmax_backward.body("native", rows="dx dy y", when=fits)
 def softmax_backward_native(dx, dy, y):
     C(dx).softmax_backward(out(dx), ptr(dy), ptr(y), *y.shape)
+
+
+@softmax_backward.body("cuda", when=serves)
+def softmax_backward_cuda(dx, dy, y):
+    N, C = y.shape
+    G(dx).softmax_backward(N, row_threads(C), (dx, dy, y, C))
 
 
 @method
@@ -153,6 +171,12 @@ def log_softmax_forward_native(y, x):
     C(y).log_softmax_forward(out(y), ptr(x), *x.shape)
 
 
+@log_softmax_forward.body("cuda", when=serves)
+def log_softmax_forward_cuda(y, x):
+    N, C = x.shape
+    G(y).log_softmax_forward(N, row_threads(C), (y, x, C))
+
+
 @Kernel
 def log_softmax_backward(dx, dy, y):
     dx[...] = dy - np.exp(y) * dy.sum(axis=1, keepdims=True)                                   # (4)
@@ -172,6 +196,12 @@ def log_softmax_backward_numba(dx, dy, y):
 @log_softmax_backward.body("native", rows="dx dy y", when=fits)
 def log_softmax_backward_native(dx, dy, y):
     C(dx).log_softmax_backward(out(dx), ptr(dy), ptr(y), *y.shape)
+
+
+@log_softmax_backward.body("cuda", when=serves)
+def log_softmax_backward_cuda(dx, dy, y):
+    N, C = y.shape
+    G(dx).log_softmax_backward(N, row_threads(C), (dx, dy, y, C))
 
 
 @method

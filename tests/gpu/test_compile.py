@@ -1,0 +1,70 @@
+"""NVIDIA's compiler takes every kernel, and they need no more than their files declare."""
+
+import pytest
+
+from tinygrad_edu.gpu import nvrtc, source
+from tinygrad_edu.gpu.launch import NAMES
+
+pytestmark = pytest.mark.skipif(not nvrtc.available(), reason="NVRTC is not installed")
+FILES = sorted(path.name for path in source.folder().glob("*.cu"))
+
+
+def written(tmp_path, code):
+    path = tmp_path / "mine.cu"
+    path.write_text(code, encoding="utf-8")
+    return source.read(path)
+
+
+@pytest.mark.parametrize("real", NAMES.values())
+@pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
+@pytest.mark.parametrize("name", FILES)
+def test_every_kernel_file_compiles_and_keeps_its_promises(name, architecture, real):
+    text = source.read(source.folder() / name)
+    compiled = nvrtc.compile_source(text, architecture, (("REAL", real),))
+    assert set(compiled.resources) == set(text.kernels)
+    assert compiled.code[:4] == b"\x7fELF"
+    assert not list(nvrtc.broken_promises(text, compiled, f"{name}, {architecture}, {real}"))
+    assert all(used.shared <= 48 << 10 for used in compiled.resources.values())
+
+
+def test_a_kernel_that_spills_breaks_its_promise(tmp_path):
+    text = written(tmp_path, """// expect: regs<=16 spills=0
+extern "C" __global__ void __launch_bounds__(1024) k(float *y, int n) {
+    float a[200];
+    for (int i = 0; i < 200; i++) a[i] = y[i];
+    for (int i = 0; i < n; i++) y[i] = a[(i * 7) % 200] + a[(i * 3) % 200];
+    for (int i = 0; i < 100; i++) y[i] = a[i] * a[199 - i];
+}
+""")
+    said = list(nvrtc.broken_promises(text, nvrtc.compile_source(text), "mine.cu"))
+    assert any(s.startswith("mine.cu: k has regs=") and s.endswith("declared is 16") for s in said)
+
+
+def test_an_error_is_the_compilers_at_the_line_of_the_file(tmp_path):
+    text = written(tmp_path, """#include "common.cuh"
+extern "C" __global__ void k(real *y) {
+    y[0] = undeclared;
+}
+""")
+    with pytest.raises(ValueError, match=r"mine.cu\(3\): error: identifier \"undeclared\""):
+        nvrtc.compile_source(text)
+
+
+def test_tensor_core_instructions_and_asynchronous_copies_compile(tmp_path):
+    text = written(tmp_path, """#include <cuda_bf16.h>
+#include "tensorcore.cuh"
+extern "C" __global__ void k(float *y, const unsigned *x) {
+    __shared__ __align__(16) unsigned s[128];
+    copy_async(&s[4 * threadIdx.x], &x[4 * threadIdx.x]);
+    copy_commit();
+    copy_wait<0>();
+    __syncwarp();
+    const unsigned a[4] = {s[threadIdx.x], s[32 + threadIdx.x], s[64 + threadIdx.x], 0};
+    const unsigned b[2] = {s[96 + threadIdx.x], 1};
+    float d[4] = {0, 0, 0, 0};
+    mma_bf16(d, a, b);
+    y[threadIdx.x] = d[0] + d[1] + d[2] + d[3];
+}
+""")
+    for architecture in nvrtc.ARCHITECTURES:
+        assert nvrtc.compile_source(text, architecture).resources["k"].shared == 512

@@ -1,0 +1,105 @@
+"""Lesson 1.15 · What the emulator is told about a launch
+
+Needs nothing. Used by emulate, launch.
+
+Idea      Python and the emulator's C++ share a few structs, written down twice: here, and in
+          cuda/emulator/runtime.h. A launch says which function to call for every thread, how many
+          threads there are, and, for the modes that watch memory, which arrays there are and how
+          they are called: so that a report says x[250] and not an address.
+Math      a copy begins at the first multiple of 256 that is ≥ the start of its room + GAP       (1)
+Shapes    grid, block (3,) · arguments: an array of addresses, as cuLaunchKernel of CUDA wants it
+Pitfalls  Two descriptions of one struct must agree in order and size; nobody checks them. A field
+          more on one side shifts all that follow, and the first launch dies.
+          Watching memory tells arrays apart by address. A step past the end of one may land in
+          another, and look right: so watched arrays are copied to places far apart.
+          NumPy's arrays begin anywhere, a GPU's at multiples of 256 bytes, and how many sectors a
+          warp touches depends on that: hence (1).
+Cost      Copying in and out, in the modes that watch: nothing beside the watching.
+Try       build it    fill the gaps with a pattern, and find writes into them in mode "fast" too.
+          break it    make GAP 0. Which tests of tests/gpu/test_seeded_bugs.py notice?
+          measure it  TG_BACKEND=emulator python -m pytest tests/ops/test_softmax.py --durations 3
+See       https://docs.python.org/3/library/ctypes.html#structures-and-unions
+"""
+
+import ctypes
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class Module(ctypes.Structure):
+    """Where the code and the shared memory of a compiled kernel file are."""
+
+    _fields_ = [("tls_number", ctypes.c_size_t), ("tls_bytes", ctypes.c_size_t),
+                ("begin", ctypes.c_void_p), ("end", ctypes.c_void_p)]
+
+
+class Array(ctypes.Structure):
+    """An array that a kernel may touch."""
+
+    _fields_ = [("base", ctypes.c_void_p), ("bytes", ctypes.c_size_t), ("itemsize", ctypes.c_int),
+                ("read_only", ctypes.c_int), ("name", ctypes.c_char_p)]
+
+
+class SharedVariable(ctypes.Structure):
+    """A __shared__ variable: where it lies in the shared memory of its file."""
+
+    _fields_ = [("offset", ctypes.c_size_t), ("bytes", ctypes.c_size_t),
+                ("itemsize", ctypes.c_int), ("name", ctypes.c_char_p)]
+
+
+class Request(ctypes.Structure):
+    """All that the runtime is told about a launch."""
+
+    _fields_ = [("enter", ctypes.c_void_p), ("arguments", ctypes.c_void_p),
+                ("module", ctypes.POINTER(Module)), ("kernel", ctypes.c_char_p),
+                ("arrays", ctypes.POINTER(Array)), ("shared", ctypes.POINTER(SharedVariable)),
+                ("arrays_count", ctypes.c_int), ("shared_count", ctypes.c_int),
+                ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3),
+                ("dynamic_shared", ctypes.c_size_t), ("os_threads", ctypes.c_int),
+                ("order", ctypes.c_int), ("mode", ctypes.c_int),
+                ("message", ctypes.c_char_p), ("message_bytes", ctypes.c_size_t)]
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one line did to memory, summed over warps: requests, and what they cost.
+
+    sectors: of 32 bytes, of global memory; ideal: what the same bytes side by side would need.
+    turns: how often the banks of shared memory were asked, over shared_requests; ideal is once.
+    """
+
+    file: str
+    line: int
+    writes: int
+    requests: int
+    sectors: int
+    ideal: int
+    shared_requests: int
+    turns: int
+
+
+class Apart:
+    """Copies of arrays that lie far apart, so that a step past the end of one meets no other."""
+
+    GAP = 1 << 16
+
+    def __init__(self):
+        self.copies = {}  # (address, bytes) -> (the array, its copy)
+
+    def address(self, array):
+        """The address of the copy, at a multiple of 256 as on a GPU; one for each array."""
+        key = array.ctypes.data, array.nbytes
+        if key not in self.copies:
+            room = np.empty(array.nbytes + 2 * self.GAP + 256, np.uint8)
+            start = self.GAP + -(room.ctypes.data + self.GAP) % 256
+            copy = room[start:start + array.nbytes].view(array.dtype).reshape(array.shape)
+            copy[...] = array
+            self.copies[key] = array, copy
+        return self.copies[key][1].ctypes.data
+
+    def give_back(self):
+        """Bring home what was written."""
+        for array, copy in self.copies.values():
+            if array.flags.writeable:
+                array[...] = copy
