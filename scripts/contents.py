@@ -2,8 +2,8 @@
 
     python scripts/contents.py                    prints the table
     python scripts/contents.py --path beginner    a reading order, with the first sentence of each
-    python scripts/contents.py --write            puts both into README.md, between its markers
-    python scripts/contents.py --check            exit code 1 if README.md shows others
+    python scripts/contents.py --write            writes docs/lessons.md, and goals into README.md
+    python scripts/contents.py --check            exit code 1 if these files show others
 
 A lesson names what it needs; the numbers behind the names are filled in here, so that moving a
 lesson changes one line of one file. A path is a few goals in the order of a reader's interest;
@@ -27,10 +27,9 @@ from tinygrad_edu.train.program import program
 
 __all__ = ["lesson_files", "lesson_named", "read_lesson", "read_lessons"]
 
-BEGIN = "<!-- lessons: python scripts/contents.py --write -->"
-END = "<!-- end of lessons -->"
-PATH_BEGIN = "<!-- path {}: python scripts/contents.py --write -->"
-PATH_END = "<!-- end of path {} -->"
+FILES = {"README.md": "", "docs/lessons.md": "../"}  # -> the way back from there
+MARKER = "<!-- {}: python scripts/contents.py --write -->"  # lessons, path NAME, or goals NAME
+END = "<!-- end of {} -->"
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ READERS = {
 }
 
 
-def table(lessons):
-    """The lessons as a Markdown table, a line each."""
+def table(lessons, root=""):
+    """The lessons as a Markdown table, a line each. root: what stands before every path."""
     lines = ["| lesson | title | file | needs |", "|---|---|---|---|"]
     for lesson in lessons:
         needs = [
@@ -67,7 +66,7 @@ def table(lessons):
             for other in lessons
             if any(other.answers_to(name) for name in lesson.needs)
         ]
-        file = f"[{lesson.path}]({lesson.path})"
+        file = f"[{lesson.path}]({root}{lesson.path})"
         lines.append(f"| {lesson.shown_number} | {lesson.title} | {file} | {', '.join(needs)} |")
     return "\n".join(lines)
 
@@ -77,18 +76,23 @@ def order_of(reader, lessons):
     return reading_order(READERS[reader].goals, lessons, READERS[reader].last)
 
 
-def path_for_readme(reader, lessons):
-    """A reading order as one paragraph of links; the goals are bold."""
+def links(lessons, root=""):
+    """Lessons as one paragraph of links."""
+    return " →\n".join(f"[{lesson.name}]({root}{lesson.path})" for lesson in lessons)
+
+
+def goals_of(reader, lessons):
+    """The goals of one of READERS as lessons."""
+    return [lesson_named(name, lessons) for name in READERS[reader].goals]
+
+
+def whole_path(reader, lessons, root=""):
+    """A reading order as a paragraph of links, the goals in bold; what is on trust in another."""
     main_line, trusted = order_of(reader, lessons)
-    goals = [lesson_named(name, lessons) for name in READERS[reader].goals]
-
-    def links(part):
-        found = (f"[{x.name}]({x.path})" for x in part)
-        bold = [f"**{link}**" if x in goals else link for x, link in zip(part, found, strict=True)]
-        return " →\n".join(bold)
-
-    return links(main_line) + (f";\nlast, taken on trust until here:\n{links(trusted)}"
-                               if trusted else "")
+    goals = goals_of(reader, lessons)
+    bold = (f"**{links([x], root)}**" if x in goals else links([x], root) for x in main_line)
+    rest = f";\nlast, taken on trust until here:\n{links(trusted, root)}" if trusted else ""
+    return " →\n".join(bold) + rest
 
 
 def print_path(reader, lessons):
@@ -102,52 +106,60 @@ def print_path(reader, lessons):
     print(f"path={reader} lessons={len(main_line + trusted)} on_trust={len(trusted)}")
 
 
-def with_table(readme, text, begin=BEGIN, end=END):
-    """`readme` with `text` between the markers. ValueError where it has none."""
-    once = readme.count(begin) == readme.count(end) == 1
-    if not once or readme.index(end) < readme.index(begin):
-        raise ValueError(f"README.md needs these two lines, once and in this order: {begin} {end}")
-    before = readme[: readme.index(begin)]
-    after = readme[readme.index(end) :]
+def with_part(document, name, text):
+    """`document` with `text` between the markers of a part; ValueError where they are no pair."""
+    begin, end = MARKER.format(name), END.format(name)
+    once = document.count(begin) == document.count(end) == 1
+    if not once or document.index(end) < document.index(begin):
+        raise ValueError(f"there must be these two lines, once and in this order: {begin} {end}")
+    before = document[: document.index(begin)]
+    after = document[document.index(end) :]
     return f"{before}{begin}\n{text}\n{after}"
 
 
-def regenerated(readme, lessons):
-    """`readme` with a fresh table, and a fresh path wherever it has the markers of one."""
-    readme = with_table(readme, table(lessons))
-    pattern = re.escape(PATH_BEGIN).replace(re.escape("{}"), r"(\S+)")
-    for name in re.findall(pattern, readme):
-        if name not in READERS:
-            raise ValueError(f"README.md has a path for {name!r}; there are: {', '.join(READERS)}")
-        text = path_for_readme(name, lessons)
-        readme = with_table(readme, text, PATH_BEGIN.format(name), PATH_END.format(name))
-    return readme
+def regenerated(document, lessons, root=""):
+    """`document` with a fresh text in each part that it has the marker of."""
+    for name in re.findall(re.escape(MARKER).replace(re.escape("{}"), "(.+?)"), document):
+        kind, _, reader = name.partition(" ")
+        if kind != "lessons" and reader not in READERS:
+            raise ValueError(f"there is no path for {reader!r}, only for {', '.join(READERS)}")
+        if kind == "lessons":
+            text = table(lessons, root)
+        elif kind == "goals":
+            text = links(goals_of(reader, lessons), root)
+        else:
+            text = whole_path(reader, lessons, root)
+        document = with_part(document, name, text)
+    return document
 
 
 def write_or_check(root, check):
-    """Write README.md anew, or with `check` only compare; the exit code."""
-    path, lessons = root / "README.md", read_lessons(root)
-    try:
-        old = path.read_text(encoding="utf-8")
-        new = regenerated(old, lessons)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if check and old != new:
+    """Write the parts of FILES anew, or with `check` only compare; the exit code."""
+    lessons, changed = read_lessons(root), []
+    for name, way in FILES.items():
+        try:
+            old = (root / name).read_text(encoding="utf-8")
+            new = regenerated(old, lessons, way)
+        except (OSError, ValueError) as error:
+            print(f"error: {name}: {error}", file=sys.stderr)
+            return 2
+        if old != new:
+            changed.append(name)
+            if not check:
+                (root / name).write_text(new, encoding="utf-8", newline="\n")
+    if check and changed:
         advice = "run python scripts/contents.py --write"
-        print(f"error: the lessons shown in README.md are stale: {advice}", file=sys.stderr)
+        print(f"error: the lessons shown in {changed[0]} are stale: {advice}", file=sys.stderr)
         return 1
-    if old != new:
-        path.write_text(new, encoding="utf-8", newline="\n")
-    print(f"lessons={len(lessons)} changed={int(old != new)}")
+    print(f"lessons={len(lessons)} changed={len(changed)}")
     return 0
 
 
 def main(argv=None, root=ROOT):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--path", choices=READERS, help="print the reading order of this reader")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
-    parser.add_argument("--check", action="store_true", help="exit code 1 if README.md is stale")
+    parser.add_argument("--write", action="store_true", help="put both into the documents")
+    parser.add_argument("--check", action="store_true", help="exit code 1 if one is stale")
     args = parser.parse_args(argv)
     if args.write or args.check:
         return write_or_check(root, args.check)

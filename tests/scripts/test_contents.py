@@ -1,4 +1,4 @@
-"""The table of lessons: made from the lessons, put between the markers, fresh in the README."""
+"""The table of lessons: made from the lessons, put between the markers, and fresh."""
 
 import pytest
 
@@ -6,6 +6,7 @@ from house import ROOT, load
 
 contents = load(ROOT / "scripts" / "contents.py")
 
+BEGIN, END = contents.MARKER.format("lessons"), contents.END.format("lessons")
 LESSON = '"""Lesson {number} · {title}\n\nNeeds {needs}. Used by nothing.\n\nIdea      None.\n"""\n'
 
 
@@ -21,8 +22,10 @@ def small(tmp_path):
         text = LESSON.format(number=number, title=title, needs=needs)
         (tmp_path / "tinygrad_edu" / path).write_text(text, encoding="utf-8")
     (tmp_path / "tinygrad_edu" / "__init__.py").write_text('"""A library."""\n', encoding="utf-8")
-    readme = f"# Title\n\n{contents.BEGIN}\nold\n{contents.END}\n\nMore.\n"
-    (tmp_path / "README.md").write_text(readme, encoding="utf-8")
+    document = f"# Title\n\n{BEGIN}\nold\n{END}\n\nMore.\n"
+    (tmp_path / "README.md").write_text("# Nothing made\n", encoding="utf-8")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "lessons.md").write_text(document, encoding="utf-8")
     return tmp_path
 
 
@@ -41,8 +44,10 @@ def test_lessons_are_listed_in_the_order_of_their_numbers_as_pairs(small, capsys
 
 def test_writing_replaces_what_is_between_the_markers_and_nothing_else(small):
     assert contents.main(["--write"], root=small) == 0
-    readme = (small / "README.md").read_text(encoding="utf-8")
-    assert readme == f"# Title\n\n{contents.BEGIN}\n{TABLE}\n{contents.END}\n\nMore.\n"
+    document = (small / "docs" / "lessons.md").read_text(encoding="utf-8")
+    table = TABLE.replace("](", "](../")
+    assert document == f"# Title\n\n{BEGIN}\n{table}\n{END}\n\nMore.\n"
+    assert (small / "README.md").read_text(encoding="utf-8") == "# Nothing made\n"
 
 
 def test_a_stale_table_fails_the_check_until_it_is_written(small, capsys):
@@ -53,13 +58,13 @@ def test_a_stale_table_fails_the_check_until_it_is_written(small, capsys):
     assert "changed=0" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("readme", ["# Title\n", "{END}\n{BEGIN}\n", "{BEGIN}\n{BEGIN}\n{END}\n"])
-def test_a_readme_without_its_two_markers_is_refused_in_one_sentence(small, capsys, readme):
-    text = readme.replace("{BEGIN}", contents.BEGIN).replace("{END}", contents.END)
-    (small / "README.md").write_text(text, encoding="utf-8")
+@pytest.mark.parametrize("document", ["{END}\n{BEGIN}\n", "{BEGIN}\n{BEGIN}\n{END}\n"])
+def test_markers_that_are_no_pair_are_refused_in_one_sentence(small, capsys, document):
+    text = document.replace("{BEGIN}", BEGIN).replace("{END}", END)
+    (small / "docs" / "lessons.md").write_text(text, encoding="utf-8")
     assert contents.main(["--write"], root=small) == 2
-    assert capsys.readouterr().err.startswith("error: README.md needs these two lines")
-    assert (small / "README.md").read_text(encoding="utf-8") == text
+    assert "docs/lessons.md: there must be these two lines" in capsys.readouterr().err
+    assert (small / "docs" / "lessons.md").read_text(encoding="utf-8") == text
 
 
 def test_a_missing_readme_is_told_in_one_sentence(small, capsys):
@@ -76,10 +81,10 @@ def test_a_name_means_the_end_of_a_path_and_no_part_of_a_word(small):
         assert not lesson.answers_to(name), name
 
 
-def test_the_table_in_the_readme_is_fresh(capsys):
-    readme = ROOT / "README.md"
-    if not readme.exists() or contents.BEGIN not in readme.read_text(encoding="utf-8"):
-        pytest.skip("README.md has no markers")
+def test_what_the_documents_show_is_fresh(capsys):
+    for name, parts in [("README.md", ["goals"]), ("docs/lessons.md", ["lessons", "path"])]:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert all(f"<!-- {part}" in text for part in parts), name
     assert contents.main(["--check"]) == 0, capsys.readouterr().err
 
 
@@ -123,12 +128,14 @@ def test_a_path_quotes_the_first_sentence_of_each_lesson(capsys):
     assert out.splitlines()[-1].startswith("path=beginner lessons=")
 
 
-def test_a_path_is_written_where_the_readme_has_its_markers(capsys):
-    begin, end = contents.PATH_BEGIN.format("llm"), contents.PATH_END.format("llm")
-    readme = f"{contents.BEGIN}\n{contents.END}\n{begin}\nstale text\n{end}\n"
+def test_each_part_is_written_where_a_document_has_its_markers():
+    parts = ("lessons", "path llm", "goals llm")
+    document = "".join(f"{contents.MARKER.format(part)}\nstale text\n{contents.END.format(part)}\n"
+                       for part in parts)
     lessons = contents.read_lessons()
-    new = contents.regenerated(readme, lessons)
-    assert "**[gpt](models/gpt.py)**" in new and "stale text" not in new
-    assert contents.regenerated(new, lessons) == new
-    with pytest.raises(ValueError, match="a path for 'cook'"):
-        contents.regenerated(readme.replace("path llm", "path cook"), lessons)
+    new = contents.regenerated(document, lessons, "../")
+    assert new.count("**[gpt](../models/gpt.py)**") == 1
+    assert new.count("[gpt](../models/gpt.py)") == 2
+    assert "stale text" not in new and contents.regenerated(new, lessons, "../") == new
+    with pytest.raises(ValueError, match="no path for 'cook'"):
+        contents.regenerated(document.replace("path llm", "path cook"), lessons)
