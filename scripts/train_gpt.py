@@ -78,7 +78,7 @@ from tinygrad_edu.train.program import program
 STARTED = time.perf_counter()
 RATES = {"tiny": 4e-3, "small": 2e-3, "medium": 1e-3, "gpt2": 6e-4}  # larger models want smaller
 # What suits --data stories: single words as tokens, a window for a whole story, many small steps.
-STORIES = {"vocab": 3072, "layers": 3, "heads": 4, "width": 128, "context": 128, "batch": 16,
+STORIES = {"vocab": 3072, "layers": 2, "heads": 4, "width": 128, "context": 128, "batch": 16,
            "windows": "documents", "optimizer": "muon", "lr": 4e-3, "warmup": 60}
 STORY_MINUTES = 2.7  # the scoreboard at the end comes on top of that
 FORECAST = 20  # steps after which the time of the rest is known
