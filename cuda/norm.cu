@@ -66,7 +66,8 @@ extern "C" __global__ void add_layernorm_forward(real *s, real *y, real *mean, r
 // ---- backward -----------------------------------------------------------------------------------
 //
 // dx needs sums over a row, dw and db sums over all rows: two kernels, each of which reads dy and
-// s. Adding to dw from every row by atomics would read them once, but in another order at every run.
+// s. Adding to dw from every row by atomics would read them once, but add them up in another order,
+// and so to other last digits, at every run.
 
 // ds is the gradient that comes down the residual stream, null where there is none.
 // expect: regs<=48 spills=0
