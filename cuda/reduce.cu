@@ -1,5 +1,5 @@
 // Sums and variances: tinygrad_edu/ops/reduce.py explains them and numbers the equations.
-#include "common.cuh"
+#include "sums.cuh"
 
 // The sentence that the fast kernels paraphrase: one thread makes one sum of x (A, N, B).
 //
@@ -19,24 +19,6 @@ extern "C" __global__ void sum_forward_naive(real *y, const real *x, int A, long
 // there are enough blocks to fill a GPU: y is then (A, slices, B), and a second launch adds up the
 // slices. No atomics: they add in whatever order the blocks come, and no two runs would agree to
 // the last digit. Block (i, s) makes what it has of slice s, of `size` numbers.
-
-// Numbers that a thread adds up in `real` before it goes on in double: as the other bodies do, so
-// that a million numbers do not lose their digits, and double is used rarely.
-constexpr int PIECE = 64;
-
-// f(first) + f(first + step) + … below `end`.
-template <class F>
-__device__ __forceinline__ double long_sum(long long first, long long end, long long step, F f) {
-    double total = 0;
-    for (long long n = first; n < end; n += PIECE * step) {
-        real part = 0;
-        const long long stop = min(end, n + PIECE * step);
-#pragma unroll 4
-        for (long long i = n; i < stop; i += step) part += f(i);
-        total += part;
-    }
-    return total;
-}
 
 // B = 1: the numbers of a sum lie side by side, and a block takes them side by side.
 // expect: regs<=48 spills=0

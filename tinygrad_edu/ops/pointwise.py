@@ -44,6 +44,7 @@ from ..memory import contiguous, empty_like
 from ..tensor import Tensor, method, record
 
 INTEGERS_TOO = {"neg", "abs", "square", "relu", "add", "sub", "mul", "maximum", "minimum"}
+NUMBER = (float, np.floating)                      # beside arrays, such as the bounds of clip
 THREADS = 256                                      # of a block on a GPU
 OF_A_BLOCK = 4 * THREADS                           # elements: EACH of cuda/each.cuh a thread
 
@@ -113,11 +114,11 @@ def each_element(made):
 
     def crossing(y, *others):
         real = y.dtype.type
-        others = [real(value) if isinstance(value, float) else value for value in others]
+        others = [real(value) if isinstance(value, NUMBER) else value for value in others]
         getattr(G(y), name)(blocks(y.size, OF_A_BLOCK), THREADS, (y, *others, y.size))
 
     def suits(*args):
-        shapes = {array.shape for array in args if hasattr(array, "shape")}
+        shapes = {array.shape for array in args if not isinstance(array, NUMBER)}
         return len(shapes) == 1 and serves(*args) and name in source.lesson_kernels()
 
     crossing.__signature__ = inspect.signature(made)

@@ -175,6 +175,15 @@ def sum_forward_cuda(y, x):
         sum_forward_cuda(y, part)
 
 
+def sum_of_slices(launch, total, *arrays):
+    """A total (1,) over flat arrays: launch(part, …) makes the sums of slices, added up here."""
+    n = arrays[0].size
+    size = blocks(n, max(1, min(blocks(n, 4096), FULL)))
+    part = empty_like(arrays[0], shape=(1, blocks(n, size), 1))
+    launch(part.shape[1], row_threads(size), (part, *arrays, n, size))
+    sum_forward_cuda(total[None], part)
+
+
 @method
 def sum(x, axis=None, keepdims=False):
     """Sum along one axis, several, or all: (1)."""
