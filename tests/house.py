@@ -60,7 +60,7 @@ EVERY = {
 
 COLUMNS = 100
 FUNCTION_LINES = 40  # a function has fewer, its docstring aside
-FILE_LINES = (25, 300)  # of a lesson; "about 60 to 250" is the aim
+FILE_LINES = (25, 340)  # of a lesson; "about 60 to 250" is the aim, but kernels have four bodies
 
 # Tokens a code line, over a file: the aim is 7 to 10. A mean says little about loops over elements
 # (y[n, c] alone is six tokens), so its band is wide and the median has a bound of its own.

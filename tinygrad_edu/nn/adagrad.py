@@ -1,6 +1,6 @@
 """Lesson 3.4 · AdaGrad: rare features take large steps
 
-Needs kernel, optim. Used by optimizers.
+Needs kernel, launch, optim, pointwise. Used by optimizers.
 
 Idea      One learning rate for all parameters is too large for some and too small for others. The
           embedding of a rare token gets a gradient once in a thousand steps and should use it
@@ -25,7 +25,9 @@ See       Duchi, Hazan, Singer 2011, fig. 1 (diagonal matrices)
 
 import numpy as np
 
+from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
+from ..ops.pointwise import OF_A_BLOCK, THREADS
 from .optim import Optimizer
 
 
@@ -45,6 +47,12 @@ def adagrad_update_numba(w, s, g, lr, eps, decay, scale):
         d = scale * g[i]
         s[i] += d * d                                                                          # (1)
         w[i] -= shrink * w[i] + rate * d / (np.sqrt(s[i]) + eps)
+
+
+@adagrad_update.body("cuda", when=serves)
+def adagrad_update_cuda(w, s, g, lr, eps, decay, scale):
+    arguments = w, s, g, *map(np.float64, (lr, eps, decay, scale)), w.size
+    G(w).adagrad_update(blocks(w.size, OF_A_BLOCK), THREADS, arguments)
 
 
 class AdaGrad(Optimizer):

@@ -1,6 +1,6 @@
 """Lesson 3.6 · Adam and AdamW: momentum, and a step size for every parameter
 
-Needs foreign, kernel, optim. Used by muon, optimizers, scripts/trace_step.py.
+Needs foreign, kernel, launch, optim, pointwise. Used by muon, optimizers, scripts/trace_step.py.
 
 Idea      Adam joins two ideas: it goes along an average of recent gradients, as momentum does
           (lesson optim), and divides each parameter's average by the size that its gradients
@@ -32,7 +32,9 @@ See       Kingma, Ba 2015, alg. 1 · Loshchilov, Hutter 2019, alg. 2, with decay
 import numpy as np
 
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
+from ..ops.pointwise import OF_A_BLOCK, THREADS
 from .optim import Optimizer
 
 
@@ -72,6 +74,14 @@ def adam_update_numba(w, m, v, g, lr, beta1, beta2, eps, penalty, decay, scale, 
 def adam_update_native(w, m, v, g, lr, beta1, beta2, eps, penalty, decay, scale, step):
     C(w).adam_update(out(w), out(m), out(v), ptr(g), lr, beta1, beta2, eps, penalty, decay, scale,
                      step, w.size)
+
+
+@adam_update.body("cuda", when=serves)
+def adam_update_cuda(w, m, v, g, lr, beta1, beta2, eps, penalty, decay, scale, step):
+    rate, undo = lr / (1 - beta1 ** step), 1 / (1 - beta2 ** step)                             # (2)
+    numbers = (beta1, 1 - beta1, beta2, 1 - beta2, rate, undo, eps, penalty, 1 - lr * decay, scale)
+    arguments = w, m, v, g, *map(w.dtype.type, numbers), w.size
+    G(w).adam_step(blocks(w.size, OF_A_BLOCK), THREADS, arguments)
 
 
 class Adam(Optimizer):

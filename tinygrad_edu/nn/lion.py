@@ -1,6 +1,6 @@
 """Lesson 3.7 · Lion: only the sign
 
-Needs foreign, kernel, optim. Used by optimizers.
+Needs foreign, kernel, launch, optim, pointwise. Used by optimizers.
 
 Idea      Adam divides an average of gradients by its usual size, which leaves little more than its
           sign. Lion takes the sign and nothing else, so it needs no average of squares: half the
@@ -28,7 +28,9 @@ See       Chen et al. 2023 (Lion), alg. 2 and section 5 (learning rate and decay
 import numpy as np
 
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
+from ..ops.pointwise import OF_A_BLOCK, THREADS
 from .optim import Optimizer
 
 
@@ -55,6 +57,12 @@ def lion_update_numba(w, m, g, lr, beta1, beta2, decay, scale):
 @lion_update.body("native", rows="w m g", when=fits)
 def lion_update_native(w, m, g, lr, beta1, beta2, decay, scale):
     C(w).lion_update(out(w), out(m), ptr(g), lr, beta1, beta2, decay, scale, w.size)
+
+
+@lion_update.body("cuda", when=serves)
+def lion_update_cuda(w, m, g, lr, beta1, beta2, decay, scale):
+    arguments = w, m, g, *map(np.float64, (lr, beta1, beta2, decay, scale)), w.size
+    G(w).lion_update(blocks(w.size, OF_A_BLOCK), THREADS, arguments)
 
 
 class Lion(Optimizer):

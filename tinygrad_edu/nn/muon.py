@@ -1,6 +1,6 @@
 """Lesson 3.8 · Muon: a step in all directions of a matrix at once
 
-Needs adam, kernel, matmul, memory, optim, threads. Used by optimizers.
+Needs adam, kernel, launch, matmul, memory, optim, pointwise, threads. Used by optimizers.
 
 Idea      The optimizers so far see a list of numbers. A weight matrix maps vectors to vectors, and
           its gradient is usually dominated by a few directions: seen as a map it stretches those
@@ -45,9 +45,11 @@ See       Jordan et al. 2024 (Muon) · Liu et al. 2025 "Muon is scalable for LLM
 import numpy as np
 
 from .. import threads
+from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
 from ..memory import empty_like
 from ..ops.matmul import matmul_forward
+from ..ops.pointwise import OF_A_BLOCK, THREADS
 from .adam import adam_update
 from .optim import Optimizer
 
@@ -71,6 +73,12 @@ def nesterov_average_numba(u, m, g, momentum, scale):
         d = scale * g[i]
         m[i] = momentum * m[i] + d                                                             # (1)
         u[i] = d + momentum * m[i]
+
+
+@nesterov_average.body("cuda", when=serves)
+def nesterov_average_cuda(u, m, g, momentum, scale):
+    arguments = u, m, g, *map(np.float64, (momentum, scale)), u.size
+    G(u).nesterov_average(blocks(u.size, OF_A_BLOCK), THREADS, arguments)
 
 
 @Kernel

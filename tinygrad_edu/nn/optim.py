@@ -1,6 +1,7 @@
 """Lesson 3.3 · Optim: from gradients to a step
 
-Needs foreign, kernel, memory, module. Used by adagrad, rmsprop, adam, lion, muon.
+Needs foreign, kernel, launch, memory, module, pointwise, reduce.
+Used by adagrad, rmsprop, adam, lion, muon.
 
 Idea      The gradient says where the loss falls; an optimizer decides how far to go. The learning
           rate is the number by which every step of an optimizer is multiplied. All of them share
@@ -33,8 +34,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
 from ..memory import zeros_like
+from ..ops.pointwise import OF_A_BLOCK, THREADS
+from ..ops.reduce import sum_of_slices
 from .module import Flat
 
 
@@ -54,6 +58,11 @@ def sum_of_squares_numba(total, g):
 @sum_of_squares.body("native", rows="g", sums="total", when=fits)
 def sum_of_squares_native(total, g):
     C(total).sum_of_squares(out(total), ptr(g), g.size)
+
+
+@sum_of_squares.body("cuda", when=serves)
+def sum_of_squares_cuda(total, g):
+    sum_of_slices(G(g).squares_of_slices, total, g)
 
 
 @Kernel(inout=("w", "v"))
@@ -76,6 +85,13 @@ def sgd_update_numba(w, v, g, lr, momentum, nesterov, decay, scale):
 @sgd_update.body("native", rows="w v g", when=fits)
 def sgd_update_native(w, v, g, lr, momentum, nesterov, decay, scale):
     C(w).sgd_update(out(w), out(v), ptr(g), lr, momentum, nesterov, decay, scale, w.size)
+
+
+@sgd_update.body("cuda", when=serves)
+def sgd_update_cuda(w, v, g, lr, momentum, nesterov, decay, scale):
+    lr, momentum, decay, scale = map(np.float64, (lr, momentum, decay, scale))
+    arguments = w, v, g, lr, momentum, bool(nesterov), decay, scale, w.size
+    G(w).sgd_update(blocks(w.size, OF_A_BLOCK), THREADS, arguments)
 
 
 class Group(NamedTuple):

@@ -1,6 +1,6 @@
 """Lesson 3.5 · RMSprop: the size that gradients have lately
 
-Needs kernel, optim. Used by optimizers.
+Needs kernel, launch, optim, pointwise. Used by optimizers.
 
 Idea      AdaGrad never forgets: a few large gradients at the start slow a parameter down for ever.
           RMSprop replaces the sum of squares by a running average. Each gradient is divided by the
@@ -24,7 +24,9 @@ See       Tieleman, Hinton 2012, lecture 6e (its mean square has β = 0.9) · Gr
 
 import numpy as np
 
+from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
+from ..ops.pointwise import OF_A_BLOCK, THREADS
 from .optim import Optimizer
 
 
@@ -45,6 +47,12 @@ def rmsprop_update_numba(w, s, g, lr, beta, eps, decay, scale):
         d = scale * g[i]
         s[i] = old * s[i] + new * d * d                                                        # (1)
         w[i] -= shrink * w[i] + rate * d / (np.sqrt(s[i]) + eps)
+
+
+@rmsprop_update.body("cuda", when=serves)
+def rmsprop_update_cuda(w, s, g, lr, beta, eps, decay, scale):
+    arguments = w, s, g, *map(np.float64, (lr, beta, eps, decay, scale)), w.size
+    G(w).rmsprop_update(blocks(w.size, OF_A_BLOCK), THREADS, arguments)
 
 
 class RMSprop(Optimizer):

@@ -1,6 +1,6 @@
 """Lesson 2.5 · GELU, alone and together with the bias before it
 
-Needs foreign, kernel, loops, memory, reduce, tensor. Used by matmul, swiglu.
+Needs foreign, kernel, launch, loops, memory, pointwise, reduce, tensor. Used by matmul, swiglu.
 
 Idea      Between two linear maps stands a bend, or the two would be one linear map. ReLU has a
           corner and a dead half; GELU is smooth and lets a little of the negative side through: x
@@ -40,11 +40,13 @@ import math
 import numpy as np
 
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, row_threads, serves
 from ..kernel import Kernel
 from ..loops import exp, sigmoid
 from ..memory import contiguous, empty_like
 from ..tensor import method, record
-from .reduce import floating
+from .pointwise import each_element
+from .reduce import floating, sum_forward_cuda
 
 K = 2 * math.sqrt(2 / math.pi)                     # of (3)
 A = 0.044715
@@ -137,6 +139,12 @@ def bias_gelu_forward_native(y, z, b):
     C(y).bias_gelu_forward(out(y), ptr(z), ptr(b), *z.shape)
 
 
+@bias_gelu_forward.body("cuda", when=serves)
+def bias_gelu_forward_cuda(y, z, b):
+    N, F = z.shape
+    G(y).bias_gelu_forward(N, row_threads(F), (y, z, b, F))
+
+
 @Kernel(outputs=2)
 def bias_gelu_backward(dz, db, dy, z, b):
     gelu_backward.__wrapped__(dz, dy, z + b)                                                   # (5)
@@ -164,6 +172,13 @@ def bias_gelu_backward_native(dz, db, dy, z, b):
     C(dz).bias_gelu_backward(out(dz), out(db), ptr(dy), ptr(z), ptr(b), *z.shape)
 
 
+@bias_gelu_backward.body("cuda", when=serves)
+def bias_gelu_backward_cuda(dz, db, dy, z, b):
+    N, F = z.shape
+    G(dz).bias_gelu_slopes(N, row_threads(F), (dz, dy, z, b, F))
+    sum_forward_cuda(db[None], dz[None])
+
+
 # The same sum for a layer without an activation, where dz is dy. Rows lie one behind the other, so
 # the loop adds row after row to F running sums and reads memory in order; a loop that finished one
 # column before the next would jump F numbers ahead for each it adds, and use one number of every
@@ -186,6 +201,11 @@ def sum_rows_numba(db, dy):
 @sum_rows.body("native", rows="dy", sums="db", when=fits)
 def sum_rows_native(db, dy):
     C(db).sum_rows(out(db), ptr(dy), *dy.shape)
+
+
+@sum_rows.body("cuda", when=serves)
+def sum_rows_cuda(db, dy):
+    sum_forward_cuda(db[None], dy[None])
 
 
 # ---- GELU, exact --------------------------------------------------------------------------------
@@ -244,6 +264,10 @@ def gelu_erf_backward_numba(dx, dy, x):
 @gelu_erf_backward.body("native", rows="dx dy x", when=fits)
 def gelu_erf_backward_native(dx, dy, x):
     C(dx).gelu_erf_backward(out(dx), ptr(dy), ptr(x), x.size)
+
+
+for _kernel in (gelu_forward, gelu_backward, gelu_erf_forward, gelu_erf_backward):
+    each_element(_kernel)                          # their bodies in CUDA: cuda/activation.cu
 
 
 @method

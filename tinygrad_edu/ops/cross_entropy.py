@@ -1,6 +1,6 @@
 """Lesson 2.11 · Cross entropy, alone and fused with the head
 
-Needs foreign, kernel, loops, matmul, memory, reduce, softmax, tensor. Used by every model.
+Needs foreign, kernel, launch, loops, matmul, memory, reduce, softmax, tensor. Used by every model.
 
 Idea      The loss of a language model is the surprise at the token that really came: minus the
           logarithm of its probability. Its gradient is as simple as a gradient can be: predicted
@@ -40,6 +40,7 @@ import math
 import numpy as np
 
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, row_threads, serves
 from ..kernel import Kernel
 from ..loops import exp, helper
 from ..memory import contiguous, empty_like, zeros_like
@@ -50,6 +51,7 @@ from .softmax import row_shift, shift
 
 CHUNK_BYTES = 1 << 24                              # of logits that are there at a time
 CHUNK_ROWS = 512                                   # but never fewer rows than these
+LONG = 1024                                        # threads of a block on a GPU, for long rows
 PART_ROWS = 2048                                   # of dW are added to at a time
 
 
@@ -110,6 +112,13 @@ def cross_entropy_forward_native(loss, lse, z, targets, ignore, smoothing):
                                *z.shape)
 
 
+@cross_entropy_forward.body("cuda", when=serves)
+def cross_entropy_forward_cuda(loss, lse, z, targets, ignore, smoothing):
+    N, V = z.shape
+    arguments = loss, lse, z, targets, ignore, np.float64(smoothing), V
+    G(z).cross_entropy_forward(N, row_threads(V, LONG), arguments)
+
+
 @Kernel
 def cross_entropy_backward(dz, dy, z, lse, targets, ignore, smoothing):
     kept = targets != ignore
@@ -135,6 +144,13 @@ def cross_entropy_backward_numba(dz, dy, z, lse, targets, ignore, smoothing):
 def cross_entropy_backward_native(dz, dy, z, lse, targets, ignore, smoothing):
     C(dz).cross_entropy_backward(out(dz), ptr(dy), ptr(z), ptr(lse), ptr(targets), ignore,
                                  smoothing, *z.shape)
+
+
+@cross_entropy_backward.body("cuda", when=serves)
+def cross_entropy_backward_cuda(dz, dy, z, lse, targets, ignore, smoothing):
+    N, V = z.shape
+    arguments = dz, dy, z, lse, targets, ignore, np.float64(smoothing), V
+    G(z).cross_entropy_backward(N, row_threads(V, LONG), arguments)
 
 
 @Kernel(outputs=1, inout="z")
@@ -172,6 +188,13 @@ def cross_entropy_both_numba(loss, z, targets, scale, ignore, smoothing):
 @cross_entropy_both.body("native", rows="loss z targets", when=fits)
 def cross_entropy_both_native(loss, z, targets, scale, ignore, smoothing):
     C(z).cross_entropy_both(out(loss), out(z), ptr(targets), scale, ignore, smoothing, *z.shape)
+
+
+@cross_entropy_both.body("cuda", when=serves)
+def cross_entropy_both_cuda(loss, z, targets, scale, ignore, smoothing):
+    N, V = z.shape
+    arguments = loss, z, targets, np.float64(scale), ignore, np.float64(smoothing), V
+    G(z).cross_entropy_both(N, row_threads(V, LONG), arguments)
 
 
 # ---- ops ----------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Lesson 2.16 · Dropout: random numbers without a state
 
-Needs foreign, kernel, loops, memory, tensor. Used by layers.
+Needs foreign, kernel, launch, loops, memory, tensor. Used by layers.
 
 Idea      Dropout sets a random share p of the numbers to zero during training, so that no unit can
           rely on another one being there. The backward pass needs the same mask again. Instead of
@@ -34,6 +34,7 @@ See       Srivastava et al. 2014 · Salmon et al. 2011, "Parallel Random Numbers
 import numpy as np
 
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, blocks, row_threads, serves
 from ..kernel import Kernel
 from ..loops import helper
 from ..memory import contiguous, empty_like
@@ -98,6 +99,15 @@ def dropout_forward_numba(y, x, start, stream, key, threshold, scale):
 @dropout_forward.body("native", rows="y x start", when=fits)
 def dropout_forward_native(y, x, start, stream, key, threshold, scale):
     C(y).dropout_forward(out(y), ptr(x), ptr(start), stream, key, threshold, scale, *x.shape)
+
+
+@dropout_forward.body("cuda", when=serves)
+def dropout_forward_cuda(y, x, start, stream, key, threshold, scale):
+    R, C = x.shape
+    threads = row_threads((C + 1) // 2)
+    pieces = blocks((C + 1) // 2, 4 * threads)     # of a half row: EACH of cuda/each.cuh
+    arguments = y, x, start, stream, key, threshold, x.dtype.type(scale), C, pieces
+    G(y).dropout_forward(R * pieces, threads, arguments)
 
 
 @method

@@ -1,6 +1,6 @@
 """Lesson 2.9 · Embedding: a row of a table for every integer
 
-Needs foreign, kernel, memory, tensor. Used by layers.
+Needs foreign, kernel, launch, memory, reduce, tensor. Used by layers.
 
 Idea      A network computes with vectors, a text is a list of integers. The embedding is a table
           with one learned vector a token: looking up is copying rows. On the way back every place
@@ -34,9 +34,13 @@ import math
 import numpy as np
 
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like
 from ..tensor import Tensor, record
+from .reduce import sum_forward_cuda
+
+WARPS = 32, 8                                      # a block on a GPU: eight warps, a row each
 
 
 @Kernel
@@ -58,6 +62,12 @@ def embedding_forward_native(y, ids, w):
     C(y).embedding_forward(out(y), ptr(ids), ptr(w), *y.shape)
 
 
+@embedding_forward.body("cuda", when=serves)
+def embedding_forward_cuda(y, ids, w):
+    N, C = y.shape
+    G(y).embedding_forward(blocks(N, WARPS[1]), WARPS, (y, ids, w, N, C))
+
+
 @Kernel
 def embedding_add_forward(y, ids, w, p):
     y[...] = w[ids] + p                                                                        # (2)
@@ -76,6 +86,12 @@ def embedding_add_forward_numba(y, ids, w, p):
 @embedding_add_forward.body("native", rows="y ids", when=fits)
 def embedding_add_forward_native(y, ids, w, p):
     C(y).embedding_add_forward(out(y), ptr(ids), ptr(w), ptr(p), *y.shape)
+
+
+@embedding_add_forward.body("cuda", when=serves)
+def embedding_add_forward_cuda(y, ids, w, p):
+    B, T, C = y.shape
+    G(y).embedding_add_forward(blocks(B * T, WARPS[1]), WARPS, (y, ids, w, p, B * T, T, C))
 
 
 @Kernel
@@ -102,6 +118,12 @@ def embedding_backward_native(dw, dy, order, first, last):
     C(dw).embedding_backward(out(dw), ptr(dy), ptr(order), ptr(first), ptr(last), *dw.shape)
 
 
+@embedding_backward.body("cuda", when=serves)
+def embedding_backward_cuda(dw, dy, order, first, last):
+    V, C = dw.shape
+    G(dw).embedding_backward(blocks(V, WARPS[1]), WARPS, (dw, dy, order, first, last, V, C))
+
+
 @Kernel
 def sum_batch(dp, dy):
     dp[...] = dy.sum(axis=0)                                                                   # (3)
@@ -120,6 +142,11 @@ def sum_batch_numba(dp, dy):
 @sum_batch.body("native", rows="dy", sums="dp", when=fits)
 def sum_batch_native(dp, dy):
     C(dp).sum_batch(out(dp), ptr(dy), *dy.shape)
+
+
+@sum_batch.body("cuda", when=serves)
+def sum_batch_cuda(dp, dy):
+    sum_forward_cuda(dp.reshape(1, -1), dy.reshape(1, len(dy), -1))
 
 
 def embedding(ids, w, positions=None):

@@ -1,6 +1,6 @@
 """Lesson 2.4 · Extremes: max, min, argmax, and the soft maximum logsumexp
 
-Needs foreign, kernel, loops, memory, reduce, tensor. Used by every test.
+Needs foreign, kernel, launch, loops, memory, reduce, tensor. Used by every test.
 
 Idea      The largest of many numbers depends on one of them alone, and so its gradient goes to one
           place. The logarithm of a sum of exponentials is its soft sibling: a little above the
@@ -31,6 +31,7 @@ See       Blanchard, Higham, Higham 2021 (log-sum-exp) · Boyd, Vandenberghe 200
 import numpy as np
 
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, row_threads, serves
 from ..kernel import Kernel
 from ..loops import exp
 from ..memory import contiguous, empty_like
@@ -60,6 +61,24 @@ def max_backward(dx, dy, position):
 # NumPy searches with vector instructions; a loop that minds NaN would not. Threads run it on rows.
 for _kernel in (max_forward, min_forward, max_backward):
     _kernel.body("numba", jit=False, rows=_kernel.parameters)(_kernel.__wrapped__)
+
+
+@max_forward.body("cuda", when=serves)
+def max_forward_cuda(y, position, x):
+    R, N = x.shape
+    G(y).max_forward(R, row_threads(N), (y, position, x, N))
+
+
+@min_forward.body("cuda", when=serves)
+def min_forward_cuda(y, position, x):
+    R, N = x.shape
+    G(y).min_forward(R, row_threads(N), (y, position, x, N))
+
+
+@max_backward.body("cuda", when=serves)
+def max_backward_cuda(dx, dy, position):
+    R, N = dx.shape
+    G(dx).max_backward(R, row_threads(N), (dx, dy, position, N))
 
 
 def _extreme(forward, x, axis, keepdims):
@@ -136,6 +155,12 @@ def logsumexp_forward_native(y, x):
     C(y).logsumexp_forward(out(y), ptr(x), R, N)
 
 
+@logsumexp_forward.body("cuda", when=serves)
+def logsumexp_forward_cuda(y, x):
+    R, N = x.shape
+    G(y).logsumexp_forward(R, row_threads(N), (y, x, N))
+
+
 @Kernel
 def logsumexp_backward(dx, dy, x, y):
     level = np.where(y == -np.inf, 0, y)[:, None]
@@ -156,6 +181,12 @@ def logsumexp_backward_numba(dx, dy, x, y):
 def logsumexp_backward_native(dx, dy, x, y):
     R, N = x.shape
     C(dx).logsumexp_backward(out(dx), ptr(dy), ptr(x), ptr(y), R, N)
+
+
+@logsumexp_backward.body("cuda", when=serves)
+def logsumexp_backward_cuda(dx, dy, x, y):
+    R, N = x.shape
+    G(dx).logsumexp_backward(R, row_threads(N), (dx, dy, x, y, N))
 
 
 @method

@@ -1,6 +1,6 @@
 """Lesson 2.8 · LayerNorm, alone and fused with the residual
 
-Needs foreign, kernel, loops, memory, reduce, tensor. Used by rmsnorm, layers.
+Needs foreign, kernel, launch, loops, memory, reduce, tensor. Used by rmsnorm, layers.
 
 Idea      Deep networks train when the numbers that flow through them keep their size. LayerNorm
           gives every row mean 0 and variance 1; a learned scale and offset then say what size is
@@ -32,11 +32,12 @@ See       Ba, Kiros, Hinton 2016, eq. 3-4
 import numpy as np
 
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, blocks, row_threads, serves
 from ..kernel import Kernel
 from ..loops import helper
 from ..memory import contiguous, empty_like
 from ..tensor import as_tensor, method, record, record_all
-from .reduce import floating
+from .reduce import FULL, floating, sum_forward_cuda
 
 
 def _rows(v):
@@ -87,6 +88,13 @@ def layernorm_forward_native(y, mean, rstd, x, w, b, eps):
     C(y).layernorm_forward(out(y), out(mean), out(rstd), ptr(x), ptr(w), ptr(b), eps, *x.shape)
 
 
+@layernorm_forward.body("cuda", when=serves)
+def layernorm_forward_cuda(y, mean, rstd, x, w, b, eps):
+    N, C = x.shape
+    eps = x.dtype.type(eps)
+    G(y).layernorm_forward(N, row_threads(C), (y, mean, rstd, x, w, b, eps, C))
+
+
 @Kernel(outputs=3)
 def layernorm_backward(dx, dw, db, dy, x, w, mean, rstd):
     norm = (x - _rows(mean)) * _rows(rstd)
@@ -131,6 +139,24 @@ def layernorm_backward_native(dx, dw, db, dy, x, w, mean, rstd):
                              ptr(rstd), *x.shape)
 
 
+@layernorm_backward.body("cuda", when=serves)
+def layernorm_backward_cuda(dx, dw, db, dy, x, w, mean, rstd):
+    add_layernorm_backward_cuda(dx, dw, db, dy, None, x, w, mean, rstd)
+
+
+def weights_cuda(dw, db, dy, s, mean, rstd):
+    """dw of (2), and db where there is one: slices of rows first, then the sum of the slices."""
+    N, C = s.shape
+    groups = blocks(C, 32)
+    size = blocks(N, max(1, min(blocks(N, 64), FULL // groups)))
+    parts = [None if w is None else empty_like(s, shape=(1, blocks(N, size), C)) for w in (dw, db)]
+    grid = groups, blocks(N, size)
+    G(dw).norm_weights(grid, (32, 8), (*parts, dy, s, mean, rstd, N, C, size))
+    for w, part in zip((dw, db), parts, strict=True):
+        if w is not None:
+            sum_forward_cuda(w[None], part)
+
+
 # ---- the residual sum and its norm in one pass ------------------------------------------------
 #
 # s is kept for the backward pass and is the stream that the next layer adds to: it has to be
@@ -157,6 +183,13 @@ def add_layernorm_forward_native(s, y, mean, rstd, x, r, w, b, eps):
                                ptr(b), eps, *x.shape)
 
 
+@add_layernorm_forward.body("cuda", when=serves)
+def add_layernorm_forward_cuda(s, y, mean, rstd, x, r, w, b, eps):
+    N, C = x.shape
+    eps = x.dtype.type(eps)
+    G(s).add_layernorm_forward(N, row_threads(C), (s, y, mean, rstd, x, r, w, b, eps, C))
+
+
 @Kernel(outputs=3)
 def add_layernorm_backward(dx, dw, db, dy, ds, s, w, mean, rstd):
     layernorm_backward.__wrapped__(dx, dw, db, dy, s, w, mean, rstd)
@@ -178,6 +211,13 @@ def add_layernorm_backward_numba(dx, dw, db, dy, ds, s, w, mean, rstd):
 def add_layernorm_backward_native(dx, dw, db, dy, ds, s, w, mean, rstd):
     C(dx).add_layernorm_backward(out(dx), out(dw), out(db), ptr(dy), ptr(ds), ptr(s), ptr(w),
                                  ptr(mean), ptr(rstd), *s.shape)
+
+
+@add_layernorm_backward.body("cuda", when=serves)
+def add_layernorm_backward_cuda(dx, dw, db, dy, ds, s, w, mean, rstd):
+    N, C = s.shape
+    G(dx).norm_rows(N, row_threads(C), (dx, dy, ds, s, w, mean, rstd, C))
+    weights_cuda(dw, db, dy, s, mean, rstd)
 
 
 @method

@@ -1,6 +1,6 @@
 """Lesson 2.0 · Pointwise functions: a table of derivatives
 
-Needs broadcast, foreign, kernel, loops, memory, tensor. Used by every op.
+Needs broadcast, foreign, kernel, launch, loops, memory, tensor. Used by every op.
 
 Idea      A pointwise function treats every element by itself, so all that calculus has to say about
           it is one line of a table: its name, its value, its slope. Two makers turn a line into
@@ -36,12 +36,16 @@ import numpy as np
 
 from ..broadcast import operands, unbroadcast, wanted_shape
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
 from ..loops import helper
 from ..memory import contiguous, empty_like
 from ..tensor import Tensor, method, record
 
 INTEGERS_TOO = {"neg", "abs", "square", "relu", "add", "sub", "mul", "maximum", "minimum"}
+NUMBER = (float, np.floating)                      # beside arrays, such as the bounds of clip
+THREADS = 256                                      # of a block on a GPU
+OF_A_BLOCK = 4 * THREADS                           # elements: EACH of cuda/each.cuh a thread
 
 
 # ---- from a line of the table to kernels and an op -------------------------------------------
@@ -97,6 +101,27 @@ def make_kernel(name, reference, loop=None, in_c=True, numbers=()):
     crossing.__signature__ = signature
     if in_c:
         made.body("native", **options)(named(name, crossing))
+    return each_element(made)
+
+
+def each_element(made):
+    """Give a kernel that treats each element by itself the CUDA body of its name: cuda/each.cuh.
+
+    A line of the table that has no such kernel goes on without one.
+    """
+    name = made.name
+
+    def crossing(y, *others):
+        real = y.dtype.type
+        others = [real(value) if isinstance(value, NUMBER) else value for value in others]
+        getattr(G(y), name)(blocks(y.size, OF_A_BLOCK), THREADS, (y, *others, y.size))
+
+    def suits(*args):
+        shapes = {array.shape for array in args if not isinstance(array, NUMBER)}
+        return len(shapes) == 1 and serves(*args) and hasattr(G(args[0]), name)
+
+    crossing.__signature__ = inspect.signature(made)
+    made.body("cuda", when=suits)(named(name, crossing))
     return made
 
 

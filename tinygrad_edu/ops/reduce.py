@@ -1,6 +1,6 @@
 """Lesson 2.3 · Reductions: many numbers become one
 
-Needs foreign, kernel, loops, memory, pointwise, tensor, threads. Used by extremes.
+Needs foreign, kernel, launch, loops, memory, pointwise, tensor, threads. Used by extremes.
 
 Idea      A sum, a mean, a variance along some axes. However many axes an array has, a reduction
           sees three: what lies outside, what is reduced, what lies inside. Every layout is brought
@@ -36,6 +36,7 @@ import numpy as np
 
 from .. import threads
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, blocks, row_threads, serves
 from ..kernel import Kernel
 from ..loops import helper
 from ..memory import contiguous, empty_like
@@ -43,6 +44,7 @@ from ..tensor import Tensor, method, record
 from .pointwise import sqrt
 
 BLOCK = 256                                        # terms that are added up without a pause
+FULL = 1024                                        # blocks that keep a GPU busy
 
 
 # ---- layouts ---------------------------------------------------------------------------------
@@ -99,8 +101,8 @@ def as_blocks(array, axes):
 def block_sum(block):
     """The sum of a few numbers: several partial sums side by side in a vector.
 
-    A slice and i from 0, because in row[start + i] the compiler would have to ask whether an index
-    is negative, and a loop that asks is no vector loop.
+    A slice and i from 0: in row[start + i] the index might be negative, and a loop that asks is no
+    vector loop.
     """
     total = block.dtype.type(0)
     for i in range(block.size):
@@ -144,23 +146,42 @@ def sum_forward_numba(y, x):
                     y[a, b] += x[a, n, b]                                               # (1)
 
 
-# Where nothing lies outside, as in x.sum(0) or x.sum(), threads share the reduced axis: then each
-# of them has a sum of its own.
+# Where nothing lies outside, as in x.sum(0) or x.sum(), threads share the reduced axis instead.
 
 @sum_forward.body("native", when=fits)
 def sum_forward_native(y, x):
     if len(x) == 1:
-        threads.split(_sum_of_one_block, (y[0], x[0]), cut=(1,), sums=(0,))
+        one = lambda y, x: _sum_of_blocks(y[None], x[None])  # noqa: E731
+        threads.split(one, (y[0], x[0]), cut=(1,), sums=(0,))
     else:
         threads.split(_sum_of_blocks, (y, x), cut=(0, 1))
 
 
-def _sum_of_one_block(y, x):
-    _sum_of_blocks(y[None], x[None])
-
-
 def _sum_of_blocks(y, x):
     C(y).sum_forward(out(y), ptr(x), *x.shape)
+
+
+@sum_forward.body("cuda", when=serves)
+def sum_forward_cuda(y, x):
+    A, N, B = x.shape
+    groups = A * blocks(B, 32)
+    slices = max(1, min(blocks(N, 512), FULL // groups))
+    size, part = blocks(N, slices), empty_like(y, shape=(A, slices, B)) if slices > 1 else y
+    if B == 1:
+        G(y).sum_of_rows((A, slices), row_threads(size), (part, x, N, size))
+    else:
+        G(y).sum_of_columns((groups, slices), (32, 8), (part, x, N, B, size))
+    if slices > 1:
+        sum_forward_cuda(y, part)
+
+
+def sum_of_slices(launch, total, *arrays):
+    """A total (1,) over flat arrays: launch(part, …) makes the sums of slices, added up here."""
+    n = arrays[0].size
+    size = blocks(n, max(1, min(blocks(n, 4096), FULL)))
+    part = empty_like(arrays[0], shape=(1, blocks(n, size), 1))
+    launch(part.shape[1], row_threads(size), (part, *arrays, n, size))
+    sum_forward_cuda(total[None], part)
 
 
 @method
@@ -201,10 +222,8 @@ def mean(x, axis=None, keepdims=False):
 
 # ---- variance --------------------------------------------------------------------------------
 
-# The mean is an output too, because the gradient needs it again: cheaper kept than computed twice.
-
 @Kernel(outputs=2)
-def var_forward(y, mean, x, ddof):
+def var_forward(y, mean, x, ddof):                 # the gradient needs the mean again: an output
     mean[...] = x.mean(axis=1)
     y[...] = ((x - mean[:, None]) ** 2).sum(axis=1) / (x.shape[1] - ddof)               # (2)
 
@@ -240,6 +259,12 @@ def var_forward_native(y, mean, x, ddof):
     C(y).var_forward(out(y), out(mean), ptr(x), ddof, *x.shape)
 
 
+@var_forward.body("cuda", when=serves)
+def var_forward_cuda(y, mean, x, ddof):
+    N = x.shape[1]
+    G(y).var_forward(len(x), row_threads(N), (y, mean, x, np.float64(ddof), N))
+
+
 @Kernel
 def var_backward(dx, dy, x, mean, ddof):
     dx[...] = dy[:, None] * 2 * (x - mean[:, None]) / (x.shape[1] - ddof)               # (2)
@@ -258,6 +283,12 @@ def var_backward_numba(dx, dy, x, mean, ddof):
 @var_backward.body("native", rows="dx dy x mean", when=fits)
 def var_backward_native(dx, dy, x, mean, ddof):
     C(dx).var_backward(out(dx), ptr(dy), ptr(x), ptr(mean), ddof, *x.shape)
+
+
+@var_backward.body("cuda", when=serves)
+def var_backward_cuda(dx, dy, x, mean, ddof):
+    N = x.shape[1]
+    G(dx).var_backward(len(x), row_threads(N), (dx, dy, x, mean, np.float64(ddof), N))
 
 
 @method
@@ -282,10 +313,7 @@ def var(x, axis=None, ddof=0, keepdims=False):
 
 @method
 def std(x, axis=None, ddof=0, keepdims=False):
-    """Standard deviation, √v, arguments as for var.
-
-    Its slope at v = 0 is infinite: the gradient of equal numbers is NaN.
-    """
+    """Standard deviation, √v, arguments as for var. Equal numbers have the gradient NaN: 1/0."""
     return sqrt(var(x, axis, ddof, keepdims))
 
 

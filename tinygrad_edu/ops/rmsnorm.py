@@ -1,6 +1,6 @@
 """Lesson 2.17 · RMSNorm: LayerNorm without its mean, alone and fused with the residual
 
-Needs foreign, kernel, loops, memory, norm, tensor. Used by layers.
+Needs foreign, kernel, launch, loops, memory, norm, tensor. Used by layers.
 
 Idea      LayerNorm without the mean and without the offset: a row is divided by its root mean
           square, and a learned scale says what size is wanted. Zhang and Sennrich found models as
@@ -27,11 +27,12 @@ See       Zhang, Sennrich 2019, eq. 4
 import numpy as np
 
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, row_threads, serves
 from ..kernel import Kernel
 from ..loops import helper
 from ..memory import contiguous, empty_like
 from ..tensor import method, record, record_all
-from .norm import check_norm, check_sum, statistics
+from .norm import check_norm, check_sum, statistics, weights_cuda
 
 
 @Kernel(outputs=2)
@@ -65,6 +66,12 @@ def rmsnorm_forward_numba(y, rstd, x, w, eps):
 @rmsnorm_forward.body("native", rows="y rstd x", when=fits)
 def rmsnorm_forward_native(y, rstd, x, w, eps):
     C(y).rmsnorm_forward(out(y), out(rstd), ptr(x), ptr(w), eps, *x.shape)
+
+
+@rmsnorm_forward.body("cuda", when=serves)
+def rmsnorm_forward_cuda(y, rstd, x, w, eps):
+    N, C = x.shape
+    G(y).rmsnorm_forward(N, row_threads(C), (y, rstd, x, w, x.dtype.type(eps), C))
 
 
 @Kernel(outputs=2)
@@ -102,6 +109,11 @@ def rmsnorm_backward_native(dx, dw, dy, x, w, rstd):
     C(dx).rmsnorm_backward(out(dx), out(dw), ptr(dy), ptr(x), ptr(w), ptr(rstd), *x.shape)
 
 
+@rmsnorm_backward.body("cuda", when=serves)
+def rmsnorm_backward_cuda(dx, dw, dy, x, w, rstd):
+    add_rmsnorm_backward_cuda(dx, dw, dy, None, x, w, rstd)
+
+
 # ---- the residual sum and its norm in one pass --------------------------------------------------
 #
 # As in lesson norm: s is the stream that the next branch is added to, so it is written in any case.
@@ -129,6 +141,12 @@ def add_rmsnorm_forward_native(s, y, rstd, x, r, w, eps):
     C(s).add_rmsnorm_forward(out(s), out(y), out(rstd), ptr(x), ptr(r), ptr(w), eps, *x.shape)
 
 
+@add_rmsnorm_forward.body("cuda", when=serves)
+def add_rmsnorm_forward_cuda(s, y, rstd, x, r, w, eps):
+    N, C = x.shape
+    G(s).add_rmsnorm_forward(N, row_threads(C), (s, y, rstd, x, r, w, x.dtype.type(eps), C))
+
+
 @Kernel(outputs=2)
 def add_rmsnorm_backward(dx, dw, dy, ds, s, w, rstd):
     rmsnorm_backward.__wrapped__(dx, dw, dy, s, w, rstd)
@@ -149,6 +167,13 @@ def add_rmsnorm_backward_numba(dx, dw, dy, ds, s, w, rstd):
 def add_rmsnorm_backward_native(dx, dw, dy, ds, s, w, rstd):
     C(dx).add_rmsnorm_backward(out(dx), out(dw), ptr(dy), ptr(ds), ptr(s), ptr(w), ptr(rstd),
                                *s.shape)
+
+
+@add_rmsnorm_backward.body("cuda", when=serves)
+def add_rmsnorm_backward_cuda(dx, dw, dy, ds, s, w, rstd):
+    N, C = s.shape
+    G(dx).rmsnorm_rows(N, row_threads(C), (dx, dy, ds, s, w, rstd, C))
+    weights_cuda(dw, None, dy, s, None, rstd)
 
 
 @method

@@ -1,6 +1,6 @@
 """Lesson 2.12 · Rotary position embedding
 
-Needs foreign, kernel, memory, tensor. Used by every test.
+Needs foreign, kernel, launch, memory, tensor. Used by every test.
 
 Idea      Attention, the subject of the next lessons, gives each token two vectors, a query and a
           key, and scores how well they go together by the dot product of one token's query with
@@ -34,6 +34,7 @@ See       Su et al. 2021 (RoFormer), eq. 15 and 34 · Chen et al. 2023 (interpol
 import numpy as np
 
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
 from ..memory import contiguous, empty, empty_like
 from ..tensor import Tensor, method, record
@@ -109,6 +110,13 @@ def rope_rotate_numba(y, x, positions, cos, sin, halves, direction):
 def rope_rotate_native(y, x, positions, cos, sin, halves, direction):
     C(y).rope_rotate(out(y), ptr(x), ptr(positions), ptr(cos), ptr(sin), halves, direction,
                      *x.shape, cos.shape[1])
+
+
+@rope_rotate.body("cuda", when=serves)
+def rope_rotate_cuda(y, x, positions, cos, sin, halves, direction):
+    B, H, T, D = x.shape
+    arguments = y, x, positions, cos, sin, halves, direction, B, H, T, D, cos.shape[1]
+    G(y).rope_rotate(blocks(B * H * T, 8), (32, 8), arguments)
 
 
 def _positions(x, start, positions, S):

@@ -1,6 +1,6 @@
 """Lesson 2.2 · Shape: the same numbers in another order
 
-Needs broadcast, foreign, kernel, memory, tensor. Used by every test.
+Needs broadcast, foreign, kernel, launch, memory, tensor. Used by every test.
 
 Idea      Reshaping, transposing, slicing, joining: no number is changed, so each of these operators
           is a table that says which element goes where, and its gradient is the same table read
@@ -32,6 +32,7 @@ import numpy as np
 
 from ..broadcast import operands, unbroadcast
 from ..foreign import C, fits, out, ptr
+from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like, zeros_like
 from ..tensor import Tensor, method, record, record_all
@@ -133,6 +134,14 @@ def index_backward_numba(dx, dy, positions):
 @index_backward.body("native", when=fits)
 def index_backward_native(dx, dy, positions):
     C(dx).index_backward(out(dx), ptr(dy), ptr(positions), *dx.shape, len(positions))
+
+
+@index_backward.body("cuda", when=serves)
+def index_backward_cuda(dx, dy, positions):
+    order = positions.argsort(kind="stable")       # equal rows side by side: one thread adds them
+    dx[...] = 0
+    M, C = dy.shape
+    G(dx).index_backward_sorted(blocks(M * C, 1024), 256, (dx, dy, positions[order], order, M, C))
 
 
 @method("__getitem__")

@@ -1,6 +1,6 @@
 """Lesson 2.18 · Squared error: how far numbers are from what they should be
 
-Needs kernel, memory, reduce, tensor. Used by scripts/bench_mlp.py.
+Needs kernel, launch, memory, pointwise, reduce, tensor. Used by scripts/bench_mlp.py.
 
 Idea      A network that predicts a number (a price, a height) is wrong by a difference, and the
           mean of the squared differences is the usual loss. It could be written with three ops:
@@ -26,10 +26,12 @@ See       Legendre 1805 (least squares) · Bishop 2006, 1.5.5 (why the mean is t
 
 import numpy as np
 
+from ..gpu.launch import G, serves
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like
 from ..tensor import as_tensor, method, record
-from .reduce import floating
+from .pointwise import each_element
+from .reduce import floating, sum_of_slices
 
 
 @Kernel
@@ -46,6 +48,11 @@ def squared_error_forward_numba(total, y, t):
     total[0] = s                                                                               # (1)
 
 
+@squared_error_forward.body("cuda", when=serves)
+def squared_error_forward_cuda(total, y, t):
+    sum_of_slices(G(y).errors_of_slices, total, y, t)
+
+
 @Kernel
 def squared_error_backward(dy, y, t, scale):
     dy[...] = scale * (y - t)                                                                  # (2)
@@ -56,6 +63,9 @@ def squared_error_backward_numba(dy, y, t, scale):
     scale = y.dtype.type(scale)
     for i in range(y.size):
         dy[i] = scale * (y[i] - t[i])                                                          # (2)
+
+
+each_element(squared_error_backward)               # the body in CUDA: cuda/squared_error.cu
 
 
 @method

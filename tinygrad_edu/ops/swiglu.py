@@ -1,6 +1,7 @@
 """Lesson 2.6 · SiLU and SwiGLU: a layer whose one half opens and closes the other
 
-Needs activation, foreign, kernel, loops, memory, reduce, tensor. Used by tests/ops/test_swiglu.py.
+Needs activation, foreign, kernel, loops, memory, pointwise, reduce, tensor.
+Used by tests/ops/test_swiglu.py.
 
 Idea      SiLU is x times the logistic probability of x: like GELU, but with one exp and no cubic.
           In a gated layer two linear maps read the same input, and the SiLU of one multiplies the
@@ -31,6 +32,7 @@ from ..loops import sigmoid
 from ..memory import contiguous, empty_like
 from ..tensor import as_tensor, method, record
 from .activation import elementwise, logistic
+from .pointwise import each_element
 from .reduce import floating
 
 LOW = -88.0                                        # x·σ(x) there: −5·10⁻³⁷, and closer to 0 below
@@ -121,6 +123,10 @@ def swiglu_backward_numba(dgate, dup, dy, gate, up):
 @swiglu_backward.body("native", rows="dgate dup dy gate up", when=fits)
 def swiglu_backward_native(dgate, dup, dy, gate, up):
     C(dgate).swiglu_backward(out(dgate), out(dup), ptr(dy), ptr(gate), ptr(up), dy.size)
+
+
+for _kernel in (silu_forward, silu_backward, swiglu_forward, swiglu_backward):
+    each_element(_kernel)                          # their bodies in CUDA: cuda/swiglu.cu
 
 
 def swiglu(gate, up):
