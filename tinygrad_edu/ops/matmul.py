@@ -1,6 +1,6 @@
 """Lesson 2.7 · Matrix products, and the linear layer
 
-Needs activation, broadcast, foreign, kernel, memory, tensor, threads. Used by layers.
+Needs activation, broadcast, foreign, kernel, launch, memory, tensor, threads. Used by layers.
 
 Idea      Nearly all arithmetic of a language model is matrix products, and few write a product as
           fast as the BLAS library that comes with NumPy. So BLAS does them, one thread of it per
@@ -43,6 +43,7 @@ import numpy as np
 
 from ..broadcast import unbroadcast
 from ..foreign import REALS, C, address, out, ptr
+from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like, zeros_like
 from ..tensor import as_tensor, method, record
@@ -50,6 +51,7 @@ from ..threads import one_blas_thread
 from .activation import bias_gelu_backward, bias_gelu_forward, sum_rows
 
 LARGE, THIN = 1 << 21, 32  # multiply-adds and columns from which a product in C is worth its copies
+MANY = 128                      # tiles that keep a GPU busy: it has about as many multiprocessors
 
 # ---- kernels ------------------------------------------------------------------------------------
 #
@@ -90,6 +92,29 @@ def matmul_forward_numba(y, a, b):
                 y[i, j] += a[i, k] * b[k, j]                                                   # (1)
 
 
+def _dense(x):
+    """The array, or its transpose where that is what lies in memory without gaps."""
+    return x if x.flags.c_contiguous else x.swapaxes(-1, -2)
+
+
+def _serves(y, a, b, *bias):
+    return serves(y, _dense(a), _dense(b), *bias)
+
+
+def _in_cuda(name, y, a, b, *bias):
+    """Launch a kernel of cuda/matmul.cu: one block of 256 threads for each tile of y."""
+    (*P, N, M), turned = y.shape, [int(not x.flags.c_contiguous) for x in (a, b)]
+    tiles = lambda side: math.prod(P) * blocks(N, 16 * side) * blocks(M, 16 * side)  # noqa: E731
+    side = 8 if tiles(8) >= MANY else 4
+    lengths = [N, a.shape[-1], M] + turned * (not bias)
+    getattr(G(y, SIDE=side), name)(tiles(side), 256, (y, _dense(a), _dense(b), *bias, *lengths))
+
+
+@matmul_forward.body("cuda", when=_serves)
+def matmul_forward_cuda(y, a, b):
+    _in_cuda("matmul_forward", y, a, b)
+
+
 @Kernel
 def batched_matmul_forward(y, a, b):
     np.matmul(a, b, out=y)                                                                     # (1)
@@ -98,6 +123,11 @@ def batched_matmul_forward(y, a, b):
 @batched_matmul_forward.body("blas", rows="y a b")
 def batched_matmul_forward_blas(y, a, b):
     np.matmul(a, b, out=y)
+
+
+@batched_matmul_forward.body("cuda", when=_serves)
+def batched_matmul_forward_cuda(y, a, b):
+    _in_cuda("batched_matmul_forward", y, a, b)
 
 
 @Kernel
@@ -115,6 +145,11 @@ def linear_forward_blas(y, x, w, b):
 @linear_forward.body("native", rows="y x", when=lambda y, x, w, b: _pays_in_c(y, x, w.T))
 def linear_forward_native(y, x, w, b):
     C(y).linear_forward(out(y), ptr(x), ptr(w), ptr(b), *x.shape, len(w))
+
+
+@linear_forward.body("cuda", when=serves)
+def linear_forward_cuda(y, x, w, b):
+    _in_cuda("linear_forward", y, x, w.T, b)
 
 
 # ---- matmul -------------------------------------------------------------------------------------
