@@ -4,6 +4,7 @@
 // first four take matrices as they stand on paper, N × K and K × M, row after row; the last one,
 // which the library uses, also takes transposes as they lie in memory.
 #include "common.cuh"
+#include "tiles.cuh"
 
 // Step 1, the sentence: one thread computes one number of y.
 //
@@ -73,7 +74,7 @@ extern "C" __global__ void matmul_forward_registers(real *y, const real *a, cons
     const int i0 = blockIdx.y * 64, j0 = blockIdx.x * 64, thread = threadIdx.y * 16 + threadIdx.x;
     real sums[4][4] = {};
     for (int k0 = 0; k0 < K; k0 += 16) {
-        for (int e = thread; e < 64 * 16; e += 256) {
+        for (int e = thread; e < 16 * 64; e += 256) {
             const int i = i0 + e / 16, k = k0 + e % 16;
             left[e / 16][e % 16] = i < N && k < K ? a[(long long)i * K + k] : 0;
         }
@@ -116,7 +117,10 @@ extern "C" __global__ void matmul_forward_registers(real *y, const real *a, cons
 #define TILE (16 * SIDE)       // rows and columns of y that a block of 256 threads makes
 #define DEPTH (64 / SIDE)      // numbers of each line at a time: one Four of each tile a thread
 #define PADDED (TILE + 4)      // keeps the columns of a tile apart in the banks, and Fours aligned
-#define GROUP 8                // rows of tiles that are walked together
+
+// Two blocks on a multiprocessor: while one waits at its barrier the other multiplies. That leaves
+// 128 registers a thread, enough for sums in float and too few in double.
+#define BLOCKS (sizeof(real) == 4 ? 2 : 1)
 
 struct __align__(16) Four { real at[4]; };
 
@@ -160,16 +164,8 @@ __device__ __forceinline__ void put(real (*tile)[PADDED], const Operand &x, cons
         for (int e = 0; e < 4; e++) tile[p.k + e][p.line] = four.at[e];
 }
 
-// The part of y that this block computes. Tiles are numbered down the columns of a group of GROUP
-// rows of tiles: 64 neighbours then need 8 + 8 stripes of the operands, not 1 + 64.
-__device__ __forceinline__ void corner(int tile, int N, int M, int &i0, int &j0) {
-    const int across = ceil_div(M, TILE), first = tile / (GROUP * across) * GROUP;
-    const int height = min(ceil_div(N, TILE) - first, GROUP), inside = tile - first * across;
-    i0 = (first + inside % height) * TILE;
-    j0 = inside / height * TILE;
-}
-
-// Rows of y that thread 0 to 15 of an axis has: 4 neighbours, and with SIDE 8 four more 64 below.
+// The e-th row (or column) of the 0th to 15th thread along an axis: 4 neighbours, and with SIDE 8
+// four more that are 64 further.
 __device__ __forceinline__ int nth(int place, int e) { return e / 4 * 64 + 4 * place + e % 4; }
 
 __device__ __forceinline__ void product(real *y, const Operand &a, const Operand &b,
@@ -178,8 +174,8 @@ __device__ __forceinline__ void product(real *y, const Operand &a, const Operand
     // A warp is 8 × 4 threads: what it reads of a tile are 8 and 4 neighbouring Fours.
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int row = warp / 4 * 8 + lane / 4, column = warp % 4 * 4 + lane % 4;
-    int i0, j0;
-    corner(tile, a.lines, b.lines, i0, j0);
+    const Tile at = nth_tile(tile, ceil_div(a.lines, TILE), ceil_div(b.lines, TILE));
+    const int i0 = at.row * TILE, j0 = at.column * TILE;
     real sums[SIDE][SIDE] = {};
     put(left[0], a, fetch(a, i0, 0));
     put(right[0], b, fetch(b, j0, 0));
@@ -229,15 +225,15 @@ __device__ __forceinline__ void product(real *y, const Operand &a, const Operand
 
 // y (N, M) = a·b. a_turned: `a` lies in memory as K × N, the transpose; b_turned: `b` as M × K.
 // One block for each tile of y, in one line along x.
-// expect: regs<=168 spills=0
-extern "C" __global__ void __launch_bounds__(256) matmul_forward(
+// expect: regs<=144 spills=0
+extern "C" __global__ void __launch_bounds__(256, BLOCKS) matmul_forward(
     real *y, const real *a, const real *b, int N, int K, int M, int a_turned, int b_turned) {
     product(y, Operand(a, N, K, !a_turned), Operand(b, M, K, b_turned), nullptr, blockIdx.x);
 }
 
 // The same for P pairs of matrices; the tiles of the first pair come first.
-// expect: regs<=168 spills=0
-extern "C" __global__ void __launch_bounds__(256) batched_matmul_forward(
+// expect: regs<=144 spills=0
+extern "C" __global__ void __launch_bounds__(256, BLOCKS) batched_matmul_forward(
     real *y, const real *a, const real *b, int N, int K, int M, int a_turned, int b_turned) {
     const int tiles = ceil_div(N, TILE) * ceil_div(M, TILE);
     const long long p = blockIdx.x / tiles;
@@ -246,8 +242,8 @@ extern "C" __global__ void __launch_bounds__(256) batched_matmul_forward(
 }
 
 // y (N, M) = x·wᵀ + b: the bias is added on the way out.                                     (3)
-// expect: regs<=168 spills=0
-extern "C" __global__ void __launch_bounds__(256) linear_forward(
+// expect: regs<=144 spills=0
+extern "C" __global__ void __launch_bounds__(256, BLOCKS) linear_forward(
     real *y, const real *x, const real *w, const real *b, int N, int K, int M) {
     product(y, Operand(x, N, K, true), Operand(w, M, K, true), b, blockIdx.x);
 }

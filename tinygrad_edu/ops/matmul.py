@@ -1,6 +1,6 @@
 """Lesson 2.7 · Matrix products, and the linear layer
 
-Needs activation, broadcast, foreign, kernel, launch, memory, tensor, threads. Used by layers.
+Needs activation, broadcast, foreign, kernel, memory, product, tensor, threads. Used by layers.
 
 Idea      Nearly all arithmetic of a language model is matrix products, and few write a product as
           fast as the BLAS library that comes with NumPy. So BLAS does them, one thread of it per
@@ -30,7 +30,7 @@ Cost      2·n·k·m operations forward and twice that backward, on n·k + k·m 
           90-103 GFLOP/s for the shapes of a GPT with its AVX-512 kernels, 104-111 with those for
           AVX2 (OPENBLAS_CORETYPE=Haswell before NumPy is loaded). C reaches 95-115 in AVX-512,
           91-106 in AVX2: so it takes large products, and only on a CPU with AVX-512.
-          The Numba loop is far behind BLAS and is there to be read: it runs only when forced.
+          The Numba loop is far behind BLAS: it is there to be read, and runs only when forced.
 Try       build it    the loops of (1) in blocks of 64 × 64: how near to BLAS do they get?
           break it    give dW the product Xᵀ·dY. Which tests notice? Which does a square W fool?
           measure it  python -m tinygrad_edu.ops.matmul: what does each step to a fast one bring?
@@ -43,7 +43,7 @@ import numpy as np
 
 from ..broadcast import unbroadcast
 from ..foreign import REALS, C, address, out, ptr
-from ..gpu.launch import G, blocks, serves
+from ..gpu.product import launch_product, serves_product
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like, zeros_like
 from ..tensor import as_tensor, method, record
@@ -51,7 +51,6 @@ from ..threads import one_blas_thread
 from .activation import bias_gelu_backward, bias_gelu_forward, sum_rows
 
 LARGE, THIN = 1 << 21, 32  # multiply-adds and columns from which a product in C is worth its copies
-MANY = 128                      # tiles that keep a GPU busy: it has about as many multiprocessors
 
 # ---- kernels ------------------------------------------------------------------------------------
 #
@@ -92,27 +91,9 @@ def matmul_forward_numba(y, a, b):
                 y[i, j] += a[i, k] * b[k, j]                                                   # (1)
 
 
-def _dense(x):
-    """The array, or its transpose where that is what lies in memory without gaps."""
-    return x if x.flags.c_contiguous else x.swapaxes(-1, -2)
-
-
-def _serves(y, a, b, *bias):
-    return serves(y, _dense(a), _dense(b), *bias)
-
-
-def _in_cuda(name, y, a, b, *bias):
-    """Launch a kernel of cuda/matmul.cu: one block of 256 threads for each tile of y."""
-    (*P, N, M), turned = y.shape, [int(not x.flags.c_contiguous) for x in (a, b)]
-    tiles = lambda side: math.prod(P) * blocks(N, 16 * side) * blocks(M, 16 * side)  # noqa: E731
-    side = 8 if tiles(8) >= MANY else 4
-    lengths = [N, a.shape[-1], M] + turned * (not bias)
-    getattr(G(y, SIDE=side), name)(tiles(side), 256, (y, _dense(a), _dense(b), *bias, *lengths))
-
-
-@matmul_forward.body("cuda", when=_serves)
+@matmul_forward.body("cuda", when=serves_product)
 def matmul_forward_cuda(y, a, b):
-    _in_cuda("matmul_forward", y, a, b)
+    launch_product("matmul_forward", y, a, b)
 
 
 @Kernel
@@ -125,9 +106,9 @@ def batched_matmul_forward_blas(y, a, b):
     np.matmul(a, b, out=y)
 
 
-@batched_matmul_forward.body("cuda", when=_serves)
+@batched_matmul_forward.body("cuda", when=serves_product)
 def batched_matmul_forward_cuda(y, a, b):
-    _in_cuda("batched_matmul_forward", y, a, b)
+    launch_product("batched_matmul_forward", y, a, b)
 
 
 @Kernel
@@ -147,9 +128,9 @@ def linear_forward_native(y, x, w, b):
     C(y).linear_forward(out(y), ptr(x), ptr(w), ptr(b), *x.shape, len(w))
 
 
-@linear_forward.body("cuda", when=serves)
+@linear_forward.body("cuda", when=lambda y, x, w, b: serves_product(y, x, w.T, b))
 def linear_forward_cuda(y, x, w, b):
-    _in_cuda("linear_forward", y, x, w.T, b)
+    launch_product("linear_forward", y, x, w.T, b)
 
 
 # ---- matmul -------------------------------------------------------------------------------------
@@ -198,8 +179,7 @@ def _stack(x, batch):
     return contiguous(np.broadcast_to(x, batch + matrix)).reshape((math.prod(batch),) + matrix)
 
 
-def _as_rows(x):
-    """(…, k) -> (N, k). The N is computed: where an axis is 0, reshape could not tell it."""
+def _as_rows(x):  # (…, k) -> (N, k). Where an axis is 0, reshape could not tell N
     return contiguous(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
@@ -234,9 +214,7 @@ def _unstack(grad, batch, shape):
     return unbroadcast(grad.reshape(batch + matrix), shape[:-2] + matrix).reshape(shape)
 
 
-@method("__rmatmul__")                             # a NumPy array @ a tensor: the tensor's business
-def _rmatmul(b, a):
-    return matmul(as_tensor(a, like=b), b)
+method("__rmatmul__")(lambda b, a: matmul(as_tensor(a, like=b), b))  # a NumPy array @ a tensor
 
 
 # ---- linear -------------------------------------------------------------------------------------
