@@ -19,8 +19,8 @@ Pitfalls  A transpose costs nothing if the kernel knows of it: it gets the array
           tf32 looks like float32 and is not: a product of 1024 numbers has three correct digits.
           On Hopper mma.sync does not reach the peak of the tensor cores: its own instructions
           (wgmma) do, and no other GPU has these.
-Cost      By (2) a thread's own 4 × 4 sums need 2 products a number from shared memory, 8 × 8 need 4;
-          a block's 64 or 128 rows and columns need 32 or 64 products a number from memory.
+Cost      By (2) a thread's own 4 × 4 sums make 2 products of a number from shared memory, 8 × 8
+          make 4; a block's 64 or 128 rows make 32 or 64 of a number from memory.
           128 tiles of y and more keep a GPU busy; a smaller y is cut into smaller tiles.
           In the emulator the steps differ by their waits alone: python -m tinygrad_edu.gpu.product
 Try       build it    `split K`: for a tall K and a small y several blocks share a tile.
