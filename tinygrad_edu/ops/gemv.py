@@ -12,11 +12,11 @@ Math      INT8   y_f = s_f · Σₖ q_fk·x_k                          q in -127
 Shapes    x (K,), y (F,); INT8: q (F, K) int8, scale (F,); INT4: q (F, K/2) uint8, scale (F, K/G)
           A byte holds two numbers: that of the even k in its lower half, the next in the upper.
 Pitfalls  (2) has one number more below zero than above it: -8 … 7. Scale by the largest over 7.
-          G divides K; the CUDA body wants both to be multiples of 8, so that no word has two scales.
+          G divides K; the CUDA body wants a multiple of 8, so that no word has two scales.
           The sum over a group comes first, its scale once after it: fewer products, and as exact.
 Cost      F·K bytes for INT8, F·K/2 + F·K/G numbers for INT4, against 4·F·K in float32.
           The NumPy bodies write the weights in full first, and so read far more: a reference.
-Try       build it    a zero for each group beside its scale: INT4 with q - z, for one-sided weights.
+Try       build it    a zero for each group beside its scale: q - z, for one-sided weights.
           break it    swap the two halves of a byte. Which test notices?
           measure it  python -m tinygrad_edu.ops.gemv: bytes for each of the three, and their errors
 See       Dettmers, Zettlemoyer 2023 (4 bits pay best) · Frantar et al. 2023 (GPTQ, groups)
@@ -27,43 +27,54 @@ import numpy as np
 from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
 
-WARPS = 4  # rows of the matrix that a block takes
+WARPS = 4  # of a block: each takes a row of the matrix
+THREADS = 32 * WARPS
 
 
 @Kernel
 def gemv_int8_forward(y, x, q, scale):
-    np.multiply(q.astype(x.dtype) @ x, scale, out=y)                                           # (1)
+    weights = q.astype(x.dtype)
+    np.matmul(weights, x, out=y)
+    y *= scale                                                                                 # (1)
 
 
 @gemv_int8_forward.body("cuda", when=serves)
 def gemv_int8_forward_cuda(y, x, q, scale):
     F, K = q.shape
-    G(y).gemv_int8_forward(blocks(F, WARPS), 32 * WARPS, (y, x, q, scale, F, K))
+    grid = blocks(F, WARPS)
+    G(y).gemv_int8_forward(grid, THREADS, (y, x, q, scale, F, K))
 
 
 @Kernel
 def gemv_int4_forward(y, x, q, scale):
-    products = (unpack_int4(q) * x).reshape(*scale.shape, -1)
-    np.sum(products.sum(-1) * scale, axis=1, out=y)                                            # (2)
+    products = unpack_int4(q) * x
+    groups = products.reshape(*scale.shape, -1)
+    sums = groups.sum(axis=-1)
+    sums *= scale
+    sums.sum(axis=1, out=y)                                                                    # (2)
 
 
 def _in_words(y, x, q, scale):
-    return serves(y, x, q, scale) and len(x) // scale.shape[1] % 8 == 0
+    group = len(x) // scale.shape[1]
+    return serves(y, x, q, scale) and group % 8 == 0
 
 
 @gemv_int4_forward.body("cuda", when=_in_words)
 def gemv_int4_forward_cuda(y, x, q, scale):
     F, K = len(q), len(x)
-    lengths = F, K, K // scale.shape[1]
-    G(y).gemv_int4_forward(blocks(F, WARPS), 32 * WARPS, (y, x, q, scale, *lengths))
+    group = K // scale.shape[1]
+    grid = blocks(F, WARPS)
+    G(y).gemv_int4_forward(grid, THREADS, (y, x, q, scale, F, K, group))
 
 
 # ---- from numbers to integers -------------------------------------------------------------------
 
 def to_int8(w):
     """(F, K) -> q (F, K) int8 and scale (F,), with q·scale as near to w as 255 steps allow."""
-    scale = np.abs(w).max(axis=1) / 127
-    return _rounded(w, scale[:, None], 127).astype(np.int8), scale.astype(w.dtype)
+    largest = np.abs(w).max(axis=1)
+    scale = largest / 127
+    q = _rounded(w, scale[:, None], 127)
+    return q.astype(np.int8), scale.astype(w.dtype)
 
 
 def to_int4(w, group=32):
@@ -76,19 +87,27 @@ def to_int4(w, group=32):
         raise ValueError(f"rows of {K} numbers cannot be cut into groups of {group}: give an even "
                          "divisor")
     groups = w.reshape(F, K // group, group)
-    scale = np.abs(groups).max(axis=2) / 7
-    q = (_rounded(groups, scale[..., None], 7) + 8).astype(np.uint8).reshape(F, K)
-    return q[:, ::2] | q[:, 1::2] << 4, scale.astype(w.dtype)
+    largest = np.abs(groups).max(axis=2)
+    scale = largest / 7
+    q = _rounded(groups, scale[..., None], 7) + 8
+    q = q.astype(np.uint8).reshape(F, K)
+    low, high = q[:, ::2], q[:, 1::2]
+    return low | high << 4, scale.astype(w.dtype)
 
 
 def unpack_int4(q):
     """(F, K/2) uint8 -> (F, K) int8, the numbers from -8 to 7."""
-    return np.stack([q & 15, q >> 4], axis=-1).reshape(len(q), -1).astype(np.int8) - np.int8(8)
+    low, high = q & 15, q >> 4
+    pairs = np.stack([low, high], axis=-1)
+    numbers = pairs.reshape(len(q), -1)
+    return numbers.astype(np.int8) - np.int8(8)
 
 
 def _rounded(w, scale, most):
     """w / scale to the nearest integer within ±most; 0 where a scale is 0: all of its w are."""
-    return np.clip(np.rint(w / np.where(scale == 0, 1, scale)), -most, most)
+    step = np.where(scale == 0, 1, scale)
+    nearest = np.rint(w / step)
+    return np.clip(nearest, -most, most)
 
 
 def _measure(F=512, K=512):
