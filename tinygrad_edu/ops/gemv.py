@@ -99,8 +99,9 @@ def unpack_int4(q):
     """(F, K/2) uint8 -> (F, K) int8, the numbers from -8 to 7."""
     low, high = q & 15, q >> 4
     pairs = np.stack([low, high], axis=-1)
-    numbers = pairs.reshape(len(q), -1)
-    return numbers.astype(np.int8) - np.int8(8)
+    numbers = pairs.astype(np.int8)
+    numbers -= 8
+    return numbers.reshape(len(q), -1)
 
 
 def _rounded(w, scale, most):
@@ -112,13 +113,15 @@ def _rounded(w, scale, most):
 
 def _measure(F=512, K=512):
     x, w = np.random.default_rng(0).standard_normal((2, F, K)).astype(np.float32)
-    exact, y = w @ x[0], np.empty(F, np.float32)
+    exact = w @ x[0]
+    y = np.empty_like(exact)
     print(f"float32_bytes={w.nbytes}", end="")
     for name, kernel, make in (("int8", gemv_int8_forward, to_int8),
                                ("int4", gemv_int4_forward, to_int4)):
         q, scale = make(w)
         kernel(y, x[0], q, scale)
-        error = np.linalg.norm(y - exact) / np.linalg.norm(exact)
+        error = np.linalg.norm(y - exact)
+        error /= np.linalg.norm(exact)
         print(f" {name}_bytes={q.nbytes + scale.nbytes} {name}_error={error:.4f}", end="")
     print()
 
