@@ -18,7 +18,8 @@ struct __align__(16) Packed { signed char at[16]; };
 
 // The one in use: a warp takes a row, and each lane 16 numbers at a time, which are 16 bytes, in
 // one load: 512 neighbouring bytes a step of the warp. x is small and stays in the cache.
-// Blocks are of whole warps, a row each. Rows that do not begin at a multiple of 16 are read byte by byte.
+// Blocks are of whole warps, a row each. Rows that do not begin at a multiple of 16 are read byte
+// by byte.
 // expect: regs<=64 spills=0
 extern "C" __global__ void gemv_int8_forward(real *y, const real *x, const signed char *q,
                                              const real *scale, int F, int K) {
