@@ -6,6 +6,7 @@ from . import cross_entropy as cross_entropy
 from . import dropout as dropout
 from . import embedding as embedding
 from . import extremes as extremes
+from . import gemv as gemv
 from . import matmul as matmul
 from . import norm as norm
 from . import operators as operators

@@ -1,6 +1,6 @@
 """Lesson 2.7 · Matrix products, and the linear layer
 
-Needs activation, broadcast, foreign, kernel, memory, tensor, threads. Used by layers.
+Needs activation, broadcast, foreign, kernel, memory, product, tensor, threads. Used by layers.
 
 Idea      Nearly all arithmetic of a language model is matrix products, and few write a product as
           fast as the BLAS library that comes with NumPy. So BLAS does them, one thread of it per
@@ -30,7 +30,7 @@ Cost      2·n·k·m operations forward and twice that backward, on n·k + k·m 
           90-103 GFLOP/s for the shapes of a GPT with its AVX-512 kernels, 104-111 with those for
           AVX2 (OPENBLAS_CORETYPE=Haswell before NumPy is loaded). C reaches 95-115 in AVX-512,
           91-106 in AVX2: so it takes large products, and only on a CPU with AVX-512.
-          The Numba loop is far behind BLAS and is there to be read: it runs only when forced.
+          The Numba loop is far behind BLAS: it is there to be read, and runs only when forced.
 Try       build it    the loops of (1) in blocks of 64 × 64: how near to BLAS do they get?
           break it    give dW the product Xᵀ·dY. Which tests notice? Which does a square W fool?
           measure it  python -m tinygrad_edu.ops.matmul: what does each step to a fast one bring?
@@ -43,6 +43,7 @@ import numpy as np
 
 from ..broadcast import unbroadcast
 from ..foreign import REALS, C, address, out, ptr
+from ..gpu.product import launch_product, serves_product
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like, zeros_like
 from ..tensor import as_tensor, method, record
@@ -90,6 +91,11 @@ def matmul_forward_numba(y, a, b):
                 y[i, j] += a[i, k] * b[k, j]                                                   # (1)
 
 
+@matmul_forward.body("cuda", when=serves_product)
+def matmul_forward_cuda(y, a, b):
+    launch_product("matmul_forward", y, a, b)
+
+
 @Kernel
 def batched_matmul_forward(y, a, b):
     np.matmul(a, b, out=y)                                                                     # (1)
@@ -98,6 +104,11 @@ def batched_matmul_forward(y, a, b):
 @batched_matmul_forward.body("blas", rows="y a b")
 def batched_matmul_forward_blas(y, a, b):
     np.matmul(a, b, out=y)
+
+
+@batched_matmul_forward.body("cuda", when=serves_product)
+def batched_matmul_forward_cuda(y, a, b):
+    launch_product("batched_matmul_forward", y, a, b)
 
 
 @Kernel
@@ -115,6 +126,11 @@ def linear_forward_blas(y, x, w, b):
 @linear_forward.body("native", rows="y x", when=lambda y, x, w, b: _pays_in_c(y, x, w.T))
 def linear_forward_native(y, x, w, b):
     C(y).linear_forward(out(y), ptr(x), ptr(w), ptr(b), *x.shape, len(w))
+
+
+@linear_forward.body("cuda", when=lambda y, x, w, b: serves_product(y, x, w.T, b))
+def linear_forward_cuda(y, x, w, b):
+    launch_product("linear_forward", y, x, w.T, b)
 
 
 # ---- matmul -------------------------------------------------------------------------------------
@@ -163,8 +179,7 @@ def _stack(x, batch):
     return contiguous(np.broadcast_to(x, batch + matrix)).reshape((math.prod(batch),) + matrix)
 
 
-def _as_rows(x):
-    """(…, k) -> (N, k). The N is computed: where an axis is 0, reshape could not tell it."""
+def _as_rows(x):  # (…, k) -> (N, k). Where an axis is 0, reshape could not tell N
     return contiguous(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
@@ -199,9 +214,7 @@ def _unstack(grad, batch, shape):
     return unbroadcast(grad.reshape(batch + matrix), shape[:-2] + matrix).reshape(shape)
 
 
-@method("__rmatmul__")                             # a NumPy array @ a tensor: the tensor's business
-def _rmatmul(b, a):
-    return matmul(as_tensor(a, like=b), b)
+method("__rmatmul__")(lambda b, a: matmul(as_tensor(a, like=b), b))  # a NumPy array @ a tensor
 
 
 # ---- linear -------------------------------------------------------------------------------------
