@@ -120,8 +120,8 @@ PLANTED = [
     ("one_statement_a_line", LOW_PY, "    y = x\n", "    y = x; z = y\n", "more than one"),
     ("one_statement_a_line", LOW_PY, "    y = x\n", "    if x: y = x\n", "more than one"),
     ("functions_are_short", "tests/test_low.py", None, LONG_FUNCTION, "long has 40 lines"),
-    ("lessons_are_about", LOW_PY, None, "# so much to say\n" * 300, "lines, a lesson has"),
-    ("lessons_are_about", LOW_PY, LOW[LOW.index("\n\nBACKEND") :], "", "lines, a lesson has"),
+    ("lessons_are_about", LOW_PY, None, "# so much to say\n" * 300, "lines beside"),
+    ("lessons_are_about", LOW_PY, LOW[LOW.index("\n\nBACKEND") :], "", "lines beside"),
     ("code_is_neither", LOW_PY, None, DENSE, "median"),
     ("code_is_neither", LOW_PY, None, "\n\nx = (\n" + "    1,\n" * 60 + ")\n", "mean 4"),
     ("lessons_explain", LOW_PY, None, "x = 1 + 2 + 3\n" * 150, "prose lines a code line"),
@@ -343,3 +343,11 @@ def test_importing_the_library_takes_less_than_a_third_of_a_second_after_numpy()
         print(time.perf_counter() - start)
     """
     assert min(float(python(code)) for _ in range(3)) < 0.3
+
+
+def test_a_body_that_only_calls_c_or_cuda_does_not_count_as_text_or_code(tmp_path):
+    text = '@f.body("native", when=fits)\ndef f_native(y):\n    C(y).f(out(y))\n\n\nx = 1\n'
+    small = build(tmp_path, {"a.py": text, "b.py": text.replace("native", "numba")})
+    assert small.sources["a.py"].crossing_lines == {1, 2, 3}
+    assert house.tokens_of_lines(small.sources["a.py"]) == {6: 3}
+    assert small.sources["b.py"].crossing_lines == set()
