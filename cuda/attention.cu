@@ -116,9 +116,12 @@ struct Sight {
         return most;
     }
 
+    // The number of keys that query t sees, and that is none if it does not exist.
+    __device__ int limit(int t) const { return t < T ? (int)seen[t] : 0; }
+
     // The score of query t and key s, from their product: (1) and (5) of the weights.
-    __device__ real score(real product, int t, int s) const {
-        if (t >= T || s >= seen[t]) return -infinity();
+    __device__ real score(real product, int t, int s, int limit) const {
+        if (s >= limit) return -infinity();
         if (query_segments && query_segments[t] != key_segments[s]) return -infinity();
         const real z = product * scale;
         return mask ? z + mask[t * mask_position + s * mask_key] : z;
@@ -168,21 +171,29 @@ __device__ __forceinline__ void scores(real (&s)[ROWS][COLUMNS], const real *a, 
     }
 }
 
-// Leave s in shared memory as p[column][row]. The half warp that reads it wrote it: no block barrier.
+// Where row r of column j of the weights lies, r a multiple of WIDE. Columns are TILE numbers apart,
+// and so all in the same banks: 8 threads that write 16 bytes each of their columns would wait for
+// one another. So the pieces of 16 bytes of a column change places, another way for each thread.
+__device__ __forceinline__ int piece(int j, int r) {
+    return j * TILE + (r / WIDE ^ j / COLUMNS % 8) * WIDE;
+}
+
+// Leave s in shared memory for `gather`. The half warp that reads it wrote it: no block barrier.
 __device__ __forceinline__ void put(real *p, const real (&s)[ROWS][COLUMNS]) {
-    p += threadIdx.x % ACROSS * COLUMNS * TILE_PITCH + threadIdx.x / ACROSS * ROWS;
+    const int row = threadIdx.x / ACROSS * ROWS, column = threadIdx.x % ACROSS * COLUMNS;
     __syncwarp();                                        // those who still read what lies there
 #pragma unroll
     for (int c = 0; c < COLUMNS; c++)
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) p[c * TILE_PITCH + r] = s[r][c];
+        for (int r = 0; r < ROWS; r++)
+            p[piece(column + c, row + r / WIDE * WIDE) + r % WIDE] = s[r][c];
     __syncwarp();
 }
 
-// o[r][c] += sum over j of p[j][r] b[column c][j]. A thread's columns are ACROSS apart, so that
-// neighbours read neighbouring rows of b, WIDE numbers at a time.
+// o[r][c] += sum over j of s[r][column j] b[column c][j]. A thread's columns are ACROSS apart, so
+// that neighbours read neighbouring rows of b, WIDE numbers at a time.
 __device__ __forceinline__ void gather(real (&o)[ROWS][EACH], const real *p, const real *b) {
-    p += threadIdx.x / ACROSS * ROWS;
+    const int row = threadIdx.x / ACROSS * ROWS;
     b += threadIdx.x % ACROSS * STEP_PITCH;
 #pragma unroll 1
     for (int j = 0; j < STEP; j += WIDE) {
@@ -195,7 +206,8 @@ __device__ __forceinline__ void gather(real (&o)[ROWS][EACH], const real *p, con
         for (int e = 0; e < WIDE; e++) {
             real x[ROWS];
 #pragma unroll
-            for (int r = 0; r < ROWS; r++) x[r] = p[(j + e) * TILE_PITCH + r];
+            for (int r = 0; r < ROWS; r++)
+                x[r] = p[piece(j + e, row + r / WIDE * WIDE) + r % WIDE];
 #pragma unroll
             for (int r = 0; r < ROWS; r++)
 #pragma unroll
@@ -225,19 +237,20 @@ __device__ __forceinline__ void store(real *y, long long position, const real (&
         }
 }
 
-// A block for each tile and head. With causal attention the last tiles see most keys: they start
-// first, so that no long one is left over when all others are done.
+// A block for each tile and head. In causal attention the last queries see most keys, and the first
+// keys are seen by most queries: they start first, so that no long block is left over when all
+// others are done.
 struct Place {
     int b, h, first;
-    __device__ Place(int H, int n) {
-        const int tiles = ceil_div(n, TILE), heads = gridDim.x / tiles;
+    __device__ Place(int H, int n, bool last_first) {
+        const int tiles = ceil_div(n, TILE), heads = gridDim.x / tiles, turn = blockIdx.x / heads;
         b = blockIdx.x % heads / H;
         h = blockIdx.x % heads % H;
-        first = (tiles - 1 - blockIdx.x / heads) * TILE;
+        first = (last_first ? tiles - 1 - turn : turn) * TILE;
     }
 };
 
-// Shared memory: WIDTH * (TILE_PITCH + 2 * STEP_PITCH) + STEP * TILE_PITCH numbers.
+// Shared memory: WIDTH * (TILE_PITCH + 2 * STEP_PITCH) + STEP * TILE numbers.
 // expect: regs<=168 spills=0
 extern "C" __global__ void __launch_bounds__(128) attention_forward(
     real *y, real *lse, const real *q, const real *k, const real *v, const long long *seen,
@@ -251,7 +264,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
     real *values = keys + WIDTH * STEP_PITCH, *p = values + WIDTH * STEP_PITCH;
     const Heads ys{y_batch, y_head, y_position}, qs{q_batch, q_head, q_position};
     const Heads ks{k_batch, k_head, k_position}, masks{mask_batch, mask_head, mask_position};
-    const Place at(H, T);
+    const Place at(H, T, true);
     const Sight sight = sight_of(at.b, at.h, seen, query_segments, key_segments, mask, masks,
                                  mask_key, scale, T, S);
     q += qs.at(at.b, at.h, 0);
@@ -278,10 +291,11 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
         scores(s, queries, keys);                                                        // (1)
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
+            const int limit = sight.limit(t + r);
             real larger = top[r];
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++) {
-                s[r][c] = sight.score(s[r][c], t + r, first + column + c);
+                s[r][c] = sight.score(s[r][c], t + r, first + column + c, limit);
                 larger = max(larger, s[r][c]);
             }
             larger = row_reduce<Max>(larger);
@@ -329,8 +343,8 @@ extern "C" __global__ void attention_backward_means(
     if (threadIdx.x % 32 == 0) means[n] = total;
 }
 
-// Shared memory: 2 * WIDTH * (TILE_PITCH + STEP_PITCH) + STEP * TILE_PITCH numbers.
-// expect: regs<=184 spills=0
+// Shared memory: 2 * WIDTH * (TILE_PITCH + STEP_PITCH) + STEP * TILE numbers.
+// expect: regs<=216 spills=0
 extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_queries(
     real *dq, const real *dy, const real *q, const real *k, const real *v, const real *lse,
     const real *means, const long long *seen, const long long *query_segments,
@@ -345,7 +359,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_queries(
     real *p = values + WIDTH * STEP_PITCH;
     const Heads ys{y_batch, y_head, y_position}, qs{q_batch, q_head, q_position};
     const Heads ks{k_batch, k_head, k_position}, masks{mask_batch, mask_head, mask_position};
-    const Place at(H, T);
+    const Place at(H, T, true);
     const Sight sight = sight_of(at.b, at.h, seen, query_segments, key_segments, mask, masks,
                                  mask_key, scale, T, S);
     const long long row = ((long long)at.b * H + at.h) * T;
@@ -372,12 +386,13 @@ extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_queries(
         scores(ds, gradients, values);                                                   // (2)
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
+            const int limit = sight.limit(t + r);
             const bool there = t + r < T && lse[row + t + r] != -infinity();
             const real shift = there ? lse[row + t + r] : 0;
             const real mean = there ? means[row + t + r] : 0;
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++) {
-                const real z = sight.score(s[r][c], t + r, first + column + c);
+                const real z = sight.score(s[r][c], t + r, first + column + c, limit);
                 ds[r][c] = scale * exp(z - shift) * (ds[r][c] - mean);                   // (2)
             }
         }
@@ -389,7 +404,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_queries(
 
 // The same with the roles exchanged: a block has a tile of keys, and the queries of all heads that
 // share them come by. Row r of its tile of scores is a key, column c a query.
-// expect: regs<=240 spills=0
+// expect: regs<=255 spills=0
 extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_keys(
     real *dk, real *dv, const real *dy, const real *q, const real *k, const real *v,
     const real *lse, const real *means, const long long *seen, const long long *query_segments,
@@ -404,7 +419,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_keys(
     real *p = gradients + WIDTH * STEP_PITCH;
     const Heads ys{y_batch, y_head, y_position}, qs{q_batch, q_head, q_position};
     const Heads ks{k_batch, k_head, k_position}, masks{mask_batch, mask_head, mask_position};
-    const Place at(G, S);
+    const Place at(G, S, false);
     const long long place = ks.at(at.b, at.h, 0);
     const int key = at.first + threadIdx.x / ACROSS * ROWS;
     const int column = threadIdx.x % ACROSS * COLUMNS;
@@ -435,12 +450,12 @@ extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_keys(
             scores(ds, values, gradients);                                               // (2)
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++) {
-                const int t = first + column + c;
+                const int t = first + column + c, limit = sight.limit(t);
                 const bool there = t < T && lse[row + t] != -infinity();
                 const real shift = there ? lse[row + t] : 0, mean = there ? means[row + t] : 0;
 #pragma unroll
                 for (int r = 0; r < ROWS; r++) {
-                    s[r][c] = exp(sight.score(s[r][c], t, key + r) - shift);
+                    s[r][c] = exp(sight.score(s[r][c], t, key + r, limit) - shift);
                     ds[r][c] = scale * s[r][c] * (ds[r][c] - mean);                      // (2)
                 }
             }

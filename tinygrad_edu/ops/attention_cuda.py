@@ -21,8 +21,8 @@ Pitfalls  −∞ − (−∞) is NaN: a row that has seen nothing yet is shifted
           A new query or two behind a long text leave most of a tile empty.
 Cost      2·B·H·T·S·D multiply-adds forward, 7 backward instead of 5: dq is computed by tiles of
           queries, dk and dv by tiles of keys, and both need p and ds. That replaces atomics, and a
-          gradient has the same bits in every run. NVIDIA's compiler gives a thread 166 registers
-          forward and up to 240 backward at D = 64; from D = 128 on some may spill:
+          gradient has the same bits in every run. NVIDIA's compiler gives a thread 168 registers
+          forward and up to 240 backward at D = 64, and nothing spills:
           python -m tinygrad_edu.gpu.nvrtc attention.cu
 Try       build it    T = 1: a block for each part of the keys, then (1) to (3) over these parts.
           break it    leave e^(m − m') out of (2). How long must a text be until a test notices?
@@ -70,7 +70,7 @@ class Tiles:
     def shared_mem(self, tiles, steps):
         """Bytes for so many tiles and steps of rows, and a tile of scores."""
         tile, step = self.tile + self.wide, self.step + self.wide
-        return (self.width * (tiles * tile + steps * step) + self.step * tile) * self.itemsize
+        return (self.width * (tiles * tile + steps * step) + self.step * self.tile) * self.itemsize
 
 
 def _tiles(q):
