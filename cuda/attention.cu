@@ -2,12 +2,12 @@
 // a query sees, and how scores become weights, is in tinygrad_edu/ops/attention_weights.py.
 #include "common.cuh"
 
-// The sentences that the fast kernels paraphrase: one thread answers one query, arrays without gaps.
+// The sentences that the fast kernels paraphrase: a thread answers a query, arrays have no gaps.
 //
-// Why they are slow: each thread reads all keys and values it sees for itself, two numbers of memory
-// for one multiply-add, and neighbouring threads read the same ones at different moments. Forward,
-// every score is computed twice, since its row is nowhere complete. Backward, all queries add to the
-// same dk and dv: by atomics, one after the other, in an order that no two runs share.
+// Why they are slow: each thread reads all keys and values it sees for itself, two numbers of
+// memory for one multiply-add, and neighbouring threads read the same ones at different moments.
+// Forward, every score is computed twice, since its row is nowhere complete. Backward, all queries
+// add to the same dk and dv: by atomics, one after the other, in an order that no two runs share.
 
 __device__ real dot(const real *a, const real *b, int D) {
     real total = 0;
@@ -70,9 +70,9 @@ extern "C" __global__ void attention_backward_naive(
 // exponentials so far; when a larger one comes, what was added up is scaled down. The 16 threads of
 // a row are half a warp: they agree on the maximum by four shuffles, without a barrier.
 //
-// Step 4: backward is done twice, by tiles of queries for dq and by tiles of keys for dk and dv. Two
-// products of seven are computed a second time, and nobody adds to another's sum: no atomics, and
-// the same bits in every run.
+// Step 4: backward is done twice, by tiles of queries for dq and by tiles of keys for dk and dv.
+// Two products of seven are computed a second time, and nobody adds to another's sum: no atomics,
+// and the same bits in every run.
 
 // The width of a head, rounded up to a multiple of 16; columns from D on are zeros.
 #ifndef WIDTH
@@ -105,7 +105,8 @@ struct Sight {
     real scale;
     int T;
 
-    // The numbers of keys that n queries see, at most. Every warp computes it by itself: no barrier.
+    // The numbers of keys that n queries see, at most. Every warp computes it by itself: no
+    // barrier.
     __device__ int reach(int first, int n) const {
         int most = 0;
         for (int t = first + threadIdx.x % 32; t < min(first + n, T); t += 32)
@@ -137,9 +138,9 @@ __device__ Sight sight_of(int b, int h, const long long *seen, const long long *
             mask ? mask + masks.at(b, h, 0) : mask, masks.position, mask_key, scale, T};
 }
 
-// N rows from `first` on into a tile, columns first; zeros from row `end` on, which is not read, for
-// what nobody sees may be NaN. A warp takes 8 neighbouring numbers of 4 rows: memory comes in 32
-// bytes, so that wastes nothing, and with PAD = 4 its 32 stores go to 32 banks.
+// N rows from `first` on into a tile, columns first; zeros from row `end` on, which is not read,
+// for what nobody sees may be NaN. A warp takes 8 neighbouring numbers of 4 rows: memory comes in
+// 32 bytes, so that wastes nothing, and with PAD = 4 its 32 stores go to 32 banks.
 template <int N>
 __device__ void load(real *tile, const real *rows, long long position, int first, int end, int D) {
     for (int r = threadIdx.x / 8; r < N; r += THREADS / 8)
@@ -171,9 +172,10 @@ __device__ __forceinline__ void scores(real (&s)[ROWS][COLUMNS], const real *a, 
     }
 }
 
-// Where row r of column j of the weights lies, r a multiple of WIDE. Columns are TILE numbers apart,
-// and so all in the same banks: 8 threads that write 16 bytes each of their columns would wait for
-// one another. So the pieces of 16 bytes of a column change places, another way for each thread.
+// Where row r of column j of the weights lies, r a multiple of WIDE. Columns are TILE numbers
+// apart, and so all in the same banks: 8 threads that write 16 bytes each of their columns would
+// wait for one another. So the pieces of 16 bytes of a column change places, another way for each
+// thread.
 __device__ __forceinline__ int piece(int j, int r) {
     return j * TILE + (r / WIDE ^ j / COLUMNS % 8) * WIDE;
 }
@@ -327,8 +329,8 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
     store(y + ys.at(at.b, at.h, 0), y_position, o, at.first, T, D);
 }
 
-// The mean of dp with the weights p, for each query: it is the product of dy and y, so that no row of
-// p is needed. A warp takes a query.
+// The mean of dp with the weights p, for each query: it is the product of dy and y, so that no row
+// of p is needed. A warp takes a query.
 // expect: regs<=40 spills=0
 extern "C" __global__ void attention_backward_means(
     real *means, const real *dy, const real *y, long long y_batch, long long y_head,

@@ -1,6 +1,7 @@
 """Lesson 2.19 · Attention
 
-Needs attention_cuda, attention_kernels, attention_weights, memory, reduce, tensor, threads. Used by models/gpt.py.
+Needs attention_cuda, attention_kernels, attention_weights, memory, reduce, tensor, threads.
+Used by models/gpt.py.
 
 Idea      Every position of a text asks a question (its query). Every position also shows a label
           (its key) and has something to say (its value). The better a label answers the question,
