@@ -26,6 +26,7 @@ from tinygrad_edu import foreign
 ROOT = Path(__file__).parents[1]
 NATIVE = ROOT / "native"
 BUILD = runpy.run_path(str(NATIVE / "build.py"))
+WARNINGS = ["-Wall", "-Wmissing-prototypes", "-Werror", "-Wno-unknown-pragmas"]
 SYSTEMS = ["x86_64-windows-gnu", "aarch64-macos", "aarch64-linux-gnu"]
 
 with warnings.catch_warnings():
@@ -111,8 +112,7 @@ def test_libraries_for_older_cpus_agree_with_the_reference(cpu, real):
 @pytest.mark.builds
 @pytest.mark.parametrize("real", ["float32", "float64"])
 def test_plain_loops_without_vectors_agree_with_the_reference(real, tmp_path):
-    path = compile_plain(tmp_path / "plain.so", real, "-DPORTABLE", "-O1", "-Wall", "-Werror",
-                       "-Wno-unknown-pragmas")
+    path = compile_plain(tmp_path / "plain.so", real, "-DPORTABLE", "-O1", *WARNINGS)
     library = open_plain(path, real)
     assert library.vector_bytes() == np.dtype(real).itemsize
     assert check_kernels(library, real) > 100
