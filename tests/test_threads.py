@@ -107,7 +107,7 @@ threads.pool.run = counted
 
 random = np.random.default_rng(0)
 model = GPT(GPTConfig(vocabulary=50, context=64, layers=2, width=96, dropout=0.1), random)
-optimizer = AdamW(model.parameters())
+optimizer = AdamW(model.named_parameters())
 for step in range(4):
     ids = random.integers(0, 50, (32, 65))
     take_step(model, optimizer, [(ids[:, :-1], ids[:, 1:])], step, 1e-2, 1.0, seed=0)
