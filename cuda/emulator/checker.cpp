@@ -7,8 +7,9 @@
  *
  * For each byte that threads share we remember who wrote it last and who read it since: a shadow.
  * Two threads of a block are ordered by a barrier between them, or, in one warp, by a shuffle or
- * __syncwarp; two blocks by nothing. Two accesses that are not ordered, one of them a write, not
- * both atomic, are a race, whatever the result was this time.
+ * __syncwarp; two blocks only where one of them does __threadfence and then an atomic, and the
+ * other an atomic on the same place later. Two accesses that are not ordered, one of them a write,
+ * not both atomic, are a race, whatever the result was this time.
  */
 #include "runtime.h"
 
@@ -41,7 +42,7 @@ struct Moment {
     uint32_t block = 0;                          /* number + 1; 0: never */
     uint16_t thread = 0;
     bool atomic = false;
-    uint32_t barriers = 0, meetings = 0;         /* that had been passed then */
+    uint32_t barriers = 0, meetings = 0, fences = 0;     /* that had been passed then */
     Code code;
 };
 
@@ -71,7 +72,14 @@ struct Record { const void* code; uint32_t turn; uint8_t lane, bytes; bool write
                 uint64_t address; };
 struct Total { uint64_t requests, sectors, ideal, shared_requests, ways; bool writes; };
 
+/* An atomic says to those who meet its place later: what was fenced before me is there. */
+struct Release { Moment when; size_t fences, known; };
+struct Acquire { const void* place; size_t releases; Moment when; };
+
 struct Checker {
+    std::unordered_map<uint32_t, std::vector<Moment>> fences;        /* of each block */
+    std::unordered_map<uint32_t, std::vector<Acquire>> acquired;     /* of each block */
+    std::unordered_map<const void*, std::vector<Release>> releases;  /* at each atomic's place */
     std::vector<Shadows> arrays;
     Shadows shared, dynamic;
     std::vector<std::vector<Record>> records;    /* of each warp */
@@ -214,7 +222,7 @@ static bool locate(const char* address, size_t bytes, bool writes, const Code& c
 static Moment now(const Code& code, bool atomic) {
     Worker* w = worker;
     return {(uint32_t)w->block + 1, (uint16_t)w->current, atomic, w->epoch,
-            w->warps[w->current / 32].epoch, code};
+            w->warps[w->current / 32].epoch, w->threads[w->current].fences, code};
 }
 
 /* Whether an earlier access is known to have been over before this one. */
@@ -223,6 +231,57 @@ static bool ordered(const Moment& before, const Moment& after) {
     if (before.block != after.block) return false;
     if (before.thread == after.thread || before.barriers != after.barriers) return true;
     return before.thread / 32 == after.thread / 32 && before.meetings != after.meetings;
+}
+
+/* Whether a fence of the same block comes after an access: of its own thread, or of another one
+ * behind a barrier or a meeting. */
+static bool fenced(const Moment& access, const Moment& fence) {
+    if (access.thread == fence.thread) return access.fences < fence.fences;
+    return access.barriers < fence.barriers ||
+           (access.thread / 32 == fence.thread / 32 && access.meetings < fence.meetings);
+}
+
+/* Whether a release tells of an earlier access. The fence between may be of a third thread, for
+ * barriers hand on what they order. */
+static bool tells(const Release& release, const Moment& before) {
+    if (release.when.block != before.block) return false;
+    const std::vector<Moment>& fences = checker.fences[before.block];
+    for (size_t i = 0; i < release.fences; i++)
+        if (fenced(before, fences[i]) && ordered(fences[i], release.when)) return true;
+    return false;
+}
+
+/* Whether this thread can know of an earlier access, through the first `known` atomics of its
+ * block, or through what the threads knew that it met there. */
+static bool learned(const Moment& before, const Moment& after, size_t known, int depth) {
+    const std::vector<Acquire>& acquired = checker.acquired[after.block];
+    for (size_t i = known; i-- > 0;) {
+        if (!ordered(acquired[i].when, after)) continue;
+        const std::vector<Release>& releases = checker.releases[acquired[i].place];
+        for (size_t j = acquired[i].releases; j-- > 0;)
+            if (tells(releases[j], before) ||
+                (depth && learned(before, releases[j].when, releases[j].known, depth - 1)))
+                return true;
+    }
+    return false;
+}
+
+void check_fence() {
+    Worker* w = worker;
+    w->threads[w->current].fences++;
+    const Moment moment = now({}, false);
+    checker.fences[moment.block].push_back(moment);
+}
+
+/* Every atomic may both learn and tell. */
+static void hand_over(const void* place) {
+    const Moment moment = now({}, true);
+    if (checker.fences.empty()) return;                              /* nobody has told anything */
+    std::vector<Acquire>& acquired = checker.acquired[moment.block];
+    std::vector<Release>& releases = checker.releases[place];
+    if (!releases.empty()) acquired.push_back({place, releases.size(), moment});
+    const size_t fences = checker.fences[moment.block].size();
+    if (fences) releases.push_back({moment, fences, acquired.size()});
 }
 
 [[noreturn]] static void race(const Code& code, const Place& place, const char* kind,
@@ -234,7 +293,8 @@ static bool ordered(const Moment& before, const Moment& after) {
                          (unsigned)(block / gridDim.x / gridDim.y)};
     const std::string other = "thread " + triple(w->threads[before.thread].index) + " of " +
         (same_block ? "the same block" : "block " + triple(index));
-    const char* remedy = !same_block ? "blocks are not ordered: use an atomic"
+    const char* remedy = !same_block ? "blocks are not ordered: use an atomic, or tell the other "
+          "block by __threadfence and an atomic that what it reads is there"
         : before.thread / 32 == w->current / 32 ? "__syncwarp or __syncthreads is missing between"
                                                 : "__syncthreads is missing between";
     fail("%s: data race: %s %s, which %s at %s; %s", code.here().c_str(), kind,
@@ -245,7 +305,11 @@ static bool ordered(const Moment& before, const Moment& after) {
 static void check_order(const Code& code, const Place& place, Shadow& shadow, bool writes,
                         bool atomic) {
     const Moment moment = now(code, atomic);
-    if (!(atomic && shadow.writer.atomic) && !ordered(shadow.writer, moment))
+    const size_t known = checker.acquired.empty() ? 0 : checker.acquired[moment.block].size();
+    auto in_order = [&](const Moment& before) {
+        return ordered(before, moment) || (known && learned(before, moment, known, 3));
+    };
+    if (!(atomic && shadow.writer.atomic) && !in_order(shadow.writer))
         race(code, place, writes ? "writes" : "reads", shadow.writer, true);
     if (!writes) {
         const Moment& first = shadow.readers[0];
@@ -254,7 +318,7 @@ static void check_order(const Code& code, const Place& place, Shadow& shadow, bo
         return;
     }
     for (const Moment& reader : shadow.readers)
-        if (!ordered(reader, moment)) race(code, place, "writes", reader, false);
+        if (!in_order(reader)) race(code, place, "writes", reader, false);
     shadow = {moment, {}};
 }
 
@@ -298,6 +362,7 @@ EXPORT void emulator_atomic(const void* address, int bytes, const char* file, in
     w->inside = true;
     const Site site = {"atomic", file, line};
     check_access(address, bytes, true, true, nullptr, &site);
+    hand_over(address);
     w->inside = false;
 }
 

@@ -19,7 +19,7 @@ Pitfalls  This runs what a GPU runs, not as fast, and not in the same order: sum
           A kernel that writes past its arrays overwrites memory of Python, as C does: mode "check"
           finds that first. It checks copies of the arrays, laid apart.
 Cost      By (1) a layernorm of 512 rows in some tens of milliseconds. A launch costs about 50 µs.
-Try       build it    a third order: start the threads in a random order, given a seed.
+Try       build it    an order that goes to the next warp at every wait, as a GPU's scheduler may.
           break it    compile with -ftls-model=initial-exec. How much shared memory is there then?
           measure it  python -m tinygrad_edu.gpu.emulate: a barrier and a shuffle, per thread
 See       CUDA C++ Programming Guide, "Hardware Implementation" · Diamos, Kerr, Yalamanchili, Clark
@@ -38,11 +38,12 @@ from . import compiler, elf, source
 from .request import Array, Count, Module, Request, SharedVariable
 
 MODES = {"fast": 0, "check": 1, "count": 3, "debug": 0}
-ORDERS = {"forward": 0, "reverse": 1}
+ORDERS = {"forward": 0, "reverse": 1, "random": 2}
 FLAGS = {
     "fast": ["-O3", "-march=native"],
     # One access of the source stays one access: nothing is vectorised or taken to registers.
-    "check": ["-O1", "-g1", "-gdwarf-4", "-fsanitize=thread"],
+    # A register that is read before it is set is what the compiler sees, and no check of memory.
+    "check": ["-O1", "-g1", "-gdwarf-4", "-fsanitize=thread", "-Werror=uninitialized"],
     "debug": ["-O0", "-g", "-gdwarf-4"],
 }
 FLAGS["count"] = FLAGS["check"]
@@ -59,6 +60,7 @@ class Settings:
 
     mode: str = "fast"
     order: str = "forward"
+    seed: int = 0  # of the order "random"
 
 
 settings = Settings()
@@ -66,7 +68,7 @@ settings = Settings()
 
 @contextlib.contextmanager
 def emulating(**changes):
-    """Run kernels with mode="check" or order="reverse" inside a `with` block."""
+    """Run kernels with mode="check" or order="random", seed=1 inside a `with` block."""
     for name, known in (("mode", MODES), ("order", ORDERS)):
         if changes.get(name, getattr(settings, name)) not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, not {changes[name]!r}")
@@ -182,7 +184,7 @@ class EmulatedFile:
             enter.value, ctypes.addressof(addresses), ctypes.pointer(self.module), name.encode(),
             arrays, self.shared, len(arrays), len(self.shared), grid, block, dynamic_shared,
             1 if one_core else min(threads.count(), grid[0] * grid[1] * grid[2]),
-            ORDERS[settings.order], MODES[self.mode],
+            ORDERS[settings.order], MODES[self.mode], settings.seed,
             ctypes.cast(message, ctypes.c_char_p), MESSAGE)
         result = runtime().emulator_launch(ctypes.byref(request))
         if result == 2:
