@@ -325,13 +325,13 @@ static void check_order(const Code& code, const Place& place, Shadow& shadow, bo
 /* ---- every access --------------------------------------------------------------------------- */
 
 void check_access(const void* pointer, size_t bytes, bool writes, bool atomic,
-                  const void* returns_to, const Site* site) {
+                  const void* returns_to, const Site* site, bool aligned) {
     const char* address = (const char*)pointer;
     const Code code{returns_to, site ? *site : Site{}};
     Place place;
     if (!locate(address, bytes, writes, code, place)) return;
     const size_t past = (uintptr_t)address % bytes;
-    if (past && bytes <= 16 && (bytes & (bytes - 1)) == 0)
+    if (aligned && past && bytes <= 16 && (bytes & (bytes - 1)) == 0)
         fail("%s: misaligned: %s %zu bytes at once at %s, %zu bytes past a multiple of %zu; a GPU "
              "stops here", code.here().c_str(), writes ? "writes" : "reads", bytes,
              place.text().c_str(), past, bytes);
@@ -465,30 +465,33 @@ EXPORT const char* emulator_count() { return last_count.c_str(); }
 
 /* ---- what -fsanitize=thread calls ----------------------------------------------------------- */
 
-static void heard(void* address, size_t bytes, bool writes, const void* returns_to) {
+/* `aligned`: whether the type promises it. A struct of two floats is 8 bytes that a CPU takes at
+ * once, and a GPU in two pieces: it may lie anywhere that a float may. */
+static void heard(void* address, size_t bytes, bool writes, bool aligned, const void* returns_to) {
     Worker* w = worker;
     if (!w || w->inside) return;
     if (w->launch->stopped) fail("stopped");
     w->inside = true;
-    check_access(address, bytes, writes, false, returns_to);
+    check_access(address, bytes, writes, false, returns_to, nullptr, aligned);
     w->inside = false;
 }
 
-#define HEARD(name, bytes, writes)                                                                 \
+#define HEARD(name, bytes, writes, aligned)                                                        \
     EXPORT void __tsan_##name(void* address) {                                                     \
-        heard(address, bytes, writes, __builtin_return_address(0));                                \
+        heard(address, bytes, writes, aligned, __builtin_return_address(0));                       \
     }
 #define OF_SIZE(n)                                                                                 \
-    HEARD(read##n, n, false) HEARD(write##n, n, true)                                              \
-    HEARD(unaligned_read##n, n, false) HEARD(unaligned_write##n, n, true)                          \
-    HEARD(volatile_read##n, n, false) HEARD(volatile_write##n, n, true)                            \
-    HEARD(unaligned_volatile_read##n, n, false) HEARD(unaligned_volatile_write##n, n, true)
+    HEARD(read##n, n, false, true) HEARD(write##n, n, true, true)                                  \
+    HEARD(unaligned_read##n, n, false, false) HEARD(unaligned_write##n, n, true, false)            \
+    HEARD(volatile_read##n, n, false, true) HEARD(volatile_write##n, n, true, true)                \
+    HEARD(unaligned_volatile_read##n, n, false, false)                                             \
+    HEARD(unaligned_volatile_write##n, n, true, false)
 OF_SIZE(1) OF_SIZE(2) OF_SIZE(4) OF_SIZE(8) OF_SIZE(16)
 EXPORT void __tsan_read_range(void* address, size_t bytes) {
-    heard(address, bytes, false, __builtin_return_address(0));
+    heard(address, bytes, false, false, __builtin_return_address(0));
 }
 EXPORT void __tsan_write_range(void* address, size_t bytes) {
-    heard(address, bytes, true, __builtin_return_address(0));
+    heard(address, bytes, true, false, __builtin_return_address(0));
 }
 EXPORT void __tsan_init() {}
 EXPORT void __tsan_func_entry(void*) {}

@@ -29,7 +29,17 @@
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 #define __grid_constant__
+/* Where memory is watched, a gap lies before each declaration: a step past the end of the array
+ * before it meets the gap, and not the next array. */
+#ifdef EMULATOR_GAP
+#define EMULATOR_JOIN(a, b) a##b
+#define EMULATOR_GAP_NAMED(n) EMULATOR_JOIN(emulator_gap_, n)
+#define __shared__                                                                                 \
+    static __thread __attribute__((used)) char EMULATOR_GAP_NAMED(__COUNTER__)[EMULATOR_GAP];      \
+    static __thread
+#else
 #define __shared__ static __thread
+#endif
 #define __restrict __restrict__
 #define warpSize 32
 #undef assert

@@ -119,4 +119,4 @@ void checker_ends_block(Worker*);
 void checker_ends_launch(Launch*);
 void check_fence();
 void check_access(const void* address, size_t bytes, bool writes, bool atomic, const void* code,
-                  const Site* site = nullptr);
+                  const Site* site = nullptr, bool aligned = true);

@@ -7,8 +7,8 @@ Idea      The text of a .cu file is C++ with a few words more. cuda/emulator/cud
           and this file brings them together: compile, load, launch. A CUDA thread becomes a fiber,
           a stack of its own that is switched to by a dozen instructions; a block runs on one core.
           Shared memory is thread-local memory of that core, and begins as NaN.
-          One construct of CUDA cannot be had by macros: `extern __shared__ T name[];`, an array
-          whose size the launch says. It is the only line that is rewritten.
+          Two constructs of CUDA cannot be had by macros and are rewritten: `extern __shared__ T
+          name[];`, an array whose size the launch says, and several shared arrays in one line.
 Math      time ≈ (threads × waits × 17 ns + arithmetic) / cores                                  (1)
 Shapes    grid and block: up to three numbers each. Arguments: one for each parameter, arrays
           contiguous and of the parameter's type, numbers converted to it (lesson launch).
@@ -43,7 +43,8 @@ FLAGS = {
     "fast": ["-O3", "-march=native"],
     # One access of the source stays one access: nothing is vectorised or taken to registers.
     # A register that is read before it is set is what the compiler sees, and no check of memory.
-    "check": ["-O1", "-g1", "-gdwarf-4", "-fsanitize=thread", "-Werror=uninitialized"],
+    "check": ["-O1", "-g1", "-gdwarf-4", "-fsanitize=thread", "-Werror=uninitialized",
+              "-DEMULATOR_GAP=1024", "-fno-toplevel-reorder"],
     "debug": ["-O0", "-g", "-gdwarf-4"],
 }
 FLAGS["count"] = FLAGS["check"]
@@ -90,6 +91,11 @@ class KernelError(RuntimeError):
 DYNAMIC = re.compile(r"\bextern\s+__shared__\s+(?:(?:__align__|alignas)\s*\([^()]*\)\s*)?"
                      r"([\w:][\w: ]*?)\s*\b(\w+)\s*\[\s*\]\s*;")
 
+# Several shared arrays in one declaration become several, each with a gap before it.
+NAME = r"\w+(?:\s*\[[^\];]*\])*"
+SEVERAL = re.compile(r"\b__shared__\s+((?:__align__\s*\([^()]*\)\s*)?[\w:][\w: ]*?)\s+"
+                     rf"({NAME}(?:\s*,\s*{NAME})+)\s*;")
+
 
 def available():
     """Whether the emulator can run here: Linux, and a C++ compiler."""
@@ -130,8 +136,15 @@ def runtime():
     return library
 
 
+def _one_by_one(match):
+    """`__shared__ float a[8], b[8];` as two declarations, on as many lines as before."""
+    names = re.split(r",(?![^\[]*\])", match[2])
+    return " ".join(f"__shared__ {match[1]} {name.strip(' ')};" for name in names)
+
+
 def as_cpp(text, kernels):
     """The text of a .cu file as C++, with a way in for each of its kernels."""
+    text = SEVERAL.sub(_one_by_one, text)
     text = DYNAMIC.sub(r"\1* \2 = (\1*)emulator_dynamic_shared();", text)
     exports = "".join(f"EMULATOR_EXPORT({name})\n" for name in kernels)
     return f'#include "cuda_emulator.h"\n{text}\n#line 1 "emulator"\n{exports}'
@@ -155,11 +168,13 @@ class EmulatedFile:
         self.library = ctypes.CDLL(str(self.path))
         self.module = Module()
         anchor = getattr(self.library, f"emulator_enter_{next(iter(text.kernels))}")
-        self.shared, self.lines = (SharedVariable * 0)(), None  # what "fast" need not know
+        self.shared, self.lines, self.gaps = (SharedVariable * 0)(), None, 0  # of no use to "fast"
         if mode in ("check", "count"):
             compiled = elf.Elf(self.path)
             self.lines = compiled.lines()
-            variables = compiled.shared_variables()
+            found = compiled.shared_variables()
+            variables = [v for v in found if "emulator_gap_" not in v[2]]
+            self.gaps = sum(size for _, size, name in found if "emulator_gap_" in name)
             self.shared = (SharedVariable * len(variables))(
                 *((offset, size, 1, name.encode()) for offset, size, name in variables))
         if not runtime().emulator_find(ctypes.cast(anchor, ctypes.c_void_p),
@@ -173,7 +188,7 @@ class EmulatedFile:
         Raises KernelError for what the kernel did wrong, ValueError for too much shared memory,
         KeyboardInterrupt after Ctrl-C, which the runtime hears while Python waits for it.
         """
-        static = self.module.tls_bytes
+        static = self.module.tls_bytes - self.gaps
         if static + dynamic_shared > MOST_SHARED:
             raise ValueError(f"{name}: {static} bytes of shared memory and {dynamic_shared} more "
                              f"asked for at launch; a block has at most {MOST_SHARED}")
