@@ -123,7 +123,8 @@ def test_make_sets_up_and_then_runs_the_plain_line(target, line):
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     lines = run.stdout.splitlines()
     assert any(line_.endswith("-m venv .venv") for line_ in lines)
-    assert any('pip install --quiet -e ".[pictures]"' in line_ for line_ in lines)
+    extras = "pictures,dev,cross" if target == "test" else "pictures"
+    assert any(f'pip install --quiet -e ".[{extras}]"' in line_ for line_ in lines)
     assert lines[-1].endswith(line)
 
 
