@@ -83,21 +83,30 @@ def ptr(array):
 
     Raises ValueError where elements do not lie in C order without gaps, TypeError for other types.
     """
-    return _pointer(array, READABLE)
+    if array.flags.num & READABLE != READABLE:
+        raise ValueError(_refusal(array))
+    return _pointers[array.dtype](array)
 
 
 def out(array):
     """The typed address of an array that C writes into: as ptr, but not a read-only one."""
-    return _pointer(array, WRITABLE)
-
-
-def _pointer(array, needed):
-    if array.flags.num & needed != needed:
+    if array.flags.num & WRITABLE != WRITABLE:
         raise ValueError(_refusal(array))
-    try:
-        return border().from_buffer(POINTERS[array.dtype], array)
-    except KeyError:
-        raise TypeError(f"no C type stands for {array.dtype}: use astype") from None
+    return _pointers[array.dtype](array)
+
+
+class _Pointers(dict):
+    """type -> what makes an array of it a typed address; found when it is first asked for."""
+
+    def __missing__(self, dtype):
+        if dtype not in POINTERS:
+            raise TypeError(f"no C type stands for {dtype}: use astype")
+        cffi = border()
+        self[dtype] = functools.partial(cffi.from_buffer, cffi.typeof(POINTERS[dtype]))
+        return self[dtype]
+
+
+_pointers = _Pointers()
 
 
 def address(array):
@@ -128,6 +137,7 @@ def lies_in_rows(array):
     return array.ndim == 4 and array.dtype in REALS and array.flags.aligned and whole
 
 
+@kernel.asked_once
 def fits(*args):
     """Whether C can serve a kernel call as it is, for @kernel.body("native", when=fits).
 

@@ -68,6 +68,19 @@ backends = {
 }
 
 
+def asked_once(predicate, each_time=None):
+    """A predicate for `when` that looks at nothing but types and flags of the arguments.
+
+    A kernel asks it once for every combination of those, and keeps the answer. each_time: what has
+    to hold beside it, a predicate that is asked at every call.
+    """
+    def when(*args):
+        return predicate(*args) and (each_time is None or each_time(*args))
+    functools.update_wrapper(when, predicate)
+    when.parts = predicate, each_time
+    return when
+
+
 class Body:
     """One implementation of a kernel; the options are those of `Kernel.body`."""
 
@@ -132,7 +145,7 @@ class Kernel:
         overwritten = (0 if inout else 1) if outputs is None else outputs
         self.outputs = (*range(overwritten), *self.inout)
         self.bodies = {"numpy": Body(self, "numpy", reference)}
-        self._plans = {}  # types of a call -> the bodies that may serve it, best first
+        self._plans = {}  # types and flags of a call -> [(body, what to ask each time)]
         kernels[self.name] = self
 
     def positions(self, names):
@@ -148,8 +161,9 @@ class Kernel:
 
         rows: arguments that may be cut along axis 0 into one piece a thread. sums: outputs that
         are sums over those rows. grain: bytes of rows below which one thread does all. when: a
-        predicate on the arguments, where the body cannot serve every call. jit=False: a Numba body
-        that is not compiled, because it calls compiled functions, or NumPy on a piece of rows.
+        predicate on the arguments, where the body cannot serve every call (see asked_once).
+        jit=False: a Numba body that is not compiled, because it calls compiled functions, or NumPy
+        on a piece of rows.
         Raises TypeError if its parameters are others.
         """
         def attach(function):
@@ -170,13 +184,15 @@ class Kernel:
 
     def choose(self, args):
         """The body that serves a call with these arguments: (1)."""
-        types = [a.dtype if isinstance(a, np.ndarray) else a.__class__ for a in args]
-        key = (state.forced, *types)
+        key = [state.forced]
+        for a in args:
+            key += (a.dtype, a.flags.num) if isinstance(a, np.ndarray) else (a.__class__,)
+        key = tuple(key)
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._plan(args)
-        for body in plan:
-            if body.when is None or body.when(*args):
+        for body, serves in plan:
+            if serves is None or serves(*args):
                 return body
         raise TypeError(f"no body of {self.name} serves {describe(args)}")
 
@@ -191,7 +207,12 @@ class Kernel:
             raise ValueError(f"TG_BACKEND={state.forced}: this backend is not available here")
         names = ((forced,) if forced else ()) + ORDER[device]
         there = [name for name in names if name in self.bodies and backends[name].available()]
-        return [self.bodies[name] for name in there if loops_serve or name != "numba"]
+        plan = []
+        for body in (self.bodies[name] for name in there if loops_serve or name != "numba"):
+            once, each_time = getattr(body.when, "parts", (None, body.when))
+            if once is None or once(*args):
+                plan.append((body, each_time))
+        return plan
 
     def __repr__(self):
         return f"<kernel {self.name}({', '.join(self.parameters)}): {', '.join(self.bodies)}>"

@@ -111,8 +111,9 @@ _versions = {}  # id of the owning array -> [weak reference, count]
 
 def _owner(array):
     """The array whose storage this one is a view of, or itself."""
-    while getattr(array, "base", None) is not None and hasattr(array.base, "dtype"):
-        array = array.base
+    base = array.base
+    while base is not None and hasattr(base, "dtype"):
+        array, base = base, base.base
     return array
 
 
@@ -128,9 +129,11 @@ def wrote(array):
     """Say that the storage under this array was written in place."""
     owner = _owner(array)
     key = id(owner)
-    if key not in _versions:  # the entry leaves with the array, whose id another one may get
-        _versions[key] = [weakref.ref(owner, lambda _: _versions.pop(key, None)), 0]
-    _versions[key][1] += 1
+    entry = _versions.get(key)
+    if entry is None:  # it leaves with the array, whose id another one may get
+        entry = [weakref.ref(owner, lambda _: _versions.pop(key, None)), 0]
+        _versions[key] = entry
+    entry[1] += 1
 
 
 # ---- counting -----------------------------------------------------------------------------------

@@ -41,7 +41,6 @@ import os
 import types
 import weakref
 import zlib
-from typing import NamedTuple
 
 import numpy as np
 
@@ -86,8 +85,8 @@ class Node:
                                "needs; run the forward pass again, or add the losses before one "
                                "backward()")
         for array in kept:
-            if array.has_changed():
-                raise RuntimeError(f"{self}: an array of shape {array.array.shape} that backward() "
+            if _has_changed(*array):
+                raise RuntimeError(f"{self}: an array of shape {array[0].shape} that backward() "
                                    "still needs was overwritten in the meantime; write to a copy, "
                                    "or after backward()")
         if watch.state.listeners:
@@ -97,7 +96,9 @@ class Node:
             raise RuntimeError(f"{self}: its vjp must return a tuple of {len(self.parents)}, one "
                                "gradient a parent")
         for parent, g in zip(self.parents, grads, strict=True):
-            if parent and g is not None and (g.shape != parent.shape or g.dtype != parent.dtype):
+            if parent is None or g is None:
+                continue
+            if g.shape != parent.shape or g.dtype != parent.dtype:
                 raise RuntimeError(f"{self}: the gradient of a parent is {g.dtype}{g.shape}, the "
                                    f"parent itself {parent.dtype}{parent.shape}")
         if watch.state.listeners:
@@ -115,39 +116,35 @@ class Node:
 # ---- what a closure keeps, and whether it has been overwritten ----------------------------------
 
 
-class Kept(NamedTuple):
-    """An array that a closure keeps, as it was when the closure was recorded."""
-
-    array: np.ndarray
-    holder: object  # the tensor through which the closure reaches it, or the array itself
-    version: int
-    checksum: int | None  # None: TG_CHECK was off
-
-    def has_changed(self):
-        """Has it been written into, or has the tensor that held it got another array?"""
-        if self.holder is not self.array and self.holder.data is not self.array:
-            return True
-        if memory.version(self.array) != self.version:
-            return True
-        return self.checksum is not None and _checksum(self.array) != self.checksum
+def _has_changed(array, holder, version, checksum):
+    """Has it been written into, or has the tensor that held it got another array?"""
+    if holder is not array and holder.data is not array:
+        return True
+    if memory.version(array) != version:
+        return True
+    return checksum is not None and _checksum(array) != checksum
 
 
 def _kept_by(vjp):
-    """A Kept for every array that a closure keeps, also inside tensors, lists and functions."""
+    """The arrays that a closure keeps, also inside tensors, lists and functions, as they are now:
+    (array, the tensor through which the closure reaches it or the array itself, version, checksum
+    or None where TG_CHECK is off). Plain tuples: there are several a node."""
     found, functions, todo = [], [], [vjp]
     while todo:
         item = todo.pop()
         kind = _kinds[item.__class__]
+        if kind is None:
+            continue
         if kind == "several":
             todo.extend(item)
         elif kind == "function":
             if item not in functions:  # a function may be in its own closure
                 functions.append(item)
                 todo.extend(_inside(item))
-        elif kind:
+        else:
             array = item.data if kind == "tensor" else item
             checksum = _checksum(array) if watch.state.check else None
-            found.append(Kept(array, item, memory.version(array), checksum))
+            found.append((array, item, memory.version(array), checksum))
     return found
 
 
@@ -214,7 +211,8 @@ def _send(node, grad, grads, uses):
 
 
 def _reachable(root, uses):
-    """All nodes under root, youngest first, (3): every use of a tensor comes before the tensor."""
+    """All nodes under root that hand gradients on, youngest first, (3): every use of a tensor comes
+    before the tensor. Counts the uses of every node."""
     seen = {root}
     todo = [root]
     uses[root] = 1
@@ -223,7 +221,7 @@ def _reachable(root, uses):
             if parent is None:
                 continue
             uses[parent] = uses.get(parent, 0) + 1
-            if parent not in seen:
+            if parent.leaf is None and parent not in seen:  # leaves hand nothing on
                 seen.add(parent)
                 todo.append(parent)
     return sorted(seen, key=operator.attrgetter("index"), reverse=True)

@@ -225,8 +225,8 @@ def record(data, parents, vjp):
     It may return dy itself or views of it; it must not change dy.
     """
     result = Tensor(data)
-    if _recording.on and any([parent.node for parent in parents]):
-        result.node = Node(result.data, tuple([parent.node for parent in parents]), vjp)
+    if _recording.on and any(nodes := tuple([parent.node for parent in parents])):
+        result.node = Node(result.data, nodes, vjp)
     return result
 
 
@@ -261,7 +261,7 @@ def as_tensor(value, like):
     """
     if not isinstance(value, Tensor):
         value = Tensor(value if hasattr(value, "dtype") else _constant(value, like.data))
-    if value.dtype != like.dtype and np.issubdtype(value.dtype, np.floating):
+    if value.data.dtype != like.data.dtype and np.issubdtype(value.dtype, np.floating):
         raise TypeError(f"{value.dtype} meets {like.dtype}: convert one of them first")
     return value
 

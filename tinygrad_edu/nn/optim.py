@@ -29,6 +29,7 @@ See       Robbins, Monro 1951 · Polyak 1964 (momentum) · Sutskever et al. 2013
           al. 2013 (clipping)
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ import numpy as np
 from ..foreign import C, fits, out, ptr
 from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
-from ..memory import zeros_like
+from ..memory import empty_like, zeros_like
 from ..ops.pointwise import OF_A_BLOCK, THREADS
 from ..ops.reduce import sum_of_slices
 from .module import Flat
@@ -152,7 +153,7 @@ class Optimizer:
         not finite, before anything has changed.
         """
         norm = scale * self._norm()
-        if not np.isfinite(norm):
+        if not math.isfinite(norm):
             raise FloatingPointError(f"the gradient norm is {norm} at optimizer step "
                                      f"{self.steps + 1}")
         if clip is not None and norm > clip:
@@ -167,7 +168,7 @@ class Optimizer:
     def _norm(self):
         squares = 0.0
         for group in self.groups:
-            total = zeros_like(group.flat.data, shape=(1,))
+            total = empty_like(group.flat.data, shape=1)
             sum_of_squares(total, group.flat.gather())
             squares += float(total[0])
         return squares ** 0.5

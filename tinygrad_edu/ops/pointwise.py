@@ -37,7 +37,7 @@ import numpy as np
 from ..broadcast import operands, unbroadcast, wanted_shape
 from ..foreign import C, fits, out, ptr
 from ..gpu.launch import G, blocks, serves
-from ..kernel import Kernel
+from ..kernel import Kernel, asked_once
 from ..loops import helper
 from ..memory import contiguous, empty_like
 from ..tensor import Tensor, method, record
@@ -59,18 +59,22 @@ def rows(*arrays):
     return [contiguous(array).reshape(-1) for array in arrays]
 
 
-def flat(*args):
-    """Can a loop over one index serve this call? It takes rows (n,) of floats of one type."""
+def in_rows(*args):
+    """Do all arrays of a call have one shape, (n,)?"""
     shape = args[0].shape
     for array in args:
         if getattr(array, "shape", shape) != shape:
             return False
-    return len(shape) == 1 and fits(*args)
+    return len(shape) == 1
+
+
+flat = asked_once(fits, in_rows)  # can a loop over one index serve, on floats of one type?
 
 
 def checked(name, *values):
     """The operands of an op as tensors of one type that the op is defined for, else TypeError."""
-    tensors = operands(*values)
+    alone = len(values) == 1 and isinstance(values[0], Tensor)
+    tensors = values if alone else operands(*values)
     if tensors[0].dtype.kind != "f" and (tensors[0].dtype == bool or name not in INTEGERS_TOO):
         raise TypeError(f"{name} does not take {tensors[0].dtype}: convert with astype first")
     return tensors
@@ -94,13 +98,8 @@ def make_kernel(name, reference, loop=None, in_c=True, numbers=()):
     options = {"rows": [p for p in signature.parameters if p not in numbers], "when": flat}
     made.body("numba", jit=loop is not None, **options)(named(name, loop) if loop else reference)
 
-    def crossing(y, *others):
-        outputs, inputs = (y, *others[:count - 1]), others[count - 1:]
-        getattr(C(y), name)(*map(out, outputs), *map(ptr, inputs), y.size)
-
-    crossing.__signature__ = signature
     if in_c:
-        made.body("native", **options)(named(name, crossing))
+        made.body("native", **options)(named(name, crossing(name, len(signature.parameters))))
     return each_element(made)
 
 
@@ -123,6 +122,24 @@ def each_element(made):
     crossing.__signature__ = inspect.signature(made)
     made.body("cuda", when=suits)(named(name, crossing))
     return made
+
+
+def crossing(name, count):
+    """The body in C of a kernel with that many parameters. A small array pays for the way to C
+    and not for the arithmetic, so each way is written out."""
+    def forward(y, x):
+        getattr(C(y), name)(out(y), ptr(x), y.size)
+
+    def forward_of_two(y, a, b):
+        getattr(C(y), name)(out(y), ptr(a), ptr(b), y.size)
+
+    def backward(dx, dy, x, y):
+        getattr(C(dx), name)(out(dx), ptr(dy), ptr(x), ptr(y), dx.size)
+
+    def backward_of_two(da, db, dy, a, b, y):
+        getattr(C(da), name)(out(da), out(db), ptr(dy), ptr(a), ptr(b), ptr(y), da.size)
+
+    return {2: forward, 3: forward_of_two, 4: backward, 6: backward_of_two}[count]
 
 
 def unary(name, value, slope, keeps, loop=True):
