@@ -109,7 +109,7 @@ def _device(array):
 _versions = {}  # id of the owning array -> [weak reference, count]
 
 
-def _owner(array):
+def owner_of(array):
     """The array whose storage this one is a view of, or itself."""
     base = array.base
     while base is not None and hasattr(base, "dtype"):
@@ -121,13 +121,13 @@ def version(array):
     """How often the library has written in place into the storage of this array, (1)."""
     if not _versions:
         return 0
-    entry = _versions.get(id(_owner(array)))
+    entry = _versions.get(id(owner_of(array)))
     return entry[1] if entry else 0
 
 
 def wrote(array):
     """Say that the storage under this array was written in place."""
-    owner = _owner(array)
+    owner = owner_of(array)
     key = id(owner)
     entry = _versions.get(key)
     if entry is None:  # it leaves with the array, whose id another one may get

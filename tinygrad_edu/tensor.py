@@ -1,6 +1,6 @@
 """Lesson 1.8 · Tensor: arrays that remember where they came from
 
-Needs memory, tape. Used by gradcheck, every op, every layer.
+Needs memory, tape, watch. Used by gradcheck, every op, every layer.
 
 Idea      A Tensor is an array plus, if a gradient is wanted, a node of the tape. Operations take
           tensors, compute with their arrays and record a tensor for the result; backward() walks
@@ -31,7 +31,7 @@ import threading
 
 import numpy as np
 
-from . import memory
+from . import memory, watch
 from .tape import Node, walk
 
 
@@ -92,6 +92,8 @@ class Tensor:
 
     def item(self):
         """The one element of a tensor of size 1, as a Python number. ValueError for others."""
+        if watch.state.listeners:
+            watch.tell("value_read", "item() of a tensor")
         return self.data.item()
 
     def numpy(self):
@@ -158,9 +160,9 @@ class Tensor:
         """Add an arriving gradient to .grad, into the place laid out for it if there is one."""
         if self.grad is None:
             self.grad = self.storage if self.storage is not None else memory.empty_like(grad)
-            self.grad[...] = grad
+            watch.told(np.copyto, self.grad, grad)
         else:
-            self.grad += grad
+            watch.told(np.add, self.grad, grad, self.grad)
         memory.wrote(self.grad)  # somebody may have computed with the gradient of the last step
 
 

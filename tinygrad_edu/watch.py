@@ -82,6 +82,15 @@ class Listener:
     def kernel_ran(self, body, args):
         """A kernel has run; its outputs, args[i] for i in body.kernel.outputs, are filled in."""
 
+    def numpy_ran(self, function, args, writes):
+        """NumPy has worked outside of all kernels: function(*args), which wrote args[writes]."""
+
+    def number_grew(self, owner, name):
+        """A whole number that Python keeps, the attribute of that name, has become one larger."""
+
+    def value_read(self, what):
+        """Python has looked at a number of an array, and may decide by it; `what` says where."""
+
     def module_called(self, module, inputs):
         """The forward of a module is about to run."""
 
@@ -107,6 +116,17 @@ def tell(event, *what):
     """Call the method `event` of everybody who listens."""
     for listener in state.listeners:
         getattr(listener, event)(*what)
+
+
+def told(function, *args, writes=0):
+    """function(*args), a piece of NumPy outside of all kernels, and tell who listens of it.
+
+    writes: the position of the array that it writes into, None where it only looks.
+    """
+    result = function(*args)
+    if state.listeners:
+        tell("numpy_ran", function, args, writes)
+    return result
 
 
 def caller():

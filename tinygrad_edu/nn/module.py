@@ -34,7 +34,7 @@ import numpy as np
 
 from ..memory import empty_like
 from ..tensor import Tensor
-from ..watch import Listener, listening, state, tell
+from ..watch import Listener, listening, state, tell, told
 
 
 class Call(NamedTuple):
@@ -229,5 +229,5 @@ class Flat:
         """The flat gradient; parameters that got none count as zero."""
         for tensor in self.tensors:
             if tensor.grad is None:
-                tensor.storage[...] = 0
+                told(np.copyto, tensor.storage, 0)
         return self.grad

@@ -1,6 +1,6 @@
 """Lesson 3.3 · Optim: from gradients to a step
 
-Needs foreign, kernel, launch, memory, module, pointwise, reduce.
+Needs foreign, kernel, launch, memory, module, pointwise, reduce, watch.
 Used by adagrad, rmsprop, adam, lion, muon.
 
 Idea      The gradient says where the loss falls; an optimizer decides how far to go. The learning
@@ -40,6 +40,7 @@ from ..kernel import Kernel
 from ..memory import empty_like, zeros_like
 from ..ops.pointwise import OF_A_BLOCK, THREADS
 from ..ops.reduce import sum_of_slices
+from ..watch import state, tell, told
 from .module import Flat
 
 
@@ -152,26 +153,35 @@ class Optimizer:
         Returns the norm of the scaled gradients before clipping. Raises FloatingPointError if it is
         not finite, before anything has changed.
         """
-        norm = scale * self._norm()
-        if not math.isfinite(norm):
-            raise FloatingPointError(f"the gradient norm is {norm} at optimizer step "
-                                     f"{self.steps + 1}")
+        norm = told(self._norm, scale, *self._squares(), writes=None)
         if clip is not None and norm > clip:
             scale *= clip / norm                                                               # (1)
         self.steps += 1
+        if state.listeners:
+            tell("number_grew", self, "steps")
+            if clip is not None:
+                tell("value_read", "clip of an optimizer")
         for group in self.groups:
             group.update(group.flat.data, group.flat.grad, group, lr, scale)
             for tensor in group.flat.tensors:
                 tensor.zero_grad()
         return norm
 
-    def _norm(self):
-        squares = 0.0
+    def _squares(self):
+        """The sum of the squared gradients of each group, an array (1,)."""
+        totals = []
         for group in self.groups:
             total = empty_like(group.flat.data, shape=1)
             sum_of_squares(total, group.flat.gather())
-            squares += float(total[0])
-        return squares ** 0.5
+            totals.append(total)
+        return totals
+
+    def _norm(self, scale, *squares):
+        norm = scale * sum([float(total[0]) for total in squares]) ** 0.5
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"the gradient norm is {norm} at optimizer step "
+                                     f"{self.steps + 1}")
+        return norm
 
     def update(self, w, g, group, lr, scale):
         """Change w (n,) by the gradients scale·g (n,): one kernel call over a flat group."""

@@ -1,6 +1,7 @@
 """Lesson 2.11 · Cross entropy, alone and fused with the head
 
-Needs foreign, kernel, launch, loops, matmul, memory, reduce, softmax, tensor. Used by every model.
+Needs foreign, kernel, launch, loops, matmul, memory, reduce, softmax, tensor, watch.
+Used by every model.
 
 Idea      The loss of a language model is the surprise at the token that really came: minus the
           logarithm of its probability. Its gradient is as simple as a gradient can be: predicted
@@ -45,6 +46,7 @@ from ..kernel import Kernel
 from ..loops import exp, helper
 from ..memory import contiguous, empty_like, zeros_like
 from ..tensor import Tensor, method, record
+from ..watch import state, told
 from .matmul import linear, matmul_forward
 from .reduce import floating
 from .softmax import row_shift, shift
@@ -214,11 +216,12 @@ def cross_entropy(logits, targets, ignore=-1, label_smoothing=0.0, reduction="me
     z = contiguous(floating(logits, "cross_entropy")).reshape(len(flat), *V)  # (N, V)
     loss, lse = (empty_like(z, shape=flat.shape) for _ in range(2))
     cross_entropy_forward(loss, lse, z, flat, ignore, label_smoothing)
-    scale = _scale(flat, ignore, reduction)
+    scale = empty_like(z, shape=(), dtype=np.float64)
+    told(_fill_in_scale, scale, flat, ignore, reduction)
 
     def vjp(dy):
         each, dz = empty_like(lse), empty_like(z)
-        each[...] = dy.reshape(-1) * scale
+        told(np.multiply, dy.reshape(-1), scale, each, writes=2)
         cross_entropy_backward(dz, each, z, lse, flat, ignore, label_smoothing)
         return dz.reshape(shape),
     return record(_reduced(loss, scale, reduction, targets), (logits,), vjp)
@@ -238,6 +241,8 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
     rows = contiguous(floating(x, "linear_cross_entropy")).reshape(len(flat), x.shape[-1])
     loss, total = (empty_like(rows, shape=shape) for shape in (flat.shape, ()))
     scale = _scale(flat, ignore, reduction)
+    if state.listeners:
+        told(_must_count_as_many, scale, flat, ignore, reduction, writes=None)
     grads = [None, None]                           # of x and w, filled in below
 
     def vjp(dy):
@@ -257,7 +262,7 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
         grads[0] = grads[0].reshape(x.shape)
     if reduction == "none":
         return Tensor(_reduced(loss, scale, reduction, targets))
-    total[...] = _reduced(loss, scale, reduction, targets)
+    told(np.copyto, total, _reduced(loss, scale, reduction, targets))
     return result
 
 
@@ -286,7 +291,7 @@ def _add_product(y, a, b):
     for low in range(0, len(y), PART_ROWS):
         some = y[low:low + PART_ROWS]
         matmul_forward(part[:len(some)], a[low:low + PART_ROWS], b)
-        some += part[:len(some)]
+        told(np.add, some, part[:len(some)], some)
 
 
 def _scale(targets, ignore, reduction):
@@ -294,13 +299,27 @@ def _scale(targets, ignore, reduction):
     return 1.0 if reduction != "mean" else 1 / max(1, int((targets != ignore).sum()))
 
 
+def _fill_in_scale(scale, targets, ignore, reduction):
+    scale[...] = _scale(targets, ignore, reduction)
+
+
+def _must_count_as_many(scale, targets, ignore, reduction):
+    if _scale(targets, ignore, reduction) != scale:
+        raise ValueError("linear_cross_entropy cannot be replayed where the number of ignored "
+                         "targets changes: use cross_entropy")
+
+
 def _reduced(loss, scale, reduction, targets):
     """The result that the user asked for: a sum is taken in float64 and rounded once."""
     if reduction == "none":
         return loss.reshape(np.shape(targets))
     total = empty_like(loss, shape=())
-    total[...] = loss.sum(dtype=np.float64) * scale                                            # (3)
+    told(_sum_up, total, loss, scale)
     return total
+
+
+def _sum_up(total, loss, scale):
+    total[...] = loss.sum(dtype=np.float64) * scale                                            # (3)
 
 
 def _checked(shape, vocabulary, targets, ignore, smoothing, reduction):
@@ -316,8 +335,12 @@ def _checked(shape, vocabulary, targets, ignore, smoothing, reduction):
         raise ValueError("cross entropy needs a reduction 'mean', 'sum' or 'none' and a label "
                          f"smoothing in [0, 1), not {reduction!r} and {smoothing}")
     flat = contiguous(targets).reshape(-1).astype(np.int64, copy=False)
-    wrong = ((flat < 0) | (flat >= vocabulary[0])) & (flat != ignore)
-    if wrong.any():
-        raise IndexError(f"target {int(flat[wrong][0])} is outside the vocabulary of "
-                         f"{vocabulary[0]}, and not the ignored {ignore}")
+    told(_must_be_inside, vocabulary[0], ignore, flat, writes=None)
     return flat
+
+
+def _must_be_inside(vocabulary, ignore, targets):
+    wrong = ((targets < 0) | (targets >= vocabulary)) & (targets != ignore)
+    if wrong.any():
+        raise IndexError(f"target {int(targets[wrong][0])} is outside the vocabulary of "
+                         f"{vocabulary}, and not the ignored {ignore}")

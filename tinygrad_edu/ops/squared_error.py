@@ -1,6 +1,6 @@
 """Lesson 2.18 · Squared error: how far numbers are from what they should be
 
-Needs kernel, launch, memory, pointwise, reduce, tensor. Used by scripts/bench_mlp.py.
+Needs kernel, launch, memory, pointwise, reduce, tensor, watch. Used by scripts/bench_mlp.py.
 
 Idea      A network that predicts a number (a price, a height) is wrong by a difference, and the
           mean of the squared differences is the usual loss. It could be written with three ops:
@@ -30,6 +30,7 @@ from ..gpu.launch import G, serves
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like
 from ..tensor import as_tensor, method, record
+from ..watch import told
 from .pointwise import each_element
 from .reduce import floating, sum_of_slices
 
@@ -82,7 +83,7 @@ def squared_error(y, target):
     shape, wanted = y.shape, (y.requires_grad, target.requires_grad)
     total = empty_like(flat, shape=1)
     squared_error_forward(total, flat, goal)
-    total /= len(flat)
+    told(np.divide, total, len(flat), total)
 
     def vjp(dl):
         dy = empty_like(flat)
