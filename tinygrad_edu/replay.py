@@ -21,12 +21,13 @@ Pitfalls  A list holds calls, not reasons. An `if` that looks at a value, a prin
 Cost      The second call costs three steps and a copy of all their arrays; from then on the list
           stays. A replay is worth it where Python is what a step waits for.
 Try       build it    let two calls of the same kernel on rows of one array become one.
-          break it    leave out `_must_agree`. Which tests of tests/test_replay.py notice?
+          break it    leave out `_prove`. Which tests of tests/test_replay.py notice?
           measure it  python scripts/bench_mlp.py: the same step, plain and replayed
 See       NVIDIA, CUDA C++ Programming Guide, "CUDA Graphs" · PyTorch, "CUDA semantics" (make a graph)
 """
 
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,9 +54,9 @@ class Replay:
         if track is None:
             track = self.tracks[key] = Track(self.step, inputs)
         if watch.state.trace or watch.state.check or watch.state.listeners:
-            return track.plainly(inputs)
+            return _copies(self.step(*inputs))
         try:
-            return track.again(inputs) if track.may_replay(inputs) else track.recorded(inputs)
+            return track.again(inputs) if track.serves(inputs) else track.recorded(inputs)
         except BaseException:
             del self.tracks[key]  # half a recording is none
             raise
@@ -73,50 +74,52 @@ def _kind(value):
 # ---- recording ----------------------------------------------------------------------------------
 
 
-class Recording(watch.Listener):
-    """The calls of one step: (function, args, positions written, name, names of parameters)."""
+class Call(NamedTuple):
+    """One piece of work on arrays: function(*args), which writes args[i] for i in writes."""
 
-    def __init__(self):
-        self.calls, self.grown, self.owners = [], [], []
+    function: object
+    args: tuple
+    writes: tuple
+    name: str
+    parameters: list = None
+
+
+class Recording(watch.Listener):
+    """The calls of one step, which it keeps alive, and the owners of the memory they work on."""
+
+    def __init__(self, inputs):
+        self.inputs = [x.copy() if _is_array(x) else x for x in inputs]
+        self.calls, self.owners = [], {}  # id -> owner
+        self.grown = []  # (object, attribute, value) of counters
+        self.looked_at = None
 
     def kernel_ran(self, body, args):
-        """A kernel ran; its arrays stay alive with the list."""
-        self._add(body.run, args, body.kernel.outputs, body.kernel.name, body.kernel.parameters)
+        """A kernel ran, by a body that is chosen once and for all."""
+        kernel = body.kernel
+        self._add(Call(body.run, args, kernel.outputs, kernel.name, kernel.parameters))
 
     def numpy_ran(self, function, args, writes):
         """A piece of NumPy outside of all kernels that says what it does."""
-        name = function.__name__
-        self._add(function, args, () if writes is None else (writes,), name, None)
+        self._add(Call(function, args, () if writes is None else (writes,), function.__name__))
 
     def number_grew(self, owner, name):
-        """A counter goes on counting in the list."""
-        value = getattr(owner, name)
-        self.grown.append((owner, name, value))
-        self._add(_grow, (owner, name), (), "count", None)
+        """A counter, which has to go on counting."""
+        self.grown.append((owner, name, getattr(owner, name)))
+        self._add(Call(_grow, (owner, name), (), "count"))
 
     def value_read(self, what):
         """A decision may hang on it that a list cannot take."""
-        raise ValueError(f"a replayed step cannot look at values on its way ({what}): do it with "
-                         "what the step returns")
+        self.looked_at = what
 
-    def _add(self, function, args, writes, name, parameters):
-        self.calls.append((function, args, writes, name, parameters))
-        known = {id(owner) for owner in self.owners}
-        for array in filter(_is_array, args):
-            owner = memory.owner_of(array)
-            if id(owner) not in known:
-                self.owners.append(owner)
-                known.add(id(owner))
+    def _add(self, call):
+        self.calls.append(call)
+        for owner in map(memory.owner_of, filter(_is_array, call.args)):
+            self.owners[id(owner)] = owner
 
     def written(self):
-        """The owners that some call of the list writes, by id."""
-        pairs = [(args, i) for _, args, writes, *_ in self.calls for i in writes]
-        owners = [memory.owner_of(args[i]) for args, i in pairs if args[i] is not None]
-        return {id(owner): owner for owner in owners}
-
-
-def _is_array(value):
-    return isinstance(value, np.ndarray)
+        """The ids of the owners that the calls write."""
+        arrays = [call.args[i] for call in self.calls for i in call.writes]
+        return {id(memory.owner_of(array)) for array in arrays if _is_array(array)}
 
 
 def _grow(owner, name):
@@ -127,42 +130,23 @@ def _take(args, i, owner, name):
     args[i] = getattr(owner, name)
 
 
-def _place(array, numbers):
-    """Where an array lies: which owner, how far inside it, and its layout."""
-    owner = memory.owner_of(array)
-    start = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
-    number = numbers.setdefault(id(owner), len(numbers))
-    return number, start, array.shape, array.strides, array.dtype
-
-
-# ---- the list of one kind of inputs -------------------------------------------------------------
+# ---- the list for inputs of one kind ------------------------------------------------------------
 
 
 class Track:
-    """The list for inputs of one kind: recorded twice, proven, and then run again."""
+    """The list for inputs of one kind: recorded twice, proven, and from then on run."""
 
     def __init__(self, step, inputs):
         self.step = step
-        self.inputs = [x.data.copy() if isinstance(x, Tensor) else np.copy(x) if _is_array(x) else x
-                       for x in inputs]
-        self.given = [Tensor(mine) if isinstance(x, Tensor) else mine
-                      for x, mine in zip(inputs, self.inputs, strict=True)]
-        self.numbers = SimpleNamespace()  # inputs that are numbers, as attributes input0, input1, …
-        self.varied = [False] * len(inputs)
-        self.last = None  # the recording of the step before
-        self.calls = None  # the list, once it is proven
+        self.inputs = [np.array(_content(x)) if hasattr(x, "shape") else x for x in inputs]
+        self.last = None  # the last Recording
+        self.calls = None  # [(function, args)], once it is proven
+        self.numbers = SimpleNamespace()  # inputs that are numbers: input0, input1, …
 
-    def plainly(self, inputs):
-        """The step itself, on the inputs as they are."""
-        return self._copies(self.step(*inputs))
-
-    def may_replay(self, inputs):
-        """Is the list proven for such inputs? An input that changes for the first time says no."""
-        fixed = [i for i, varied in enumerate(self.varied) if not varied]
-        changed = [i for i in fixed if not _same(self.inputs[i], _content(inputs[i]))]
-        for i in changed if self.last else ():
-            self.varied[i] = True
-        return self.calls is not None and not changed
+    def serves(self, inputs):
+        """Is the list proven for these? What was one and the same in the proof may not change."""
+        return self.calls is not None and all(
+            _same(self.last.inputs[i], _content(inputs[i])) for i in self.fixed)
 
     def again(self, inputs):
         """Run the list on these inputs."""
@@ -173,125 +157,141 @@ class Track:
         finally:
             for owner in self.lasting:
                 memory.wrote(owner)
-        return self._copies(self.result)
+        return _copies(self.result)
 
     def recorded(self, inputs):
         """Run the step plainly and record it; from the second time on, prove the list."""
-        self.calls, before = None, self.last
-        self._take_over(inputs)
-        kept = [owner.copy() for owner in before.owners] if before else ()
-        now = Recording()
-        now.numbers = [x for x in self.inputs if not _is_array(x)]
-        given = [x if isinstance(x, Tensor) or _is_array(x) else mine
-                 for x, mine in zip(self.given, self.inputs, strict=True)]
+        self.given = self._take_over(inputs)
+        before, now = self.last, Recording(self.inputs)
+        kept = {key: owner.copy() for key, owner in before.owners.items()} if before else {}
         with watch.listening(now):
-            result = self.step(*given)
-        copies = self._copies(result)
+            self.result = self.step(*self.given)
+        copies = _copies(self.result)
+        if now.looked_at:
+            _refuse(f"{now.looked_at} looks at a value on the way; do it with what the step "
+                    "returns")
         if before:
             calls = self._merged(before, now)
-            self.lasting = _both(before, now)
-            self._must_agree(before, now, kept, calls, result)
-            self.calls, self.result = calls, result
+            lasting = {key: kept[key] for key in now.owners if key in before.owners}
+            self._must_come_from_the_list(before, now, lasting)
+            self._prove(calls, now, lasting)
+            pairs = zip(before.inputs, now.inputs, strict=True)
+            self.fixed = [i for i, (a, b) in enumerate(pairs) if _same(a, b)]
+            self.lasting = [now.owners[key] for key in now.written() if key in lasting]
+            self.calls = calls
         self.last = now
         return copies
 
     def _take_over(self, inputs):
-        for i, value in enumerate(inputs):
-            if _is_array(self.inputs[i]):
-                np.copyto(self.inputs[i], _content(value))
+        """Copy the inputs into the arrays that the list reads; returns what the step is given."""
+        given = []
+        for i, (mine, value) in enumerate(zip(self.inputs, inputs, strict=True)):
+            if _is_array(mine):
+                np.copyto(mine, _content(value))
             else:
                 self.inputs[i] = value
                 setattr(self.numbers, f"input{i}", value)
-
-    @staticmethod
-    def _copies(result):
-        if result is None:
-            return None
-        if isinstance(result, (tuple, list)):
-            return tuple(map(Track._copies, result))
-        if not isinstance(result, Tensor):
-            raise ValueError(f"a replayed step returns tensors, not {result!r}: call item() on "
-                             "them afterwards")
-        return Tensor(result.data.copy())
+            given.append(Tensor(mine) if isinstance(value, Tensor) else self.inputs[i])
+        return given
 
     # ---- the proof ----
 
     def _merged(self, before, now):
-        """The list of the second recording, where the first has the same calls. ValueError else."""
+        """The list of the second recording, where the first has the same calls."""
+        if [call.name for call in before.calls] != [call.name for call in now.calls]:
+            _refuse(f"it made other calls of kernels than the step before: {len(now.calls)} and "
+                    f"before that {len(before.calls)}")
         calls, numbers = [], ({}, {})
-        names = [[call[3] for call in recording.calls] for recording in (before, now)]
-        if names[0] != names[1]:
-            raise ValueError("this step cannot be replayed: it made other kernel calls than the "
-                             f"step before ({len(names[0])} and then {len(names[1])})")
         for old, new in zip(before.calls, now.calls, strict=True):
-            function, args, _, name, parameters = new
-            if old[0] != function:
-                raise ValueError(f"this step cannot be replayed: another body of {name} ran")
-            args = list(args)
-            for i, (a, b) in enumerate(zip(old[1], args, strict=True)):
-                what = f"{parameters[i] if parameters else f'argument {i}'} of {name}"
+            if old.function != new.function:
+                _refuse(f"another body of {new.name} ran than in the step before")
+            args = list(new.args)
+            for i, (a, b) in enumerate(zip(old.args, args, strict=True)):
+                what = f"{new.parameters[i] if new.parameters else f'argument {i}'} of {new.name}"
                 if _is_array(a) and _is_array(b):
                     if _place(a, numbers[0]) != _place(b, numbers[1]):
-                        raise ValueError(f"this step cannot be replayed: {what} was another array, "
-                                         f"{a.dtype}{a.shape} and then {b.dtype}{b.shape}")
+                        _refuse(f"{what} was another array, {watch.describe((a, b))}")
                 elif not _same(a, b):
                     calls.append((_take, (args, i, *self._source(a, b, before, now, what))))
-            calls.append((function, args))
+            calls.append((new.function, args))
         return calls
 
     def _source(self, a, b, before, now, what):
-        """(object, attribute) that had these two values in the two steps. ValueError without."""
-        for old, (owner, name, value) in zip(before.grown, now.grown, strict=True):
-            if (old[2], value) == (a, b):
-                return owner, name
-        names = [f"input{i}" for i, x in enumerate(self.inputs) if not _is_array(x)]
-        for name, old, value in zip(names, before.numbers, now.numbers, strict=True):
+        """(object, attribute) that had these values in the two steps."""
+        for (_, _, old), (owner, name, value) in zip(before.grown, now.grown, strict=True):
             if (old, value) == (a, b):
-                return self.numbers, name
-        raise ValueError(f"this step cannot be replayed: {what} was {a!r} and then {b!r}; a number "
-                         "that changes has to be an input of the step, and go into the kernel "
-                         "as it is")
+                return owner, name
+        for i, pair in enumerate(zip(before.inputs, now.inputs, strict=True)):
+            if not _is_array(pair[0]) and pair == (a, b):
+                return self.numbers, f"input{i}"
+        _refuse(f"{what} was {a!r} and then {b!r}; a number that changes has to be an input of "
+                "the step, and go into the kernel as it is")
 
-    def _must_agree(self, before, now, kept, calls, result):
-        """(1), from the state before the step that has just run. ValueError where it fails."""
+    def _must_come_from_the_list(self, before, now, lasting):
+        """What no call writes has to be older than the step, or the same in both steps."""
         written = now.written()
-        for old, owner in zip(before.owners, now.owners, strict=True):
-            if id(owner) not in written and old is not owner and not _same(old, owner):
-                raise ValueError("this step cannot be replayed: it makes an array of shape "
-                                 f"{owner.shape} outside of kernels, with other numbers each time")
-        for tensor in _tensors(result):
+        for old, (key, owner) in zip(before.owners.values(), now.owners.items(), strict=True):
+            if key not in written and key not in lasting and not _same(old, owner):
+                _refuse(f"it makes an array {watch.describe((owner,))} outside of kernels, with "
+                        "other numbers each time")
+        for tensor in _tensors(self.result):
             if id(memory.owner_of(tensor.data)) not in written:
-                raise ValueError("this step cannot be replayed: what it returns was computed "
-                                 "outside of kernels")
-        wanted = [owner.copy() for owner in now.owners]
-        mine = {id(x) for x in self.inputs}
-        for owner, old, want in zip(now.owners, kept, wanted, strict=True):
-            if any(owner is other for other in self.lasting) and not _same(old, want):
-                np.copyto(owner, want if id(owner) in mine else old)
-        for owner, name, value in now.grown:
+                _refuse("what it returns is computed outside of kernels")
+
+    def _prove(self, calls, now, lasting):
+        """(1), from the state before the step that has just run, which is then as it was."""
+        wanted = {key: owner.copy() for key, owner in now.owners.items()}
+        for key in now.written() - lasting.keys():
+            watch.poison(now.owners[key])  # what the list does not fill in shows
+        for key in lasting:
+            _restore(now.owners[key], lasting[key])
+        for owner, name, value in reversed(now.grown):
             setattr(owner, name, value - 1)
         for function, args in calls:
             function(*args)
-        wrong = [o for o, want in zip(now.owners, wanted, strict=True) if not _same(o, want)]
-        for owner, want in zip(wrong, [w for o, w in zip(now.owners, wanted, strict=True)
-                                       if any(o is other for other in wrong)], strict=True):
-            np.copyto(owner, want)
+        wrong = [owner for key, owner in now.owners.items() if not _same(owner, wanted[key])]
+        for key, owner in now.owners.items():
+            _restore(owner, wanted[key])
         if wrong:
-            raise ValueError("this step cannot be replayed: something in it is computed outside "
-                             f"of kernels, and an array of shape {wrong[0].shape} came out "
-                             "different")
+            _refuse("something in it is computed outside of kernels; replayed, an array "
+                    f"{watch.describe(wrong[:1])} came out different")
 
 
-def _both(before, now):
-    """The owners that both steps used, and so existed before: parameters, states, inputs."""
-    known = {id(owner) for owner in before.owners}
-    return [owner for owner in now.owners if id(owner) in known]
+def _refuse(why):
+    raise ValueError(f"this step cannot be replayed: {why}")
+
+
+def _place(array, numbers):
+    """Where an array lies: in which owner, by order of appearance, where in it, and how."""
+    owner = memory.owner_of(array)
+    start = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
+    number = numbers.setdefault(id(owner), len(numbers))
+    return number, start, array.shape, array.strides, array.dtype
+
+
+def _restore(owner, content):
+    if not _same(owner, content):  # what is the same may be read-only
+        np.copyto(owner, content)
+
+
+def _copies(result):
+    """What a step returned, as tensors that nobody is going to overwrite."""
+    if isinstance(result, (tuple, list)):
+        return tuple(map(_copies, result))
+    if result is not None and not isinstance(result, Tensor):
+        _refuse(f"it returns {result!r}, and a list knows tensors only; call item() on them "
+                "afterwards")
+    return result if result is None else Tensor(result.data.copy())
 
 
 def _tensors(result):
     if isinstance(result, (tuple, list)):
         return [tensor for item in result for tensor in _tensors(item)]
     return [] if result is None else [result]
+
+
+def _is_array(value):
+    return isinstance(value, np.ndarray)
 
 
 def _content(value):
