@@ -282,3 +282,11 @@ def test_who_listens_or_checks_gets_the_plain_step():
     assert heard
     with settings(check=True):
         fast(*batch(4))
+
+
+def test_a_number_that_changes_and_goes_into_no_kernel_is_refused():
+    _, _, step = training()
+    fast = Replay(lambda x, y, i: step(x, y if i < 10 else x))
+    fast(*batch(0), 0)
+    with pytest.raises(ValueError, match="its input 2, now 1, changed, but goes into no kernel"):
+        fast(*batch(1), 1)

@@ -64,7 +64,7 @@ class Replay:
 
 def _kind(value):
     """What two inputs must have in common to share a list."""
-    if isinstance(value, (Tensor, np.ndarray)):
+    if _has_elements(value):
         return type(value), value.shape, value.dtype
     if isinstance(value, (int, float)):
         return (type(value),)
@@ -138,7 +138,7 @@ class Track:
 
     def __init__(self, step, inputs):
         self.step = step
-        self.inputs = [np.array(_content(x)) if hasattr(x, "shape") else x for x in inputs]
+        self.inputs = [np.array(_content(x)) if _has_elements(x) else x for x in inputs]
         self.last = None  # the last Recording
         self.calls = None  # [(function, args)], once it is proven
         self.numbers = SimpleNamespace()  # inputs that are numbers: input0, input1, …
@@ -177,6 +177,7 @@ class Track:
             self._prove(calls, now, lasting)
             pairs = zip(before.inputs, now.inputs, strict=True)
             self.fixed = [i for i, (a, b) in enumerate(pairs) if _same(a, b)]
+            self._numbers_must_arrive(calls)
             self.lasting = [now.owners[key] for key in now.written() if key in lasting]
             self.calls = calls
         self.last = now
@@ -238,6 +239,13 @@ class Track:
             if id(memory.owner_of(tensor.data)) not in written:
                 _refuse("what it returns is computed outside of kernels")
 
+    def _numbers_must_arrive(self, calls):
+        """A number that changed and went into no kernel has an effect that the list does not."""
+        taken = {args[3] for function, args in calls if function is _take}
+        for i, value in enumerate(self.inputs):
+            if not (_is_array(value) or i in self.fixed or f"input{i}" in taken):
+                _refuse(f"its input {i}, now {value!r}, changed, but goes into no kernel as it is")
+
     def _prove(self, calls, now, lasting):
         """(1), from the state before the step that has just run, which is then as it was."""
         wanted = {key: owner.copy() for key, owner in now.owners.items()}
@@ -288,6 +296,10 @@ def _tensors(result):
     if isinstance(result, (tuple, list)):
         return [tensor for item in result for tensor in _tensors(item)]
     return [] if result is None else [result]
+
+
+def _has_elements(value):
+    return isinstance(value, (Tensor, np.ndarray))
 
 
 def _is_array(value):
