@@ -7,9 +7,9 @@
 A step is forward, backward and plain gradient descent, with Module and optimizer on both sides:
 tiny, a 2-16-16-1 network with tanh and squared error on one example; batch, a 64-64-10 network with
 relu and cross entropy on 32. This library takes the step plainly, and as a list of kernel calls
-that is written down once (lesson replay). PyTorch runs in a process of its own (tests/cross/mlp_in_torch.py) on
-the same weights and examples. The sides take turns, so that what else happens on the machine meets
-both of them; the medians of the timed steps are compared.
+that is written down once (lesson replay). PyTorch runs in a process of its own
+(tests/cross/mlp_in_torch.py) on the same weights and examples. The sides take turns, so that what
+else happens on the machine meets all of them; the medians of the timed steps are compared.
 """
 
 import json

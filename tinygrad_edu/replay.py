@@ -23,7 +23,7 @@ Cost      The second call costs three steps and a copy of all their arrays; from
 Try       build it    let two calls of the same kernel on rows of one array become one.
           break it    leave out `_prove`. Which tests of tests/test_replay.py notice?
           measure it  python scripts/bench_mlp.py: the same step, plain and replayed
-See       NVIDIA, CUDA C++ Programming Guide, "CUDA Graphs" · PyTorch, "CUDA semantics" (make a graph)
+See       NVIDIA, CUDA C++ Programming Guide, "CUDA Graphs" · PyTorch, "CUDA semantics"
 """
 
 from types import SimpleNamespace
@@ -111,7 +111,7 @@ class Recording(watch.Listener):
         """A decision may hang on it that a list cannot take."""
         self.looked_at = what
 
-    def _add(self, call):
+    def _add(self, call):  # args hold the arrays alive: no other gets their memory
         self.calls.append(call)
         for owner in map(memory.owner_of, filter(_is_array, call.args)):
             self.owners[id(owner)] = owner
@@ -122,11 +122,11 @@ class Recording(watch.Listener):
         return {id(memory.owner_of(array)) for array in arrays if _is_array(array)}
 
 
-def _grow(owner, name):
+def _grow(owner, name):  # two calls of the list itself
     setattr(owner, name, getattr(owner, name) + 1)
 
 
-def _take(args, i, owner, name):
+def _take(args, i, owner, name):  # a number that is another in each step is looked up
     args[i] = getattr(owner, name)
 
 
@@ -161,11 +161,11 @@ class Track:
 
     def recorded(self, inputs):
         """Run the step plainly and record it; from the second time on, prove the list."""
-        self.given = self._take_over(inputs)
+        given = self._take_over(inputs)
         before, now = self.last, Recording(self.inputs)
         kept = {key: owner.copy() for key, owner in before.owners.items()} if before else {}
         with watch.listening(now):
-            self.result = self.step(*self.given)
+            self.result = self.step(*given)
         copies = _copies(self.result)
         if now.looked_at:
             _refuse(f"{now.looked_at} looks at a value on the way; do it with what the step "
@@ -231,13 +231,13 @@ class Track:
     def _must_come_from_the_list(self, before, now, lasting):
         """What no call writes has to be older than the step, or the same in both steps."""
         written = now.written()
+        results = self.result if isinstance(self.result, (tuple, list)) else [self.result]
+        if any(id(memory.owner_of(x.data)) not in written for x in results if x is not None):
+            _refuse("what it returns is computed outside of kernels")
         for old, (key, owner) in zip(before.owners.values(), now.owners.items(), strict=True):
             if key not in written and key not in lasting and not _same(old, owner):
-                _refuse(f"it makes an array {watch.describe((owner,))} outside of kernels, with "
+                _refuse(f"outside of kernels it makes an array {watch.describe((owner,))}, with "
                         "other numbers each time")
-        for tensor in _tensors(self.result):
-            if id(memory.owner_of(tensor.data)) not in written:
-                _refuse("what it returns is computed outside of kernels")
 
     def _numbers_must_arrive(self, calls):
         """A number that changed and went into no kernel has an effect that the list does not."""
@@ -287,15 +287,8 @@ def _copies(result):
     if isinstance(result, (tuple, list)):
         return tuple(map(_copies, result))
     if result is not None and not isinstance(result, Tensor):
-        _refuse(f"it returns {result!r}, and a list knows tensors only; call item() on them "
-                "afterwards")
+        _refuse(f"it returns {result!r}, and not tensors; call item() on them afterwards")
     return result if result is None else Tensor(result.data.copy())
-
-
-def _tensors(result):
-    if isinstance(result, (tuple, list)):
-        return [tensor for item in result for tensor in _tensors(item)]
-    return [] if result is None else [result]
 
 
 def _has_elements(value):

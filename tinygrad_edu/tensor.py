@@ -20,8 +20,7 @@ Pitfalls  Gradients are added up, by (1): zero_grad() between steps, or the seco
           derivatives are the scalar lesson's, and differences of gradients.
 Cost      A few µs for each result, beside the operation itself.
 Try       build it    retain_grad(): let an inner tensor keep its gradient as well.
-          break it    let _collect keep the array that arrives and not a copy. Which test of
-                      tests/test_tensor.py notices?
+          break it    let _collect keep the array itself. Which test of tests/test_tensor.py notices?
           measure it  python -m tinygrad_edu.tensor: a node more, how many µs more?
 See       HIPS autograd · PyTorch, "Autograd mechanics" (leaves, versions, in-place writes)
 """
@@ -92,8 +91,7 @@ class Tensor:
 
     def item(self):
         """The one element of a tensor of size 1, as a Python number. ValueError for others."""
-        if watch.state.listeners:
-            watch.tell("value_read", "item() of a tensor")
+        watch.looks("item() of a tensor")
         return self.data.item()
 
     def numpy(self):

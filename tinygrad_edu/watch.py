@@ -129,6 +129,12 @@ def told(function, *args, writes=0):
     return result
 
 
+def looks(what):
+    """Say that Python looks at a number of an array here."""
+    if state.listeners:
+        tell("value_read", what)
+
+
 def caller():
     """(file, line) of the innermost frame outside this package: whose code called the library.
 

@@ -40,7 +40,7 @@ from ..kernel import Kernel
 from ..memory import empty_like, zeros_like
 from ..ops.pointwise import OF_A_BLOCK, THREADS
 from ..ops.reduce import sum_of_slices
-from ..watch import state, tell, told
+from ..watch import looks, state, tell, told
 from .module import Flat
 
 
@@ -154,13 +154,13 @@ class Optimizer:
         not finite, before anything has changed.
         """
         norm = told(self._norm, scale, *self._squares(), writes=None)
+        if clip is not None:
+            looks("clip of an optimizer")
         if clip is not None and norm > clip:
             scale *= clip / norm                                                               # (1)
         self.steps += 1
         if state.listeners:
             tell("number_grew", self, "steps")
-            if clip is not None:
-                tell("value_read", "clip of an optimizer")
         for group in self.groups:
             group.update(group.flat.data, group.flat.grad, group, lr, scale)
             for tensor in group.flat.tensors:

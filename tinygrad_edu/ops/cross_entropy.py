@@ -46,7 +46,7 @@ from ..kernel import Kernel
 from ..loops import exp, helper
 from ..memory import contiguous, empty_like, zeros_like
 from ..tensor import Tensor, method, record
-from ..watch import state, told
+from ..watch import looks, told
 from .matmul import linear, matmul_forward
 from .reduce import floating
 from .softmax import row_shift, shift
@@ -217,7 +217,7 @@ def cross_entropy(logits, targets, ignore=-1, label_smoothing=0.0, reduction="me
     loss, lse = (empty_like(z, shape=flat.shape) for _ in range(2))
     cross_entropy_forward(loss, lse, z, flat, ignore, label_smoothing)
     scale = empty_like(z, shape=(), dtype=np.float64)
-    told(_fill_in_scale, scale, flat, ignore, reduction)
+    told(_scale, flat, ignore, reduction, scale, writes=3)
 
     def vjp(dy):
         each, dz = empty_like(lse), empty_like(z)
@@ -240,9 +240,8 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
                          f"{x.shape} and {w.dtype} {w.shape}")
     rows = contiguous(floating(x, "linear_cross_entropy")).reshape(len(flat), x.shape[-1])
     loss, total = (empty_like(rows, shape=shape) for shape in (flat.shape, ()))
-    scale = _scale(flat, ignore, reduction)
-    if state.listeners:
-        told(_must_count_as_many, scale, flat, ignore, reduction, writes=None)
+    scale = float(_scale(flat, ignore, reduction, np.empty(())))
+    looks("the count of targets in linear_cross_entropy")
     grads = [None, None]                           # of x and w, filled in below
 
     def vjp(dy):
@@ -294,32 +293,20 @@ def _add_product(y, a, b):
         told(np.add, some, part[:len(some)], some)
 
 
-def _scale(targets, ignore, reduction):
-    """What every loss is multiplied by: 1/K for the mean, (3)."""
-    return 1.0 if reduction != "mean" else 1 / max(1, int((targets != ignore).sum()))
-
-
-def _fill_in_scale(scale, targets, ignore, reduction):
-    scale[...] = _scale(targets, ignore, reduction)
-
-
-def _must_count_as_many(scale, targets, ignore, reduction):
-    if _scale(targets, ignore, reduction) != scale:
-        raise ValueError("linear_cross_entropy cannot be replayed where the number of ignored "
-                         "targets changes: use cross_entropy")
+def _scale(targets, ignore, reduction, out):
+    """What every loss is multiplied by, an array (): 1/K for the mean, (3)."""
+    out[...] = 1.0 if reduction != "mean" else 1 / max(1, int((targets != ignore).sum()))
+    return out
 
 
 def _reduced(loss, scale, reduction, targets):
     """The result that the user asked for: a sum is taken in float64 and rounded once."""
     if reduction == "none":
         return loss.reshape(np.shape(targets))
-    total = empty_like(loss, shape=())
-    told(_sum_up, total, loss, scale)
+    whole, total = (empty_like(loss, shape=(), dtype=t) for t in (np.float64, loss.dtype))
+    told(np.sum, loss, None, np.float64, whole, writes=3)
+    told(np.multiply, whole, scale, total, writes=2)                                           # (3)
     return total
-
-
-def _sum_up(total, loss, scale):
-    total[...] = loss.sum(dtype=np.float64) * scale                                            # (3)
 
 
 def _checked(shape, vocabulary, targets, ignore, smoothing, reduction):
