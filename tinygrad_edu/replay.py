@@ -64,7 +64,7 @@ class Replay:
 
 def _kind(value):
     """What two inputs must have in common to share a list."""
-    if _has_elements(value):
+    if isinstance(value, (Tensor, np.ndarray)):
         return type(value), value.shape, value.dtype
     if isinstance(value, (int, float)):
         return (type(value),)
@@ -130,15 +130,12 @@ def _take(args, i, owner, name):  # a number that is another in each step is loo
     args[i] = getattr(owner, name)
 
 
-# ---- the list for inputs of one kind ------------------------------------------------------------
-
-
 class Track:
     """The list for inputs of one kind: recorded twice, proven, and from then on run."""
 
     def __init__(self, step, inputs):
         self.step = step
-        self.inputs = [np.array(_content(x)) if _has_elements(x) else x for x in inputs]
+        self.inputs = [_content(x).copy() if _is_array(_content(x)) else x for x in inputs]
         self.last = None  # the last Recording
         self.calls = None  # [(function, args)], once it is proven
         self.numbers = SimpleNamespace()  # inputs that are numbers: input0, input1, …
@@ -155,7 +152,7 @@ class Track:
             for function, args in self.calls:
                 function(*args)
         finally:
-            for owner in self.lasting:
+            for owner in self.lasting:  # what a tape of somebody else may have kept
                 memory.wrote(owner)
         return _copies(self.result)
 
@@ -168,8 +165,7 @@ class Track:
             self.result = self.step(*given)
         copies = _copies(self.result)
         if now.looked_at:
-            _refuse(f"{now.looked_at} looks at a value on the way; do it with what the step "
-                    "returns")
+            _refuse(f"{now.looked_at} looks at a value; do it with what the step returns")
         if before:
             calls = self._merged(before, now)
             lasting = {key: kept[key] for key in now.owners if key in before.owners}
@@ -200,8 +196,7 @@ class Track:
     def _merged(self, before, now):
         """The list of the second recording, where the first has the same calls."""
         if [call.name for call in before.calls] != [call.name for call in now.calls]:
-            _refuse(f"it made other calls of kernels than the step before: {len(now.calls)} and "
-                    f"before that {len(before.calls)}")
+            _refuse("it made other calls of kernels than the step before")
         calls, numbers = [], ({}, {})
         for old, new in zip(before.calls, now.calls, strict=True):
             if old.function != new.function:
@@ -236,8 +231,7 @@ class Track:
             _refuse("what it returns is computed outside of kernels")
         for old, (key, owner) in zip(before.owners.values(), now.owners.items(), strict=True):
             if key not in written and key not in lasting and not _same(old, owner):
-                _refuse(f"outside of kernels it makes an array {watch.describe((owner,))}, with "
-                        "other numbers each time")
+                _refuse(f"NumPy alone makes other numbers in each step, {watch.describe([owner])}")
 
     def _numbers_must_arrive(self, calls):
         """A number that changed and went into no kernel has an effect that the list does not."""
@@ -251,14 +245,14 @@ class Track:
         wanted = {key: owner.copy() for key, owner in now.owners.items()}
         for key in now.written() - lasting.keys():
             watch.poison(now.owners[key])  # what the list does not fill in shows
-        for key in lasting:
+        for key in lasting:  # parameters, states and inputs, as they were before
             _restore(now.owners[key], lasting[key])
-        for owner, name, value in reversed(now.grown):
+        for owner, name, value in reversed(now.grown):  # the list counts once more
             setattr(owner, name, value - 1)
         for function, args in calls:
             function(*args)
         wrong = [owner for key, owner in now.owners.items() if not _same(owner, wanted[key])]
-        for key, owner in now.owners.items():
+        for key, owner in now.owners.items():  # refused or not, the step has been taken
             _restore(owner, wanted[key])
         if wrong:
             _refuse("something in it is computed outside of kernels; replayed, an array "
@@ -289,10 +283,6 @@ def _copies(result):
     if result is not None and not isinstance(result, Tensor):
         _refuse(f"it returns {result!r}, and not tensors; call item() on them afterwards")
     return result if result is None else Tensor(result.data.copy())
-
-
-def _has_elements(value):
-    return isinstance(value, (Tensor, np.ndarray))
 
 
 def _is_array(value):

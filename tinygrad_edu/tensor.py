@@ -20,7 +20,7 @@ Pitfalls  Gradients are added up, by (1): zero_grad() between steps, or the seco
           derivatives are the scalar lesson's, and differences of gradients.
 Cost      A few µs for each result, beside the operation itself.
 Try       build it    retain_grad(): let an inner tensor keep its gradient as well.
-          break it    let _collect keep the array itself. Which test of tests/test_tensor.py notices?
+          break it    let _collect keep what arrives. Which test of tests/test_tensor.py notices?
           measure it  python -m tinygrad_edu.tensor: a node more, how many µs more?
 See       HIPS autograd · PyTorch, "Autograd mechanics" (leaves, versions, in-place writes)
 """

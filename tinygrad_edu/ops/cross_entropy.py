@@ -1,6 +1,6 @@
 """Lesson 2.11 · Cross entropy, alone and fused with the head
 
-Needs foreign, kernel, launch, loops, matmul, memory, reduce, softmax, tensor, watch.
+Needs embedding, foreign, kernel, launch, loops, matmul, memory, reduce, softmax, tensor, watch.
 Used by every model.
 
 Idea      The loss of a language model is the surprise at the token that really came: minus the
@@ -47,6 +47,7 @@ from ..loops import exp, helper
 from ..memory import contiguous, empty_like, zeros_like
 from ..tensor import Tensor, method, record
 from ..watch import looks, told
+from .embedding import must_be_inside
 from .matmul import linear, matmul_forward
 from .reduce import floating
 from .softmax import row_shift, shift
@@ -55,7 +56,6 @@ CHUNK_BYTES = 1 << 24                              # of logits that are there at
 CHUNK_ROWS = 512                                   # but never fewer rows than these
 LONG = 1024                                        # threads of a block on a GPU, for long rows
 PART_ROWS = 2048                                   # of dW are added to at a time
-
 
 # ---- kernels ------------------------------------------------------------------------------------
 #
@@ -303,7 +303,7 @@ def _reduced(loss, scale, reduction, targets):
     """The result that the user asked for: a sum is taken in float64 and rounded once."""
     if reduction == "none":
         return loss.reshape(np.shape(targets))
-    whole, total = (empty_like(loss, shape=(), dtype=t) for t in (np.float64, loss.dtype))
+    whole, total = (empty_like(loss, (), dtype) for dtype in (np.float64, loss.dtype))
     told(np.sum, loss, None, np.float64, whole, writes=3)
     told(np.multiply, whole, scale, total, writes=2)                                           # (3)
     return total
@@ -322,12 +322,5 @@ def _checked(shape, vocabulary, targets, ignore, smoothing, reduction):
         raise ValueError("cross entropy needs a reduction 'mean', 'sum' or 'none' and a label "
                          f"smoothing in [0, 1), not {reduction!r} and {smoothing}")
     flat = contiguous(targets).reshape(-1).astype(np.int64, copy=False)
-    told(_must_be_inside, vocabulary[0], ignore, flat, writes=None)
+    told(must_be_inside, vocabulary[0], flat, ignore, "target", writes=None)
     return flat
-
-
-def _must_be_inside(vocabulary, ignore, targets):
-    wrong = ((targets < 0) | (targets >= vocabulary)) & (targets != ignore)
-    if wrong.any():
-        raise IndexError(f"target {int(targets[wrong][0])} is outside the vocabulary of "
-                         f"{vocabulary}, and not the ignored {ignore}")

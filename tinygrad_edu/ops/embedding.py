@@ -1,6 +1,6 @@
 """Lesson 2.9 · Embedding: a row of a table for every integer
 
-Needs foreign, kernel, launch, memory, reduce, tensor. Used by layers.
+Needs foreign, kernel, launch, memory, reduce, tensor, watch. Used by layers.
 
 Idea      A network computes with vectors, a text is a list of integers. The embedding is a table
           with one learned vector a token: looking up is copying rows. On the way back every place
@@ -38,6 +38,7 @@ from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
 from ..memory import contiguous, empty_like
 from ..tensor import Tensor, record
+from ..watch import told
 from .reduce import sum_forward_cuda
 
 WARPS = 32, 8                                      # a block on a GPU: eight warps, a row each
@@ -198,11 +199,16 @@ def _checked(ids, w, positions):
         raise TypeError(f"an embedding is indexed by integers, not by {getattr(ids, 'dtype', ids)}")
     if w.ndim != 2:
         raise ValueError(f"an embedding needs a table (rows, width), not the shape {w.shape}")
-    low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
-    if ids.size and (low < 0 or high >= len(w)):
-        raise IndexError(f"token {low if low < 0 else high} is outside the vocabulary of {len(w)}")
+    told(must_be_inside, len(w), ids, writes=None)
     expected = (*(ids.shape[-1:] or (1,)), w.shape[1])
     if positions is not None and positions.shape != expected:
         raise ValueError(f"ids {ids.shape} and a table {w.shape} need positions of shape "
                          f"{expected}, not {positions.shape}")
     return ids if ids.dtype == np.int64 else ids.astype(np.int64)
+
+
+def must_be_inside(count, ids, ignore=0, what="token"):
+    """IndexError for an id outside a vocabulary of that size, unless it is the ignored one."""
+    wrong = ((ids < 0) | (ids >= count)) & (ids != ignore)
+    if wrong.any():
+        raise IndexError(f"{what} {int(ids[wrong][0])} is outside the vocabulary of {count}")
