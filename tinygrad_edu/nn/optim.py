@@ -36,7 +36,7 @@ import numpy as np
 from ..foreign import C, fits, out, ptr
 from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
-from ..memory import zeros_like
+from ..memory import beside, zeros_like
 from ..ops.pointwise import OF_A_BLOCK, THREADS
 from ..ops.reduce import sum_of_slices
 from .module import Flat
@@ -194,7 +194,7 @@ class Optimizer:
         self.steps = int(arrays["steps"])
         for name, array in mine.items():
             if name != "steps":
-                array[...] = arrays[name]
+                array[...] = beside(arrays[name], array)
 
 
 class SGD(Optimizer):

@@ -43,7 +43,7 @@ from ..foreign import C, fits, out, ptr
 from ..gpu.launch import G, row_threads, serves
 from ..kernel import Kernel
 from ..loops import exp, helper
-from ..memory import contiguous, empty_like, zeros_like
+from ..memory import beside, contiguous, empty_like, zeros_like
 from ..tensor import Tensor, method, record
 from .matmul import linear, matmul_forward
 from .reduce import floating
@@ -213,8 +213,8 @@ def cross_entropy(logits, targets, ignore=-1, label_smoothing=0.0, reduction="me
     flat = _checked(shape[:-1], V, targets, ignore, label_smoothing, reduction)
     z = contiguous(floating(logits, "cross_entropy")).reshape(len(flat), *V)  # (N, V)
     loss, lse = (empty_like(z, shape=flat.shape) for _ in range(2))
+    scale, flat = _scale(flat, ignore, reduction), beside(flat, z)
     cross_entropy_forward(loss, lse, z, flat, ignore, label_smoothing)
-    scale = _scale(flat, ignore, reduction)
 
     def vjp(dy):
         each, dz = empty_like(lse), empty_like(z)
@@ -237,7 +237,7 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
                          f"{x.shape} and {w.dtype} {w.shape}")
     rows = contiguous(floating(x, "linear_cross_entropy")).reshape(len(flat), x.shape[-1])
     loss, total = (empty_like(rows, shape=shape) for shape in (flat.shape, ()))
-    scale = _scale(flat, ignore, reduction)
+    scale, flat = _scale(flat, ignore, reduction), beside(flat, rows)
     grads = [None, None]                           # of x and w, filled in below
 
     def vjp(dy):
