@@ -85,7 +85,7 @@ class Apart:
     GAP = 1 << 16
 
     def __init__(self):
-        self.copies = {}  # (address, bytes) -> (the array, its copy)
+        self.copies = {}  # (address, bytes) -> (the array, its copy, how the copy began)
 
     def address(self, array):
         """The address of the copy, at a multiple of 256 as on a GPU; one for each array."""
@@ -95,11 +95,12 @@ class Apart:
             start = self.GAP + -(room.ctypes.data + self.GAP) % 256
             copy = room[start:start + array.nbytes].view(array.dtype).reshape(array.shape)
             copy[...] = array
-            self.copies[key] = array, copy
+            self.copies[key] = array, copy, copy.tobytes()
         return self.copies[key][1].ctypes.data
 
     def give_back(self):
-        """Bring home what was written."""
-        for array, copy in self.copies.values():
+        """Bring home what was written, and nothing else: views of one array may overlap."""
+        for array, copy, before in self.copies.values():
             if array.flags.writeable:
-                array[...] = copy
+                now, home = copy.view(np.uint8).ravel(), array.reshape(-1).view(np.uint8)
+                np.copyto(home, now, where=now != np.frombuffer(before, np.uint8))

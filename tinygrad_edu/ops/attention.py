@@ -1,6 +1,7 @@
-"""Lesson 2.15 · Attention
+"""Lesson 2.19 · Attention
 
-Needs attention_kernels, attention_weights, memory, reduce, tensor, threads. Used by models/gpt.py.
+Needs attention_cuda, attention_kernels, attention_weights, memory, reduce, tensor, threads.
+Used by models/gpt.py.
 
 Idea      Every position of a text asks a question (its query). Every position also shows a label
           (its key) and has something to say (its value). The better a label answers the question,
@@ -31,6 +32,7 @@ import numpy as np
 from .. import threads
 from ..memory import contiguous, empty_like
 from ..tensor import Tensor, method, record
+from . import attention_cuda  # noqa: F401  (its bodies register themselves)
 from .attention_kernels import attention_backward, attention_forward
 from .attention_weights import seen_keys
 from .reduce import floating

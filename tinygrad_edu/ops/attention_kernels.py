@@ -1,6 +1,6 @@
 """Lesson 2.14 · Attention kernels: two products, block by block
 
-Needs attention_weights, foreign, kernel, memory, threads. Used by attention.
+Needs attention_weights, foreign, kernel, memory, threads. Used by attention_cuda, attention.
 
 Idea      Scores are a product, weights come from scores, and the result is a second product. Done
           in one go, the scores of a whole batch are the largest array of a model: they grow with

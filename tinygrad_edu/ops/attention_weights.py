@@ -1,6 +1,6 @@
 """Lesson 2.13 · Attention weights: which key counts how much
 
-Needs kernel, loops, tensor, memory. Used by attention_kernels, attention.
+Needs kernel, launch, loops, tensor, memory. Used by attention_kernels, attention.
 
 Idea      In attention every position of a text has three vectors: a query, what it looks for; a
           key, by which it is found; a value, what it gives. Scores, the dot products of queries and
@@ -34,6 +34,7 @@ See       Vaswani et al. 2017, eq. 1 · Dao et al. 2022, section 3.1 (lse is eno
 
 import numpy as np
 
+from ..gpu.launch import G, row_threads, serves
 from ..kernel import Kernel
 from ..loops import exp, helper
 from ..memory import beside, empty_like
@@ -139,6 +140,23 @@ def attention_weights_forward_numba(
                 row[j] *= share                                                               # (1)
 
 
+def _on_gpu(*args):
+    """Whether the CUDA kernels can read a call: no batch, and ids of 64 bits."""
+    *arrays, seen, query_segments, key_segments, _, _ = args
+    ids = [a for a in (seen, query_segments, key_segments) if a is not None]
+    return serves(*args) and arrays[0].ndim == 3 and all(a.dtype == np.int64 for a in ids)
+
+
+@attention_weights_forward.body("cuda", when=_on_gpu)
+def attention_weights_forward_cuda(
+    p, lse, s, seen, query_segments, key_segments, mask, scale
+):
+    H, T, S = s.shape
+    masks = seen, query_segments, key_segments, mask
+    G(p).attention_weights_forward(
+        H * T, row_threads(S), (p, lse, s, *masks, s.dtype.type(scale), T, S))
+
+
 @Kernel(outputs=2)
 def attention_weights_backward(
     p, ds, s, dp, lse, seen, query_segments, key_segments, mask, scale
@@ -167,3 +185,13 @@ def attention_weights_backward_numba(
                 total += e * dp[h, t, j]
             for j in range(S):
                 ds[h, t, j] = factor * row[j] * (dp[h, t, j] - total)                         # (3)
+
+
+@attention_weights_backward.body("cuda", when=_on_gpu)
+def attention_weights_backward_cuda(
+    p, ds, s, dp, lse, seen, query_segments, key_segments, mask, scale
+):
+    H, T, S = s.shape
+    masks = seen, query_segments, key_segments, mask
+    G(p).attention_weights_backward(
+        H * T, row_threads(S), (p, ds, s, dp, lse, *masks, s.dtype.type(scale), T, S))
