@@ -64,8 +64,10 @@ from tinygrad_edu.nn.config import (
     parse,
     to_dict,
 )
+from tinygrad_edu.nn.loss_scale import LossScale
 from tinygrad_edu.nn.optimizers import OPTIMIZERS, make_optimizer
 from tinygrad_edu.nn.schedule import SCHEDULES
+from tinygrad_edu.ops.mixed import PRODUCTS, set_products
 from tinygrad_edu.tensor import Tensor
 from tinygrad_edu.tokenizers.bpe import train_bpe
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT, train_characters
@@ -152,6 +154,9 @@ class Settings:
     device: str = option(
         "cpu", "where to compute; the emulator runs the CUDA kernels on the CPU, slowly",
         choices=DEVICES)
+    dtype: str = option(
+        "fp32", "the numbers that matrix products multiply; all else stays fp32",
+        choices=tuple(PRODUCTS))
 
     @property
     def of_stories(self):
@@ -350,15 +355,22 @@ def new_config(settings, vocabulary):
 
 
 def new_model(config, settings):
-    """A model with its first weights, on the device that the settings name."""
-    return move(GPT(config, np.random.default_rng(settings.seed)), settings.device)
+    """A model with its first weights, on the device and with the products of the settings."""
+    return placed(GPT(config, np.random.default_rng(settings.seed)), settings)
+
+
+def placed(model, settings):
+    """The model where, and with the products, that the settings say."""
+    return set_products(move(model, settings.device), settings.dtype)
 
 
 def new_optimizer(named, settings):
     """The optimizer that the settings name, over (name, tensor) pairs, with the betas given."""
     betas = {name: getattr(settings, name) for name in ("beta1", "beta2")}
     chosen = {name: value for name, value in betas.items() if value is not None}
-    return make_optimizer(settings.optimizer, named, decay=settings.decay, **chosen)
+    optimizer = make_optimizer(settings.optimizer, named, decay=settings.decay, **chosen)
+    optimizer.loss_scale = LossScale() if settings.dtype == "fp16" else None
+    return optimizer
 
 
 def announce(config, settings):
@@ -402,7 +414,7 @@ def go_on(settings, given):
     if text.checksum != state.get("text"):
         raise ValueError(f"the tokens in {text.folder} are not those that the run in {out} began "
                          "with: bring those back, or start another run")
-    model = move(load_model(arrays, state).train(), settings.device)
+    model = placed(load_model(arrays, state).train(), settings)
     announce(model.config, settings)
     optimizer = new_optimizer(model.named_parameters(), settings)
     optimizer.load_state(part(arrays, "optimizer"))
