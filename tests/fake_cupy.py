@@ -179,7 +179,8 @@ def install(monkeypatch):
     module = types.ModuleType("cupy")
     vars(module).update(
         ndarray=ndarray, asarray=asarray, empty=empty, RawModule=RawModule,
-        is_available=lambda: True, lib=types.SimpleNamespace(
+        is_available=lambda: True, matmul=np.matmul, copyto=np.copyto,
+        cuda=types.SimpleNamespace(Device=lambda: types.SimpleNamespace(synchronize=int)), lib=types.SimpleNamespace(
             stride_tricks=types.SimpleNamespace(as_strided=as_strided)),
         get_default_memory_pool=lambda: types.SimpleNamespace(total_bytes=lambda: 0))
     monkeypatch.setitem(sys.modules, "cupy", module)
