@@ -24,7 +24,7 @@ FUNCTIONS = {"empty", "zeros", "asarray", "arange", "where", "clip", "concatenat
              "ascontiguousarray", "empty_like", "zeros_like", "full_like", "prod", "stack"}
 
 
-class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     """An array that is not one of NumPy."""
 
     def __init__(self, host, base=None):
@@ -180,7 +180,8 @@ def install(monkeypatch):
     vars(module).update(
         ndarray=ndarray, asarray=asarray, empty=empty, RawModule=RawModule,
         is_available=lambda: True, matmul=np.matmul, copyto=np.copyto,
-        cuda=types.SimpleNamespace(Device=lambda: types.SimpleNamespace(synchronize=int)), lib=types.SimpleNamespace(
+        cuda=types.SimpleNamespace(Device=lambda: types.SimpleNamespace(synchronize=int)),
+        lib=types.SimpleNamespace(
             stride_tricks=types.SimpleNamespace(as_strided=as_strided)),
         get_default_memory_pool=lambda: types.SimpleNamespace(total_bytes=lambda: 0))
     monkeypatch.setitem(sys.modules, "cupy", module)

@@ -2,8 +2,8 @@
 
     python tests/cross/gpu_step_in_torch.py {cuda,cpu} NUMBERS
 
-NUMBERS is JSON: the model's, lr, batch, steps, dtype. The last line of output is JSON. PyTorch as one
-uses it for speed without compiling: autocast, fused AdamW, scaled_dot_product_attention.
+NUMBERS is JSON: the model's, lr, batch, steps, dtype. The last line of output is JSON. PyTorch as
+one uses it for speed without compiling: autocast, fused AdamW, scaled_dot_product_attention.
 """
 
 import json

@@ -4,6 +4,7 @@ import fake_cupy
 import numpy as np
 import pytest
 
+from harness import Draw, check_on_gpu
 from tinygrad_edu import watch
 from tinygrad_edu.gpu import emulate
 from tinygrad_edu.gpu.device import move, ready
@@ -11,7 +12,8 @@ from tinygrad_edu.memory import on_host
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.nn.loss_scale import LossScale
-from tinygrad_edu.ops.mixed import set_products
+from tinygrad_edu.ops.mixed import matmul_bf16, set_products
+from tinygrad_edu.ops.softmax import softmax_forward
 from tinygrad_edu.tensor import Tensor
 from tinygrad_edu.train.loop import evaluate, train_step
 
@@ -99,6 +101,7 @@ def test_weights_and_states_of_an_optimizer_come_from_the_host(monkeypatch):
 
 def test_tracing_and_checking_work_on_a_gpu(monkeypatch, capsys):
     fake_cupy.install(monkeypatch)
+    monkeypatch.setattr(watch, "_totals", {})
     with watch.settings(trace=True, check=True):
         trained("cuda", steps=1)
     assert "adam_update" in capsys.readouterr().err
@@ -118,3 +121,16 @@ def test_a_device_that_is_not_there_is_refused_in_a_sentence(monkeypatch):
     for device, said in (("cuda", "needs an NVIDIA GPU"), ("tpu", "there is no device")):
         with pytest.raises(ValueError, match=said):
             ready(device)
+
+
+def test_the_cases_of_a_kernel_run_on_a_gpu_too(monkeypatch):
+    fake_cupy.install(monkeypatch)
+    draw = Draw(np.float32)
+    check_on_gpu(softmax_forward, (draw.out(5, 40), draw.array(5, 40)))
+    turned = draw.out(24, 40), draw.array(16, 24).T, draw.array(40, 16).T
+    check_on_gpu(matmul_bf16, turned)
+    with pytest.raises(AssertionError, match="softmax_forward on a GPU, y: "):
+        wrong = softmax_forward.bodies["cuda"].function
+        monkeypatch.setitem(vars(softmax_forward.bodies["cuda"]), "run",
+                            lambda y, x: (wrong(y, x), y.fill(0)))
+        check_on_gpu(softmax_forward, (draw.out(5, 40), draw.array(5, 40)))

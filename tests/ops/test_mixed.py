@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from harness import body_cases, check_body
 
+from harness import body_cases, check_body
 from tinygrad_edu.gpu.emulate import available
 from tinygrad_edu.ops.mixed import matmul_bf16, matmul_fp16, round_bf16, round_fp16
 from tinygrad_edu.watch import settings

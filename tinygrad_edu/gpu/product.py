@@ -72,9 +72,10 @@ def launch_product(name, y, a, b, *bias):
 def tensor_core_product(y, a, b, bias=None, fp16=False):
     """y = a·b on tensor cores, plus a bias (M,) of float32 if given: (1).
 
-    a, b: both bfloat16, as uint16 (fp16=True: the bits of half precision), or both float32, which are rounded to tf32; transposes are taken
-    as they are. y: float32, or bfloat16 as uint16. Sums are float32. Raises ValueError where the
-    shapes or the layouts do not fit, TypeError for other types.
+    a, b: both bfloat16, as uint16 (with fp16=True the bits of half precision), or both float32,
+    which are rounded to tf32; transposes are taken as they are. y: float32, or bfloat16 as uint16.
+    Sums are float32. Raises ValueError where the shapes or the layouts do not fit, TypeError for
+    other types.
     """
     if a.dtype != b.dtype or a.dtype not in (BF16, REALS[0]) or y.dtype not in (BF16, REALS[0]):
         raise TypeError("tensor cores multiply two arrays of uint16 (bfloat16) or two of float32, "

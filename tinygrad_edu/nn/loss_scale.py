@@ -1,4 +1,4 @@
-"""Lesson 3.12 · Loss scale: small gradients through a narrow type
+"""Lesson 3.15 · Loss scale: small gradients through a narrow type
 
 Needs nothing. Used by scripts/train_gpt.py.
 
@@ -8,7 +8,7 @@ Idea      Half precision ends at 6·10⁻⁸, and many gradients are smaller: th
           large may it be? Until something overflows: then the gradient's norm is not finite, that
           step is left out, and the factor is halved. After many good steps it is tried doubled.
 Math      s·∂ℓ/∂θ = ∂(s·ℓ)/∂θ       exact for s a power of two, as long as nothing overflows     (1)
-          s ← s/2 after a step that is left out, s ← 2·s after PATIENCE good ones in a row        (2)
+          s ← s/2 after a step that is left out, s ← 2·s after PATIENCE good ones in a row       (2)
 Shapes    one factor for the whole model
 Pitfalls  The norm that clips is that of the gradients divided by s, or clipping means nothing.
           A loss that is not finite is no question of scale: that run has diverged.

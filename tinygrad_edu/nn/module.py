@@ -30,8 +30,6 @@ import contextlib
 import itertools
 from typing import NamedTuple
 
-import numpy as np
-
 from ..memory import beside, empty_like, kinds
 from ..tensor import Tensor
 from ..watch import Listener, listening, state, tell

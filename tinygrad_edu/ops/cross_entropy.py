@@ -36,6 +36,7 @@ See       Szegedy et al. 2016 (label smoothing) · Wijmans et al. 2024 (loss wit
 """
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -228,7 +229,7 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
                          product=matmul_forward):
     """cross_entropy(linear(x, w), targets, …) that never holds all logits.
 
-    x (…, C), w (V, C), targets (…). product: the kernel that multiplies. The other options, results and errors are those of cross_entropy.
+    x (…, C), w (V, C), targets (…). The kernel `product` multiplies; the rest is cross_entropy's.
     The gradients are computed along with the loss, where they are wanted; under no_grad only the
     losses are. One case holds all logits: reduction="none" with a gradient, see the Pitfalls.
     """
@@ -249,12 +250,12 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
     # Recorded before it is computed: the tape knows whether anybody is going to want gradients.
     result = record(total, (x, w), vjp)
     if result.requires_grad and reduction == "none":
-        return cross_entropy(linear(x, w, product=product), targets, ignore, label_smoothing, reduction)
+        logits = linear(x, w, product=product)
+        return cross_entropy(logits, targets, ignore, label_smoothing, reduction)
     if result.requires_grad:
         grads[0] = empty_like(rows) if x.requires_grad else None
         grads[1] = zeros_like(w.data) if w.requires_grad else None
-    _chunks(loss, grads, rows, contiguous(w.data), flat, (scale, ignore, label_smoothing),
-            product)
+    _chunks(loss, grads, rows, contiguous(w.data), flat, product, scale, ignore, label_smoothing)
     if grads[0] is not None:
         grads[0] = grads[0].reshape(x.shape)
     if reduction == "none":
@@ -263,7 +264,7 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
     return result
 
 
-def _chunks(loss, grads, x, w, targets, options, product):
+def _chunks(loss, grads, x, w, targets, product, *options):
     """Fill in the losses, and the gradients of x and w that are not None: (4)."""
     dx, dw = grads
     step = max(1, min(len(x), max(CHUNK_ROWS, CHUNK_BYTES // (len(w) * w.itemsize))))
@@ -279,13 +280,10 @@ def _chunks(loss, grads, x, w, targets, options, product):
         if dx is not None:
             product(dx[some], z, w)
         if dw is not None:
-            if low:
-                _add_product(dw, z.T, x[some], product)
-            else:
-                product(dw, z.T, x[some])
+            (partial(_add_product, product) if low else product)(dw, z.T, x[some])
 
 
-def _add_product(y, a, b, product):
+def _add_product(product, y, a, b):
     """y += a·b, some rows at a time: what is added is still in the cache when it is."""
     part = empty_like(y, shape=(min(len(y), PART_ROWS), y.shape[1]))
     for low in range(0, len(y), PART_ROWS):

@@ -29,7 +29,7 @@ See       Micikevicius et al. 2018, sections 3.1-3.3 · Kalamkar et al. 2019 (bf
 
 import numpy as np
 
-from ..gpu.launch import G, blocks, serves
+from ..gpu.launch import G, blocks
 from ..gpu.product import dense, launch_product, serves_product, tensor_core_product
 from ..kernel import Kernel
 from ..memory import empty_like
