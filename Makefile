@@ -16,7 +16,7 @@ BIN := $(VENV)/Scripts
 else
 BIN := $(VENV)/bin
 endif
-SOURCES := pyproject.toml setup.py $(wildcard native/* cuda/*)
+SOURCES := pyproject.toml setup.py $(wildcard native/*)
 
 .PHONY: story train test install clean
 
@@ -31,16 +31,22 @@ test: $(VENV)/installed-for-tests
 
 install: $(VENV)/installed
 
-$(VENV)/installed: $(SOURCES)
+define environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
 	"error: Python 3.10 or newer is needed, name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e ".[pictures]"
+	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS)]"
+endef
+
+$(VENV)/installed: EXTRAS := pictures
+$(VENV)/installed: $(SOURCES)
+	$(environment)
 	@touch $@
 
-$(VENV)/installed-for-tests: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet -e ".[pictures,dev,cross]"
-	@touch $@
+$(VENV)/installed-for-tests: EXTRAS := pictures,dev,cross$(MORE)
+$(VENV)/installed-for-tests: $(SOURCES)
+	$(environment)
+	@touch $(VENV)/installed $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info tinygrad_edu/_native_*

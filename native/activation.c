@@ -25,22 +25,22 @@ INLINE real gelu_slope(real x) {
     return s * (1 + near * (1 - s) * (K + 3 * K * cubic));                              /* (4) */
 }
 
-KERNEL void gelu_forward(real *y, const real *x, int64_t n) {
+void gelu_forward(real *y, const real *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = gelu(x[i]);
 }
 
-KERNEL void gelu_backward(real *dx, const real *dy, const real *x, int64_t n) {
+void gelu_backward(real *dx, const real *dy, const real *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) dx[i] = dy[i] * gelu_slope(x[i]);
 }
 
-KERNEL void bias_gelu_forward(real *y, const real *z, const real *b, int64_t N, int64_t F) {
+void bias_gelu_forward(real *y, const real *z, const real *b, int64_t N, int64_t F) {
     for (int64_t n = 0; n < N; n++) {
         for (int64_t f = 0; f < F; f++) y[n * F + f] = gelu(z[n * F + f] + b[f]);       /* (5) */
     }
 }
 
-KERNEL void bias_gelu_backward(real *dz, real *db, const real *dy, const real *z, const real *b,
-                               int64_t N, int64_t F) {
+void bias_gelu_backward(real *dz, real *db, const real *dy, const real *z, const real *b, int64_t N,
+                        int64_t F) {
     for (int64_t f = 0; f < F; f++) db[f] = 0;
     for (int64_t n = 0; n < N; n++, dz += F, dy += F, z += F) {
         #pragma omp simd
@@ -56,13 +56,13 @@ KERNEL void bias_gelu_backward(real *dz, real *db, const real *dy, const real *z
 #define ROOT (real)0.70710678118654752 /* sqrt(1 / 2) */
 #define UNIT (real)0.39894228040143268 /* 1 / sqrt(2 * pi) */
 
-KERNEL void gelu_erf_forward(real *y, const real *x, int64_t n) {
+void gelu_erf_forward(real *y, const real *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         y[i] = (real)0.5 * x[i] * (1 + R(erf)(x[i] * ROOT));                            /* (1) */
     }
 }
 
-KERNEL void gelu_erf_backward(real *dx, const real *dy, const real *x, int64_t n) {
+void gelu_erf_backward(real *dx, const real *dy, const real *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         const real below = (real)0.5 * (1 + R(erf)(x[i] * ROOT));
         const real density = UNIT * exponential((real)-0.5 * x[i] * x[i]);

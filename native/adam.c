@@ -5,9 +5,8 @@
  */
 #include "kernels.h"
 
-KERNEL void adam_update(real *w, real *m, real *v, const real *g, double lr, double beta1,
-                        double beta2, double eps, double penalty, double decay, double scale,
-                        double step, int64_t n) {
+void adam_update(real *w, real *m, real *v, const real *g, double lr, double beta1, double beta2,
+                 double eps, double penalty, double decay, double scale, double step, int64_t n) {
     const real b1 = (real)beta1, c1 = (real)(1 - beta1);
     const real b2 = (real)beta2, c2 = (real)(1 - beta2);
     const real rate = (real)(lr / (1 - pow(beta1, step)));                              /* (2) */

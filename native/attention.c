@@ -338,20 +338,19 @@ static void give_up(heads x, int64_t b, int64_t h, const call *c, int64_t length
         for (int64_t d = 0; d < c->D; d++) row_of(x, b, h, t)[d] = NAN;
 }
 
-KERNEL void attention_forward(heads y, real *lse, heads q, heads k, heads v, const int64_t *seen,
-                              const int64_t *query_segments, const int64_t *key_segments,
-                              heads mask, real scale, int64_t H, int64_t G, int64_t T, int64_t S,
-                              int64_t D, int64_t low, int64_t high) {
+void attention_forward(heads y, real *lse, heads q, heads k, heads v, const int64_t *seen,
+                       const int64_t *query_segments, const int64_t *key_segments, heads mask,
+                       real scale, int64_t H, int64_t G, int64_t T, int64_t S, int64_t D,
+                       int64_t low, int64_t high) {
     const call c = {H, G, T, S, D, seen, query_segments, key_segments, mask, scale};
     if (!forward(y, lse, q, k, v, &c, low, high))
         for (int64_t i = low; i < high; i++) give_up(y, i / H, i % H, &c, T);
 }
 
-KERNEL void attention_backward(heads dq, heads dk, heads dv, heads dy, heads y, heads q, heads k,
-                               heads v, const real *lse, const int64_t *seen,
-                               const int64_t *query_segments, const int64_t *key_segments,
-                               heads mask, real scale, int64_t H, int64_t G, int64_t T, int64_t S,
-                               int64_t D, int64_t low, int64_t high) {
+void attention_backward(heads dq, heads dk, heads dv, heads dy, heads y, heads q, heads k, heads v,
+                        const real *lse, const int64_t *seen, const int64_t *query_segments,
+                        const int64_t *key_segments, heads mask, real scale, int64_t H, int64_t G,
+                        int64_t T, int64_t S, int64_t D, int64_t low, int64_t high) {
     const call c = {H, G, T, S, D, seen, query_segments, key_segments, mask, scale};
     if (!backward(dq, dk, dv, dy, y, q, k, v, lse, &c, low, high))
         for (int64_t i = low; i < high; i++) {

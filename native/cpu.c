@@ -2,10 +2,10 @@
 #include "kernels.h"
 #include "vector.h"
 
-KERNEL int64_t vector_bytes(void) { return WIDTH; }
+int64_t vector_bytes(void) { return WIDTH; }
 
 /* The CPU and its operating system: the registers of a wide vector have to be saved, too. */
-KERNEL int64_t cpu_vector_bytes(void) {
+int64_t cpu_vector_bytes(void) {
 #if defined(VECTORS) && defined(__x86_64__)
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                       __builtin_cpu_supports("bmi2");

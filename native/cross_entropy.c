@@ -13,8 +13,8 @@ static double row_target(const real *z, int64_t t, real top, double smoothing, i
     return at;
 }
 
-KERNEL void cross_entropy_forward(real *loss, real *lse, const real *z, const int64_t *targets,
-                                  int64_t ignore, double smoothing, int64_t N, int64_t V) {
+void cross_entropy_forward(real *loss, real *lse, const real *z, const int64_t *targets,
+                           int64_t ignore, double smoothing, int64_t N, int64_t V) {
     for (int64_t n = 0; n < N; n++, z += V) {
         const real top = row_shift(z, V), total = row_total(z, top, V);
         const int64_t t = targets[n];
@@ -25,9 +25,9 @@ KERNEL void cross_entropy_forward(real *loss, real *lse, const real *z, const in
     }
 }
 
-KERNEL void cross_entropy_backward(real *dz, const real *dy, const real *z, const real *lse,
-                                   const int64_t *targets, int64_t ignore, double smoothing,
-                                   int64_t N, int64_t V) {
+void cross_entropy_backward(real *dz, const real *dy, const real *z, const real *lse,
+                            const int64_t *targets, int64_t ignore, double smoothing, int64_t N,
+                            int64_t V) {
     const real share = (real)(smoothing / V);
     for (int64_t n = 0; n < N; n++, dz += V, z += V) {
         const int64_t t = targets[n];
@@ -40,8 +40,8 @@ KERNEL void cross_entropy_backward(real *dz, const real *dy, const real *z, cons
     }
 }
 
-KERNEL void cross_entropy_both(real *loss, real *z, const int64_t *targets, double scale,
-                               int64_t ignore, double smoothing, int64_t N, int64_t V) {
+void cross_entropy_both(real *loss, real *z, const int64_t *targets, double scale, int64_t ignore,
+                        double smoothing, int64_t N, int64_t V) {
     const real share = (real)(scale * smoothing / V);
     for (int64_t n = 0; n < N; n++, z += V) {
         const int64_t t = targets[n];

@@ -14,8 +14,8 @@ INLINE void philox(uint64_t *a, uint64_t *b, uint64_t key) {
     }
 }
 
-KERNEL void dropout_forward(real *y, const real *x, const uint64_t *start, uint64_t stream,
-                            uint64_t key, uint64_t threshold, real scale, int64_t R, int64_t C) {
+void dropout_forward(real *y, const real *x, const uint64_t *start, uint64_t stream, uint64_t key,
+                     uint64_t threshold, real scale, int64_t R, int64_t C) {
     const int64_t half = (C + 1) / 2;
     for (int64_t r = 0; r < R; r++, y += C, x += C) {
         #pragma omp simd

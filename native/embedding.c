@@ -3,12 +3,12 @@
 
 #include "kernels.h"
 
-KERNEL void embedding_forward(real *y, const int64_t *ids, const real *w, int64_t N, int64_t C) {
+void embedding_forward(real *y, const int64_t *ids, const real *w, int64_t N, int64_t C) {
     for (int64_t n = 0; n < N; n++) memcpy(y + n * C, w + ids[n] * C, C * sizeof(real)); /* (1) */
 }
 
-KERNEL void embedding_add_forward(real *y, const int64_t *ids, const real *w, const real *p,
-                                  int64_t B, int64_t T, int64_t C) {
+void embedding_add_forward(real *y, const int64_t *ids, const real *w, const real *p, int64_t B,
+                           int64_t T, int64_t C) {
     for (int64_t n = 0; n < B * T; n++, y += C) {
         const real *row = w + ids[n] * C, *place = p + n % T * C;
         #pragma omp simd
@@ -16,8 +16,8 @@ KERNEL void embedding_add_forward(real *y, const int64_t *ids, const real *w, co
     }
 }
 
-KERNEL void embedding_backward(real *dw, const real *dy, const int64_t *order,
-                               const int64_t *first, const int64_t *last, int64_t V, int64_t C) {
+void embedding_backward(real *dw, const real *dy, const int64_t *order, const int64_t *first,
+                        const int64_t *last, int64_t V, int64_t C) {
     for (int64_t v = 0; v < V; v++, dw += C) {
         memset(dw, 0, C * sizeof(real));
         for (int64_t i = first[v]; i < last[v]; i++) {
@@ -31,7 +31,7 @@ KERNEL void embedding_backward(real *dw, const real *dy, const int64_t *order,
 /* A few numbers of all rows at a time: their sums stay in the cache and are written once. */
 #define TILE 1024
 
-KERNEL void sum_batch(real *dp, const real *dy, int64_t B, int64_t T, int64_t C) {
+void sum_batch(real *dp, const real *dy, int64_t B, int64_t T, int64_t C) {
     for (int64_t start = 0; start < T * C; start += TILE) {
         const int64_t end = start + TILE < T * C ? start + TILE : T * C;
         memset(dp + start, 0, (end - start) * sizeof(real));

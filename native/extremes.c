@@ -4,15 +4,15 @@
  */
 #include "rows.h"
 
-KERNEL void logsumexp_forward(real *y, const real *x, int64_t R, int64_t N) {
+void logsumexp_forward(real *y, const real *x, int64_t R, int64_t N) {
     for (int64_t r = 0; r < R; r++, x += N) {
         const real top = row_maximum(x, N), shift = isfinite(top) ? top : 0;
         y[r] = R(log)(row_total(x, shift, N)) + shift;                                  /* (3) */
     }
 }
 
-KERNEL void logsumexp_backward(real *dx, const real *dy, const real *x, const real *y,
-                               int64_t R, int64_t N) {
+void logsumexp_backward(real *dx, const real *dy, const real *x, const real *y, int64_t R,
+                        int64_t N) {
     for (int64_t r = 0; r < R; r++, dx += N, x += N) {
         const real level = y[r] == -INFINITY ? 0 : y[r], scale = dy[r];
         #pragma omp simd

@@ -1,8 +1,8 @@
 /* Lion: tinygrad_edu/nn/lion.py explains it and numbers the equations. */
 #include "kernels.h"
 
-KERNEL void lion_update(real *w, real *m, const real *g, double lr, double beta1, double beta2,
-                        double decay, double scale, int64_t n) {
+void lion_update(real *w, real *m, const real *g, double lr, double beta1, double beta2,
+                 double decay, double scale, int64_t n) {
     const real rate = (real)lr, shrink = (real)(lr * decay), factor = (real)scale;
     const real b1 = (real)beta1, c1 = (real)(1 - beta1);
     const real b2 = (real)beta2, c2 = (real)(1 - beta2);

@@ -21,7 +21,7 @@ static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 /* A matrix: element (i, j) is at[i * row + j * column], and one of the two steps is 1. */
 typedef struct { const real *at; int64_t row, column; } matrix;
 
-KERNEL void matmul_naive(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M) {
+void matmul_naive(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M) {
     for (int64_t i = 0; i < N; i++)
         for (int64_t j = 0; j < M; j++) {
             real sum = 0;
@@ -31,7 +31,7 @@ KERNEL void matmul_naive(real *y, const real *a, const real *b, int64_t N, int64
 }
 
 /* The innermost loop runs along rows of y and b, so that the compiler can take them by vectors. */
-KERNEL void matmul_tiled(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M) {
+void matmul_tiled(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M) {
     for (int64_t i = 0; i < N * M; i++) y[i] = 0;
     for (int64_t k0 = 0; k0 < K; k0 += TILED)
         for (int64_t j0 = 0; j0 < M; j0 += 4 * TILED)
@@ -140,14 +140,14 @@ static void give_up(real *y, int64_t count) {
     for (int64_t i = 0; i < count; i++) y[i] = NAN;
 }
 
-KERNEL void matmul_forward(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M,
-                           int64_t a_row, int64_t a_column, int64_t b_row, int64_t b_column) {
+void matmul_forward(real *y, const real *a, const real *b, int64_t N, int64_t K, int64_t M,
+                    int64_t a_row, int64_t a_column, int64_t b_row, int64_t b_column) {
     const matrix left = {a, a_row, a_column}, right = {b, b_row, b_column};
     if (!product(y, left, right, NULL, N, K, M)) give_up(y, N * M);
 }
 
-KERNEL void linear_forward(real *y, const real *x, const real *w, const real *b, int64_t N,
-                           int64_t K, int64_t M) {
+void linear_forward(real *y, const real *x, const real *w, const real *b, int64_t N, int64_t K,
+                    int64_t M) {
     const matrix left = {x, K, 1}, right = {w, 1, K};                                     /* (3) */
     if (!product(y, left, right, b, N, K, M)) give_up(y, N * M);
 }

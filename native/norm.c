@@ -20,16 +20,15 @@ INLINE void normalise_row(real *y, real *mean, real *rstd, const real *s, const 
     *rstd = rho;
 }
 
-KERNEL void layernorm_forward(real *y, real *mean, real *rstd, const real *x, const real *w,
-                              const real *b, real eps, int64_t N, int64_t C) {
+void layernorm_forward(real *y, real *mean, real *rstd, const real *x, const real *w, const real *b,
+                       real eps, int64_t N, int64_t C) {
     for (int64_t n = 0; n < N; n++) {
         normalise_row(y + n * C, mean + n, rstd + n, x + n * C, w, b, eps, C);
     }
 }
 
-KERNEL void add_layernorm_forward(real *s, real *y, real *mean, real *rstd, const real *x,
-                                  const real *r, const real *w, const real *b, real eps,
-                                  int64_t N, int64_t C) {
+void add_layernorm_forward(real *s, real *y, real *mean, real *rstd, const real *x, const real *r,
+                           const real *w, const real *b, real eps, int64_t N, int64_t C) {
     for (int64_t n = 0; n < N; n++) {
         #pragma omp simd
         for (int64_t c = 0; c < C; c++) s[n * C + c] = x[n * C + c] + r[n * C + c];     /* (0) */
@@ -66,9 +65,8 @@ INLINE void pull_rows(real *dx, real *dw, real *db, const real *dy, const real *
     }
 }
 
-KERNEL void layernorm_backward(real *dx, real *dw, real *db, const real *dy, const real *x,
-                               const real *w, const real *mean, const real *rstd,
-                               int64_t N, int64_t C) {
+void layernorm_backward(real *dx, real *dw, real *db, const real *dy, const real *x, const real *w,
+                        const real *mean, const real *rstd, int64_t N, int64_t C) {
     int64_t n = 0;
     for (int64_t c = 0; c < C; c++) dw[c] = db[c] = 0;
     for (; n + ROWS <= N; n += ROWS) {
@@ -81,9 +79,9 @@ KERNEL void layernorm_backward(real *dx, real *dw, real *db, const real *dy, con
     }
 }
 
-KERNEL void add_layernorm_backward(real *dx, real *dw, real *db, const real *dy, const real *ds,
-                                   const real *s, const real *w, const real *mean,
-                                   const real *rstd, int64_t N, int64_t C) {
+void add_layernorm_backward(real *dx, real *dw, real *db, const real *dy, const real *ds,
+                            const real *s, const real *w, const real *mean, const real *rstd,
+                            int64_t N, int64_t C) {
     int64_t n = 0;
     for (int64_t c = 0; c < C; c++) dw[c] = db[c] = 0;
     for (; n + ROWS <= N; n += ROWS) {

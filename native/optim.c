@@ -5,7 +5,7 @@
 
 #define BLOCK 4096                     /* numbers that are added up in `real`, blocks in double */
 
-KERNEL void sum_of_squares(real *total, const real *g, int64_t n) {
+void sum_of_squares(real *total, const real *g, int64_t n) {
     double sum = 0;
     for (int64_t i = 0; i < n; i += BLOCK) {
         const int64_t length = n - i < BLOCK ? n - i : BLOCK;
@@ -14,8 +14,8 @@ KERNEL void sum_of_squares(real *total, const real *g, int64_t n) {
     *total = (real)sum;
 }
 
-KERNEL void sgd_update(real *w, real *v, const real *g, double lr, double momentum, bool nesterov,
-                       double decay, double scale, int64_t n) {
+void sgd_update(real *w, real *v, const real *g, double lr, double momentum, bool nesterov,
+                double decay, double scale, int64_t n) {
     const real rate = (real)lr, mu = (real)momentum;
     const real factor = (real)scale, pull = (real)decay;
     #pragma omp simd

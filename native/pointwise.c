@@ -15,11 +15,10 @@
 #define UNARY(name, value, slope)                                                                \
     static inline real name##_value(real x) { return value; }                                    \
     static inline real name##_slope(real x, real y) { return slope; }                            \
-    KERNEL void name##_forward(real *y, const real *x, int64_t n) {                              \
+    void name##_forward(real *y, const real *x, int64_t n) {                                     \
         for (int64_t i = 0; i < n; i++) y[i] = name##_value(x[i]);                               \
     }                                                                                            \
-    KERNEL void name##_backward(real *dx, const real *dy, const real *x, const real *y,          \
-                                int64_t n) {                                                     \
+    void name##_backward(real *dx, const real *dy, const real *x, const real *y, int64_t n) {    \
         for (int64_t i = 0; i < n; i++) dx[i] = dy[i] * name##_slope(x[i], y[i]);                \
     }
 
@@ -41,7 +40,7 @@ UNARY(abs,        R(fabs)(x),                     (x > 0) - (x < 0))
 
 #define FORWARD(name, value)                                                                     \
     static inline real name##_value(real a, real b) { return value; }                            \
-    KERNEL void name##_forward(real *y, const real *a, const real *b, int64_t n) {               \
+    void name##_forward(real *y, const real *a, const real *b, int64_t n) {                      \
         for (int64_t i = 0; i < n; i++) y[i] = name##_value(a[i], b[i]);                         \
     }
 
@@ -49,8 +48,8 @@ UNARY(abs,        R(fabs)(x),                     (x > 0) - (x < 0))
     FORWARD(name, value)                                                                         \
     static inline real name##_slope_a(real a, real b, real y) { return slope_a; }                \
     static inline real name##_slope_b(real a, real b, real y) { return slope_b; }                \
-    KERNEL void name##_backward(real *da, real *db, const real *dy, const real *a,               \
-                                const real *b, const real *y, int64_t n) {                       \
+    void name##_backward(real *da, real *db, const real *dy, const real *a,                      \
+                         const real *b, const real *y, int64_t n) {                              \
         for (int64_t i = 0; i < n; i++) {                                                        \
             const real da_i = dy[i] * name##_slope_a(a[i], b[i], y[i]);                          \
             const real db_i = dy[i] * name##_slope_b(a[i], b[i], y[i]);                          \

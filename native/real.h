@@ -36,9 +36,8 @@ real R(tanh)(real) ALSO_FOR_VECTORS;
 #endif
 #endif
 
-/* KERNEL stands in front of what Python calls. INLINE stands in front of what kernels share: its
- * text becomes part of each loop that uses it, since a call would leave the vectors. */
-#define KERNEL
+/* INLINE stands in front of what kernels share: its text becomes part of each loop that uses it,
+ * since a call would leave the vectors. What Python calls is in kernels.h, all else is static. */
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
 #else

@@ -55,7 +55,7 @@ INLINE void column_sums(real *y, const real *x, int64_t N, int64_t B) {
     }
 }
 
-KERNEL void sum_forward(real *y, const real *x, int64_t A, int64_t N, int64_t B) {
+void sum_forward(real *y, const real *x, int64_t A, int64_t N, int64_t B) {
     for (int64_t a = 0; a < A; a++) {
         if (B == 1) y[a] = (real)long_row_sum(x + a * N, N);                            /* (1) */
         else column_sums(y + a * B, x + a * N * B, N, B);
@@ -63,19 +63,19 @@ KERNEL void sum_forward(real *y, const real *x, int64_t A, int64_t N, int64_t B)
 }
 
 /* The gradient of a bias, db of tinygrad_edu/ops/matmul.py, (4) there. */
-KERNEL void sum_rows(real *db, const real *dy, int64_t N, int64_t F) {
+void sum_rows(real *db, const real *dy, int64_t N, int64_t F) {
     column_sums(db, dy, N, F);
 }
 
-KERNEL void var_forward(real *y, real *mean, const real *x, double ddof, int64_t R, int64_t N) {
+void var_forward(real *y, real *mean, const real *x, double ddof, int64_t R, int64_t N) {
     for (int64_t r = 0; r < R; r++, x += N) {
         mean[r] = (real)(long_row_sum(x, N) / N);
         y[r] = (real)(long_row_squares(x, mean[r], N) / (N - ddof));                    /* (2) */
     }
 }
 
-KERNEL void var_backward(real *dx, const real *dy, const real *x, const real *mean, double ddof,
-                         int64_t R, int64_t N) {
+void var_backward(real *dx, const real *dy, const real *x, const real *mean, double ddof, int64_t R,
+                  int64_t N) {
     for (int64_t r = 0; r < R; r++, dx += N, x += N) {
         const real share = dy[r] * 2 / (real)(N - ddof), mu = mean[r];
         for (int64_t n = 0; n < N; n++) dx[n] = share * (x[n] - mu);                    /* (2) */

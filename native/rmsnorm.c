@@ -11,13 +11,13 @@ INLINE real normalise_row(real *y, const real *s, const real *w, real eps, int64
     return rho;
 }
 
-KERNEL void rmsnorm_forward(real *y, real *rstd, const real *x, const real *w, real eps,
-                            int64_t N, int64_t C) {
+void rmsnorm_forward(real *y, real *rstd, const real *x, const real *w, real eps, int64_t N,
+                     int64_t C) {
     for (int64_t n = 0; n < N; n++) rstd[n] = normalise_row(y + n * C, x + n * C, w, eps, C);
 }
 
-KERNEL void add_rmsnorm_forward(real *s, real *y, real *rstd, const real *x, const real *r,
-                                const real *w, real eps, int64_t N, int64_t C) {
+void add_rmsnorm_forward(real *s, real *y, real *rstd, const real *x, const real *r, const real *w,
+                         real eps, int64_t N, int64_t C) {
     for (int64_t n = 0; n < N; n++) {
         #pragma omp simd
         for (int64_t c = 0; c < C; c++) s[n * C + c] = x[n * C + c] + r[n * C + c];     /* (0) */
@@ -38,17 +38,16 @@ INLINE void pull_row(real *dx, real *dw, const real *dy, const real *ds, const r
     }
 }
 
-KERNEL void rmsnorm_backward(real *dx, real *dw, const real *dy, const real *x, const real *w,
-                             const real *rstd, int64_t N, int64_t C) {
+void rmsnorm_backward(real *dx, real *dw, const real *dy, const real *x, const real *w,
+                      const real *rstd, int64_t N, int64_t C) {
     for (int64_t c = 0; c < C; c++) dw[c] = 0;
     for (int64_t n = 0; n < N; n++) {
         pull_row(dx + n * C, dw, dy + n * C, NULL, x + n * C, w, rstd[n], C);
     }
 }
 
-KERNEL void add_rmsnorm_backward(real *dx, real *dw, const real *dy, const real *ds,
-                                 const real *s, const real *w, const real *rstd, int64_t N,
-                                 int64_t C) {
+void add_rmsnorm_backward(real *dx, real *dw, const real *dy, const real *ds, const real *s,
+                          const real *w, const real *rstd, int64_t N, int64_t C) {
     for (int64_t c = 0; c < C; c++) dw[c] = 0;
     for (int64_t n = 0; n < N; n++) {
         pull_row(dx + n * C, dw, dy + n * C, ds + n * C, s + n * C, w, rstd[n], C);

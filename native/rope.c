@@ -16,9 +16,9 @@ INLINE void rotate(real *y, const real *x, const real *cos, const real *sin, rea
     }
 }
 
-KERNEL void rope_rotate(real *y, const real *x, const int64_t *positions, const real *cos,
-                        const real *sin, bool halves, real direction,
-                        int64_t B, int64_t H, int64_t T, int64_t D, int64_t W) {
+void rope_rotate(real *y, const real *x, const int64_t *positions, const real *cos, const real *sin,
+                 bool halves, real direction, int64_t B, int64_t H, int64_t T, int64_t D,
+                 int64_t W) {
     for (int64_t row = 0; row < B * H * T; row++, y += D, x += D) {
         const int64_t b = row / (H * T), t = row % T, p = positions[b * T + t];
         if (halves) rotate(y, x, cos + p * W, sin + p * W, direction, W, true);

@@ -6,7 +6,7 @@
 #include "rows.h"
 #include "sums.h"
 
-KERNEL void softmax_forward(real *y, const real *x, int64_t N, int64_t C) {
+void softmax_forward(real *y, const real *x, int64_t N, int64_t C) {
     for (int64_t n = 0; n < N; n++, y += C, x += C) {
         const real top = row_shift(x, C), total = row_exponentials(y, x, top, C);
         const real scale = total == 0 ? 1 : 1 / total;
@@ -14,7 +14,7 @@ KERNEL void softmax_forward(real *y, const real *x, int64_t N, int64_t C) {
     }
 }
 
-KERNEL void softmax_backward(real *dx, const real *dy, const real *y, int64_t N, int64_t C) {
+void softmax_backward(real *dx, const real *dy, const real *y, int64_t N, int64_t C) {
     for (int64_t n = 0; n < N; n++, dx += C, dy += C, y += C) {
         const real dot = row_dot(dy, y, C);
         #pragma omp simd
@@ -22,7 +22,7 @@ KERNEL void softmax_backward(real *dx, const real *dy, const real *y, int64_t N,
     }
 }
 
-KERNEL void log_softmax_forward(real *y, const real *x, int64_t N, int64_t C) {
+void log_softmax_forward(real *y, const real *x, int64_t N, int64_t C) {
     for (int64_t n = 0; n < N; n++, y += C, x += C) {
         const real top = row_shift(x, C), total = row_total(x, top, C);
         const real shift = total == 0 ? 0 : R(log)(total);
@@ -31,7 +31,7 @@ KERNEL void log_softmax_forward(real *y, const real *x, int64_t N, int64_t C) {
     }
 }
 
-KERNEL void log_softmax_backward(real *dx, const real *dy, const real *y, int64_t N, int64_t C) {
+void log_softmax_backward(real *dx, const real *dy, const real *y, int64_t N, int64_t C) {
     for (int64_t n = 0; n < N; n++, dx += C, dy += C, y += C) {
         const real total = row_sum(dy, C);
         #pragma omp simd

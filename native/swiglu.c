@@ -9,23 +9,23 @@ INLINE real silu(real x) {
     return near * logistic(near);                                                       /* (1) */
 }
 
-KERNEL void silu_forward(real *y, const real *x, int64_t n) {
+void silu_forward(real *y, const real *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = silu(x[i]);
 }
 
-KERNEL void silu_backward(real *dx, const real *dy, const real *x, int64_t n) {
+void silu_backward(real *dx, const real *dy, const real *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         const real near = x[i] < LOW ? LOW : x[i], s = logistic(near);
         dx[i] = dy[i] * s * (1 + near * (1 - s));                                       /* (1) */
     }
 }
 
-KERNEL void swiglu_forward(real *y, const real *gate, const real *up, int64_t n) {
+void swiglu_forward(real *y, const real *gate, const real *up, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = silu(gate[i]) * up[i];                       /* (2) */
 }
 
-KERNEL void swiglu_backward(real *dgate, real *dup, const real *dy, const real *gate,
-                            const real *up, int64_t n) {
+void swiglu_backward(real *dgate, real *dup, const real *dy, const real *gate, const real *up,
+                     int64_t n) {
     #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
         const real near = gate[i] < LOW ? LOW : gate[i], s = logistic(near);

@@ -35,7 +35,7 @@ class Settings:
     shared: int = option(0, "bytes of dynamic shared memory", low=0)
     order: str = option("forward", "of the threads", choices=tuple(emulate.ORDERS))
     real: str = option("float", "the type that `real` stands for", choices=tuple(NAMES.values()))
-    seed: int = option(0, "of the random numbers", low=0)
+    seed: int = option(0, "of the random numbers, and of --order random", low=0)
 
 
 def numbers(text, flag):
@@ -95,7 +95,7 @@ def run(settings):
     arguments = tuple(argument(p, dtype, said.get(p.name, str(settings.size)), random)
                       for p, dtype in zip(parameters, launcher.types, strict=True))
     grid, block = numbers(settings.grid, "grid"), numbers(settings.block, "block")
-    with emulate.emulating(mode=settings.mode, order=settings.order):
+    with emulate.emulating(mode=settings.mode, order=settings.order, seed=settings.seed):
         launcher(grid, block, arguments, settings.shared)
     for parameter, value in zip(parameters, arguments, strict=True):
         if parameter.is_pointer and not parameter.is_read_only:

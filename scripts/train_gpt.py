@@ -83,7 +83,7 @@ RATES = {"tiny": 4e-3, "small": 2e-3, "medium": 1e-3, "gpt2": 6e-4}  # larger mo
 # What suits --data stories: single words as tokens, a window for a whole story, many small steps.
 STORIES = {"vocab": 3072, "layers": 2, "heads": 4, "width": 128, "context": 128, "batch": 16,
            "windows": "documents", "optimizer": "muon", "lr": 4e-3, "warmup": 60}
-STORY_MINUTES = 2.7  # the scoreboard at the end comes on top of that
+STORY_STEPS = 1700  # of stories, so that what is learnt does not hang on the machine's mood
 FORECAST = 20  # steps after which the time of the rest is known
 QUICK = 8  # batches of held-out text in a look during training
 LITTLE = 0.02  # of the training text; less held-out text than that is too little
@@ -452,12 +452,14 @@ def thread_count(state):
 def fix_steps(run):
     """Turn --minutes into a number of steps, by timing 20 steps of a model that is thrown away."""
     settings = run.settings
+    if settings.of_stories and settings.minutes is None:
+        settings.steps = settings.steps or STORY_STEPS
     if settings.steps is None:
         settings.steps = 1000  # of the schedule while timing
         model = new_model(run.model.config, settings)
         optimizer = new_optimizer(model.named_parameters(), settings)
         seconds = time_steps(model, optimizer, run.windows.of_step, settings)
-        minutes = settings.minutes or (STORY_MINUTES if settings.of_stories else 4.5)
+        minutes = settings.minutes or 4.5
         a_window = time_window(run, model)
         if settings.last_look is None:
             settings.last_look = tokens_to_look_at(run, minutes * 60 / 4 / a_window)

@@ -91,6 +91,42 @@ def test_a_sum_over_rows_is_the_same_bit_for_bit_each_time():
     assert len(results) == 1
 
 
+TRAINING = """
+import hashlib
+import numpy as np
+from tinygrad_edu import threads
+from tinygrad_edu.models.gpt import GPT, GPTConfig
+from tinygrad_edu.nn.adam import AdamW
+from tinygrad_edu.train.loop import take_step
+
+run, cut = threads.pool.run, []
+def counted(function, pieces):
+    cut.append(len(pieces))
+    run(function, pieces)
+threads.pool.run = counted
+
+random = np.random.default_rng(0)
+model = GPT(GPTConfig(vocabulary=50, context=64, layers=2, width=96, dropout=0.1), random)
+optimizer = AdamW(model.named_parameters())
+for step in range(4):
+    ids = random.integers(0, 50, (32, 65))
+    take_step(model, optimizer, [(ids[:, :-1], ids[:, 1:])], step, 1e-2, 1.0, seed=0)
+digest = hashlib.sha256()
+for parameter in model.parameters():
+    digest.update(parameter.data.tobytes())
+print(digest.hexdigest(), cut.count(3))
+"""
+
+
+def test_a_training_run_on_three_threads_leaves_the_same_bytes_each_time():
+    runs = [subprocess.run([sys.executable, "-c", TRAINING], capture_output=True, text=True,
+                           env=os.environ | {"OMP_NUM_THREADS": "3"}, timeout=60, check=False)
+            for _ in range(2)]
+    assert runs[0].returncode == 0, runs[0].stderr
+    assert int(runs[0].stdout.split()[1]) > 100  # so many calls were cut into three pieces
+    assert runs[0].stdout == runs[1].stdout
+
+
 # ---- exceptions, nesting, concurrency, forks ----------------------------------------------------
 
 

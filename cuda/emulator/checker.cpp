@@ -7,8 +7,9 @@
  *
  * For each byte that threads share we remember who wrote it last and who read it since: a shadow.
  * Two threads of a block are ordered by a barrier between them, or, in one warp, by a shuffle or
- * __syncwarp; two blocks by nothing. Two accesses that are not ordered, one of them a write, not
- * both atomic, are a race, whatever the result was this time.
+ * __syncwarp; two blocks only where one of them does __threadfence and then an atomic, and the
+ * other an atomic on the same place later. Two accesses that are not ordered, one of them a write,
+ * not both atomic, are a race, whatever the result was this time.
  */
 #include "runtime.h"
 
@@ -41,7 +42,7 @@ struct Moment {
     uint32_t block = 0;                          /* number + 1; 0: never */
     uint16_t thread = 0;
     bool atomic = false;
-    uint32_t barriers = 0, meetings = 0;         /* that had been passed then */
+    uint32_t barriers = 0, meetings = 0, fences = 0;     /* that had been passed then */
     Code code;
 };
 
@@ -71,7 +72,14 @@ struct Record { const void* code; uint32_t turn; uint8_t lane, bytes; bool write
                 uint64_t address; };
 struct Total { uint64_t requests, sectors, ideal, shared_requests, ways; bool writes; };
 
+/* An atomic says to those who meet its place later: what was fenced before me is there. */
+struct Release { Moment when; size_t fences, known; };
+struct Acquire { const void* place; size_t releases; Moment when; };
+
 struct Checker {
+    std::unordered_map<uint32_t, std::vector<Moment>> fences;        /* of each block */
+    std::unordered_map<uint32_t, std::vector<Acquire>> acquired;     /* of each block */
+    std::unordered_map<const void*, std::vector<Release>> releases;  /* at each atomic's place */
     std::vector<Shadows> arrays;
     Shadows shared, dynamic;
     std::vector<std::vector<Record>> records;    /* of each warp */
@@ -214,7 +222,7 @@ static bool locate(const char* address, size_t bytes, bool writes, const Code& c
 static Moment now(const Code& code, bool atomic) {
     Worker* w = worker;
     return {(uint32_t)w->block + 1, (uint16_t)w->current, atomic, w->epoch,
-            w->warps[w->current / 32].epoch, code};
+            w->warps[w->current / 32].epoch, w->threads[w->current].fences, code};
 }
 
 /* Whether an earlier access is known to have been over before this one. */
@@ -223,6 +231,57 @@ static bool ordered(const Moment& before, const Moment& after) {
     if (before.block != after.block) return false;
     if (before.thread == after.thread || before.barriers != after.barriers) return true;
     return before.thread / 32 == after.thread / 32 && before.meetings != after.meetings;
+}
+
+/* Whether a fence of the same block comes after an access: of its own thread, or of another one
+ * behind a barrier or a meeting. */
+static bool fenced(const Moment& access, const Moment& fence) {
+    if (access.thread == fence.thread) return access.fences < fence.fences;
+    return access.barriers < fence.barriers ||
+           (access.thread / 32 == fence.thread / 32 && access.meetings < fence.meetings);
+}
+
+/* Whether a release tells of an earlier access. The fence between may be of a third thread, for
+ * barriers hand on what they order. */
+static bool tells(const Release& release, const Moment& before) {
+    if (release.when.block != before.block) return false;
+    const std::vector<Moment>& fences = checker.fences[before.block];
+    for (size_t i = 0; i < release.fences; i++)
+        if (fenced(before, fences[i]) && ordered(fences[i], release.when)) return true;
+    return false;
+}
+
+/* Whether this thread can know of an earlier access, through the first `known` atomics of its
+ * block, or through what the threads knew that it met there. */
+static bool learned(const Moment& before, const Moment& after, size_t known, int depth) {
+    const std::vector<Acquire>& acquired = checker.acquired[after.block];
+    for (size_t i = known; i-- > 0;) {
+        if (!ordered(acquired[i].when, after)) continue;
+        const std::vector<Release>& releases = checker.releases[acquired[i].place];
+        for (size_t j = acquired[i].releases; j-- > 0;)
+            if (tells(releases[j], before) ||
+                (depth && learned(before, releases[j].when, releases[j].known, depth - 1)))
+                return true;
+    }
+    return false;
+}
+
+void check_fence() {
+    Worker* w = worker;
+    w->threads[w->current].fences++;
+    const Moment moment = now({}, false);
+    checker.fences[moment.block].push_back(moment);
+}
+
+/* Every atomic may both learn and tell. */
+static void hand_over(const void* place) {
+    const Moment moment = now({}, true);
+    if (checker.fences.empty()) return;                              /* nobody has told anything */
+    std::vector<Acquire>& acquired = checker.acquired[moment.block];
+    std::vector<Release>& releases = checker.releases[place];
+    if (!releases.empty()) acquired.push_back({place, releases.size(), moment});
+    const size_t fences = checker.fences[moment.block].size();
+    if (fences) releases.push_back({moment, fences, acquired.size()});
 }
 
 [[noreturn]] static void race(const Code& code, const Place& place, const char* kind,
@@ -234,7 +293,8 @@ static bool ordered(const Moment& before, const Moment& after) {
                          (unsigned)(block / gridDim.x / gridDim.y)};
     const std::string other = "thread " + triple(w->threads[before.thread].index) + " of " +
         (same_block ? "the same block" : "block " + triple(index));
-    const char* remedy = !same_block ? "blocks are not ordered: use an atomic"
+    const char* remedy = !same_block ? "blocks are not ordered: use an atomic, or tell the other "
+          "block by __threadfence and an atomic that what it reads is there"
         : before.thread / 32 == w->current / 32 ? "__syncwarp or __syncthreads is missing between"
                                                 : "__syncthreads is missing between";
     fail("%s: data race: %s %s, which %s at %s; %s", code.here().c_str(), kind,
@@ -245,7 +305,11 @@ static bool ordered(const Moment& before, const Moment& after) {
 static void check_order(const Code& code, const Place& place, Shadow& shadow, bool writes,
                         bool atomic) {
     const Moment moment = now(code, atomic);
-    if (!(atomic && shadow.writer.atomic) && !ordered(shadow.writer, moment))
+    const size_t known = checker.acquired.empty() ? 0 : checker.acquired[moment.block].size();
+    auto in_order = [&](const Moment& before) {
+        return ordered(before, moment) || (known && learned(before, moment, known, 3));
+    };
+    if (!(atomic && shadow.writer.atomic) && !in_order(shadow.writer))
         race(code, place, writes ? "writes" : "reads", shadow.writer, true);
     if (!writes) {
         const Moment& first = shadow.readers[0];
@@ -254,20 +318,20 @@ static void check_order(const Code& code, const Place& place, Shadow& shadow, bo
         return;
     }
     for (const Moment& reader : shadow.readers)
-        if (!ordered(reader, moment)) race(code, place, "writes", reader, false);
+        if (!in_order(reader)) race(code, place, "writes", reader, false);
     shadow = {moment, {}};
 }
 
 /* ---- every access --------------------------------------------------------------------------- */
 
 void check_access(const void* pointer, size_t bytes, bool writes, bool atomic,
-                  const void* returns_to, const Site* site) {
+                  const void* returns_to, const Site* site, bool aligned) {
     const char* address = (const char*)pointer;
     const Code code{returns_to, site ? *site : Site{}};
     Place place;
     if (!locate(address, bytes, writes, code, place)) return;
     const size_t past = (uintptr_t)address % bytes;
-    if (past && bytes <= 16 && (bytes & (bytes - 1)) == 0)
+    if (aligned && past && bytes <= 16 && (bytes & (bytes - 1)) == 0)
         fail("%s: misaligned: %s %zu bytes at once at %s, %zu bytes past a multiple of %zu; a GPU "
              "stops here", code.here().c_str(), writes ? "writes" : "reads", bytes,
              place.text().c_str(), past, bytes);
@@ -298,6 +362,7 @@ EXPORT void emulator_atomic(const void* address, int bytes, const char* file, in
     w->inside = true;
     const Site site = {"atomic", file, line};
     check_access(address, bytes, true, true, nullptr, &site);
+    hand_over(address);
     w->inside = false;
 }
 
@@ -400,30 +465,33 @@ EXPORT const char* emulator_count() { return last_count.c_str(); }
 
 /* ---- what -fsanitize=thread calls ----------------------------------------------------------- */
 
-static void heard(void* address, size_t bytes, bool writes, const void* returns_to) {
+/* `aligned`: whether the type promises it. A struct of two floats is 8 bytes that a CPU takes at
+ * once, and a GPU in two pieces: it may lie anywhere that a float may. */
+static void heard(void* address, size_t bytes, bool writes, bool aligned, const void* returns_to) {
     Worker* w = worker;
     if (!w || w->inside) return;
     if (w->launch->stopped) fail("stopped");
     w->inside = true;
-    check_access(address, bytes, writes, false, returns_to);
+    check_access(address, bytes, writes, false, returns_to, nullptr, aligned);
     w->inside = false;
 }
 
-#define HEARD(name, bytes, writes)                                                                 \
+#define HEARD(name, bytes, writes, aligned)                                                        \
     EXPORT void __tsan_##name(void* address) {                                                     \
-        heard(address, bytes, writes, __builtin_return_address(0));                                \
+        heard(address, bytes, writes, aligned, __builtin_return_address(0));                       \
     }
 #define OF_SIZE(n)                                                                                 \
-    HEARD(read##n, n, false) HEARD(write##n, n, true)                                              \
-    HEARD(unaligned_read##n, n, false) HEARD(unaligned_write##n, n, true)                          \
-    HEARD(volatile_read##n, n, false) HEARD(volatile_write##n, n, true)                            \
-    HEARD(unaligned_volatile_read##n, n, false) HEARD(unaligned_volatile_write##n, n, true)
+    HEARD(read##n, n, false, true) HEARD(write##n, n, true, true)                                  \
+    HEARD(unaligned_read##n, n, false, false) HEARD(unaligned_write##n, n, true, false)            \
+    HEARD(volatile_read##n, n, false, true) HEARD(volatile_write##n, n, true, true)                \
+    HEARD(unaligned_volatile_read##n, n, false, false)                                             \
+    HEARD(unaligned_volatile_write##n, n, true, false)
 OF_SIZE(1) OF_SIZE(2) OF_SIZE(4) OF_SIZE(8) OF_SIZE(16)
 EXPORT void __tsan_read_range(void* address, size_t bytes) {
-    heard(address, bytes, false, __builtin_return_address(0));
+    heard(address, bytes, false, false, __builtin_return_address(0));
 }
 EXPORT void __tsan_write_range(void* address, size_t bytes) {
-    heard(address, bytes, true, __builtin_return_address(0));
+    heard(address, bytes, true, false, __builtin_return_address(0));
 }
 EXPORT void __tsan_init() {}
 EXPORT void __tsan_func_entry(void*) {}

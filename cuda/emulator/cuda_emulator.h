@@ -29,7 +29,17 @@
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 #define __grid_constant__
+/* Where memory is watched, a gap lies before each declaration: a step past the end of the array
+ * before it meets the gap, and not the next array. */
+#ifdef EMULATOR_GAP
+#define EMULATOR_JOIN(a, b) a##b
+#define EMULATOR_GAP_NAMED(n) EMULATOR_JOIN(emulator_gap_, n)
+#define __shared__                                                                                 \
+    static __thread __attribute__((used)) char EMULATOR_GAP_NAMED(__COUNTER__)[EMULATOR_GAP];      \
+    static __thread
+#else
 #define __shared__ static __thread
+#endif
 #define __restrict __restrict__
 #define warpSize 32
 #undef assert
@@ -72,6 +82,10 @@ int emulator_barrier_vote(int vote, int question, const char* what, const char* 
 const uint64_t* emulator_exchange(unsigned mask, uint64_t value, const char* what,
                                   const char* file, int line);
 unsigned emulator_present(void);
+unsigned emulator_active(const char* what, const char* file, int line);
+uint64_t emulator_published(const uint64_t* values, unsigned mask, int from, const char* what,
+                            const char* file, int line);
+void emulator_fence(void);
 void* emulator_dynamic_shared(void);
 void emulator_copy_async(void* to, const void* from, int bytes, const char* file, int line);
 void emulator_copy_commit(void);
@@ -97,9 +111,9 @@ inline int __syncthreads_and(int vote, SITE) {
 inline int __syncthreads_or(int vote, SITE) {
     return emulator_barrier_vote(vote, 2, "__syncthreads_or", file, line);
 }
-inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST), emulator_fence(); }
 inline void __threadfence_block() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-inline void __threadfence_system() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+inline void __threadfence_system() { __threadfence(); }
 
 /* ---- the warp ------------------------------------------------------------------------------- */
 
@@ -120,31 +134,32 @@ template <class T> inline T emulator_value(uint64_t bits) {
 inline void __syncwarp(unsigned mask = ~0u, SITE) {
     emulator_exchange(mask, 0, "__syncwarp", file, line);
 }
+template <class T> inline T emulator_from(unsigned mask, T value, int source, const char* what,
+                                          const char* file, int line) {
+    const uint64_t* values = emulator_exchange(mask, emulator_bits(value), what, file, line);
+    return emulator_value<T>(emulator_published(values, mask, source, what, file, line));
+}
 /* The lane that another one reads from stays in its own segment of `width` lanes. */
 template <class T> inline T __shfl_sync(unsigned mask, T value, int from, int width = 32, SITE) {
     const int lane = emulator_lane(), source = (lane & -width) | (from & (width - 1));
-    return emulator_value<T>(
-        emulator_exchange(mask, emulator_bits(value), "__shfl_sync", file, line)[source]);
+    return emulator_from<T>(mask, value, source, "__shfl_sync", file, line);
 }
 template <class T> inline T __shfl_xor_sync(unsigned mask, T value, int x, int width = 32, SITE) {
     const int lane = emulator_lane(), other = lane ^ x;
     const int source = (other & -width) > (lane & -width) ? lane : other;
-    return emulator_value<T>(
-        emulator_exchange(mask, emulator_bits(value), "__shfl_xor_sync", file, line)[source]);
+    return emulator_from<T>(mask, value, source, "__shfl_xor_sync", file, line);
 }
 template <class T>
 inline T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32, SITE) {
     const int lane = emulator_lane();
     const int source = (lane & (width - 1)) + (int)by < width ? lane + (int)by : lane;
-    return emulator_value<T>(
-        emulator_exchange(mask, emulator_bits(value), "__shfl_down_sync", file, line)[source]);
+    return emulator_from<T>(mask, value, source, "__shfl_down_sync", file, line);
 }
 template <class T>
 inline T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32, SITE) {
     const int lane = emulator_lane();
     const int source = (lane & (width - 1)) >= (int)by ? lane - (int)by : lane;
-    return emulator_value<T>(
-        emulator_exchange(mask, emulator_bits(value), "__shfl_up_sync", file, line)[source]);
+    return emulator_from<T>(mask, value, source, "__shfl_up_sync", file, line);
 }
 inline unsigned emulator_ballot(unsigned mask, int vote, const char* what, const char* file,
                                 int line) {
@@ -201,7 +216,8 @@ REDUCTION(__reduce_and_sync, a & b)
 REDUCTION(__reduce_or_sync, a | b)
 REDUCTION(__reduce_xor_sync, a ^ b)
 #undef REDUCTION
-inline unsigned __activemask() { return emulator_present(); }
+/* Never sure on a GPU; here the lanes that come to this line together, as far as they can. */
+inline unsigned __activemask(SITE) { return emulator_active("__activemask", file, line); }
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
@@ -303,6 +319,41 @@ inline double __hiloint2double(int high, int low) {
     return emulator_value<double>((uint64_t)(unsigned)high << 32 | (unsigned)low);
 }
 inline void __nanosleep(unsigned) {}
+
+/* ---- sixteen bits: for include/cuda_fp16.h and cuda_bf16.h ---------------------------------- */
+
+/* Computed in float, then rounded: `a * b + c` after each of its two operations, __hfma(a, b, c)
+ * only at the end. */
+#define EMULATOR_NARROW(T, T2)                                                                     \
+    inline T __hadd(T a, T b) { return T((float)a + (float)b); }                                   \
+    inline T __hsub(T a, T b) { return T((float)a - (float)b); }                                   \
+    inline T __hmul(T a, T b) { return T((float)a * (float)b); }                                   \
+    inline T __hdiv(T a, T b) { return T((float)a / (float)b); }                                   \
+    inline T __hfma(T a, T b, T c) { return T((float)((double)a * (double)b + (double)c)); }       \
+    inline T __hmax(T a, T b) { return T(fmaxf((float)a, (float)b)); }                             \
+    inline T __hmin(T a, T b) { return T(fminf((float)a, (float)b)); }                             \
+    inline T __hneg(T a) { return T(-(float)a); }                                                  \
+    inline T __habs(T a) { return T(fabsf((float)a)); }                                            \
+    inline bool __hgt(T a, T b) { return (float)a > (float)b; }                                    \
+    inline bool __hge(T a, T b) { return (float)a >= (float)b; }                                   \
+    inline bool __hlt(T a, T b) { return (float)a < (float)b; }                                    \
+    inline bool __hle(T a, T b) { return (float)a <= (float)b; }                                   \
+    inline bool __heq(T a, T b) { return (float)a == (float)b; }                                   \
+    inline T operator+(T a, T b) { return __hadd(a, b); }                                          \
+    inline T operator-(T a, T b) { return __hsub(a, b); }                                          \
+    inline T operator*(T a, T b) { return __hmul(a, b); }                                          \
+    inline T operator/(T a, T b) { return __hdiv(a, b); }                                          \
+    inline T& operator+=(T& a, T b) { return a = __hadd(a, b); }                                   \
+    inline T& operator-=(T& a, T b) { return a = __hsub(a, b); }                                   \
+    inline T& operator*=(T& a, T b) { return a = __hmul(a, b); }                                   \
+    inline T2 __hadd2(T2 a, T2 b) { return {__hadd(a.x, b.x), __hadd(a.y, b.y)}; }                 \
+    inline T2 __hsub2(T2 a, T2 b) { return {__hsub(a.x, b.x), __hsub(a.y, b.y)}; }                 \
+    inline T2 __hmul2(T2 a, T2 b) { return {__hmul(a.x, b.x), __hmul(a.y, b.y)}; }                 \
+    inline T2 __hmax2(T2 a, T2 b) { return {__hmax(a.x, b.x), __hmax(a.y, b.y)}; }                 \
+    inline T2 __hmin2(T2 a, T2 b) { return {__hmin(a.x, b.x), __hmin(a.y, b.y)}; }                 \
+    inline T2 __hfma2(T2 a, T2 b, T2 c) {                                                          \
+        return {__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y)};                                     \
+    }
 
 /* ---- atomics -------------------------------------------------------------------------------- */
 

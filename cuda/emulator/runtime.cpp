@@ -151,9 +151,26 @@ static inline void go_to(Worker* w, int t, Fiber& from) {
     fiber_switch(from, thread.fiber);
 }
 
+/* One of the threads that can run, by chance: the same in every run with the same seed. */
+static int choose_by_chance(Worker* w) {
+    int count = 0;
+    for (const Warp& warp : w->warps) count += __builtin_popcount(warp.runnable);
+    if (!count) standstill(w);
+    w->random = w->random * 6364136223846793005u + 1442695040888963407u;       /* Knuth's MMIX */
+    int skip = (int)((w->random >> 33) % count);
+    for (size_t i = 0;; i++) {
+        unsigned runnable = w->warps[i].runnable;
+        const int here = __builtin_popcount(runnable);
+        if (skip >= here) { skip -= here; continue; }
+        while (skip--) runnable &= runnable - 1;
+        return (int)i * 32 + __builtin_ctz(runnable);
+    }
+}
+
 /* A thread that can run: the next of this warp, else of the next warp; or the last of all. */
 static inline int choose(Worker* w) {
     const int warps = (int)w->warps.size();
+    if (w->launch->request.order == RANDOM) return choose_by_chance(w);
     if (w->launch->request.order == REVERSE) {
         for (int i = warps - 1; i >= 0; i--)
             if (w->warps[i].runnable) return i * 32 + 31 - __builtin_clz(w->warps[i].runnable);
@@ -169,11 +186,34 @@ static inline int choose(Worker* w) {
     standstill(w);
 }
 
+/* Lanes that asked for __activemask go on when no other lane of their warp can: those at one place
+ * in the code are active together, as on a GPU whose lanes have met again wherever they may. */
+static void let_converged_go(Worker* w, int warp_number) {
+    Warp& warp = w->warps[warp_number];
+    const Thread* threads = &w->threads[(size_t)warp_number * 32];
+    const Site& site = threads[__builtin_ctz(warp.converging)].waits;
+    warp.active = 0;
+    for (int lane = 0; lane < 32; lane++)
+        if (warp.converging >> lane & 1 && threads[lane].waits.line == site.line &&
+            threads[lane].waits.file == site.file)
+            warp.active |= 1u << lane;
+    warp.converging &= ~warp.active;
+    warp.runnable |= warp.active;
+}
+
+/* A thread waits, or has returned. */
+static inline void cannot_run(Worker* w, int t) {
+    Warp& warp = w->warps[t / 32];
+    warp.runnable &= ~(1u << t % 32);
+    if (!warp.runnable && warp.converging) let_converged_go(w, t / 32);
+}
+
 static inline void wait_for_others(Worker* w) {
     if (w->launch->stopped) leave(w, FAILED);
     const int t = w->current;
-    w->warps[t / 32].runnable &= ~(1u << t % 32);
-    go_to(w, choose(w), w->threads[t].fiber);
+    cannot_run(w, t);
+    const int next = choose(w);
+    if (next != t) go_to(w, next, w->threads[t].fiber);
 }
 
 static void open_barrier(Worker* w) {
@@ -191,6 +231,7 @@ static inline bool complete(const Warp& warp, const Meeting& meeting) {
 
 static inline void open_meeting(Warp& warp, Meeting& meeting) {
     warp.runnable |= meeting.arrived;
+    meeting.unread |= meeting.arrived;
     warp.epoch++;
     meeting.arrived = 0;
     meeting.phase ^= 1;
@@ -207,7 +248,6 @@ static void run_threads() {
         Thread& thread = w->threads[t];
         Warp& warp = w->warps[t / 32];
         warp.returned |= 1u << t % 32;
-        warp.runnable &= ~(1u << t % 32);
         Fiber forgotten;
         if (++w->returned == (int)w->threads.size()) {
             w->stacks.push_back(thread.stack);
@@ -228,6 +268,7 @@ static void run_threads() {
             open_meeting(warp, meeting);
         }
         if (w->waiting && w->waiting == (int)w->threads.size() - w->returned) open_barrier(w);
+        cannot_run(w, t);
         const int next = choose(w);
         if (!w->threads[next].stack) {
             w->threads[next].stack = thread.stack;
@@ -251,7 +292,8 @@ struct Inside {
 static void barrier(Worker* w, Site site) {
     w->threads[w->current].waits = site;
     if (!w->waiting) w->barrier = site;
-    else if (w->launch->request.mode != FAST && w->barrier.line != site.line)
+    else if (w->launch->request.mode != FAST &&
+             (w->barrier.line != site.line || strcmp(w->barrier.file, site.file)))
         fail("divergent barrier: thread %s of block %s is in %s at %s:%d while others wait in %s "
              "at %s:%d; all threads of a block must come to the same barrier",
              describe_thread(threadIdx).c_str(), describe_thread(blockIdx).c_str(), site.what,
@@ -282,6 +324,35 @@ EXPORT unsigned emulator_present() {
     return warp.exists & ~warp.returned;
 }
 
+EXPORT unsigned emulator_active(const char* what, const char* file, int line) {
+    Inside inside;
+    Worker* w = inside.w;
+    Warp& warp = w->warps[w->current / 32];
+    w->threads[w->current].waits = {what, file, line};
+    warp.converging |= 1u << w->current % 32;
+    wait_for_others(w);
+    return warp.active;
+}
+
+EXPORT void emulator_fence() {
+    Inside inside;
+    if (inside.w->launch->request.mode != FAST) check_fence();
+}
+
+/* The meeting for a mask: the one it has, else one that is done with. */
+static Meeting& meeting_of(Warp& warp, unsigned mask) {
+    for (int i = 0; i < warp.meetings_count; i++)
+        if (warp.meetings[i].mask == mask) return warp.meetings[i];
+    int i = 0;
+    while (i < warp.meetings_count && (warp.meetings[i].arrived || warp.meetings[i].unread)) i++;
+    if (i == MEETINGS) fail("lanes of one warp wait under more than %d masks", MEETINGS);
+    if (i == warp.meetings_count) warp.meetings_count++;
+    warp.meetings[i].mask = mask;
+    warp.meetings[i].arrived = warp.meetings[i].unread = 0;
+    warp.meetings[i].phase = 0;
+    return warp.meetings[i];
+}
+
 /* Publish a value to the lanes of a mask, wait for all of them, and return what they published. */
 EXPORT const uint64_t* emulator_exchange(unsigned mask, uint64_t value, const char* what,
                                          const char* file, int line) {
@@ -296,21 +367,31 @@ EXPORT const uint64_t* emulator_exchange(unsigned mask, uint64_t value, const ch
     if (w->launch->request.mode != FAST && (mask & warp.returned))
         fail("%s at %s:%d: the mask %#010x of thread %s names lanes that have returned (%#010x)",
              what, file, line, mask, describe_thread(threadIdx).c_str(), mask & warp.returned);
-    int i = 0;
-    while (i < warp.meetings_count && warp.meetings[i].mask != mask) i++;
-    if (i == warp.meetings_count) {
-        if (i == MEETINGS) fail("%s at %s:%d: more than %d masks", what, file, line, MEETINGS);
-        Meeting& made = warp.meetings[warp.meetings_count++];
-        made.mask = mask, made.arrived = 0, made.phase = 0;
-    }
-    Meeting& meeting = warp.meetings[i];
+    Meeting& meeting = meeting_of(warp, mask);
     const uint64_t* values = meeting.values[meeting.phase];
     meeting.values[meeting.phase][t % 32] = value;
     meeting.arrived |= lane;
     w->threads[t].waits = {what, file, line};
     if (complete(warp, meeting)) open_meeting(warp, meeting);
     else wait_for_others(w);
+    meeting.unread &= ~lane;
     return values;
+}
+
+/* What a lane published, for one that asks for it by number. */
+EXPORT uint64_t emulator_published(const uint64_t* values, unsigned mask, int from,
+                                   const char* what, const char* file, int line) {
+    Inside inside;
+    const Worker* w = inside.w;
+    const unsigned there = mask & w->warps[w->current / 32].exists;
+    if (there >> from & 1) return values[from];
+    if (w->launch->request.mode != FAST && strcmp(what, "__shfl_up_sync") &&
+        strcmp(what, "__shfl_down_sync"))
+        fail("%s at %s:%d: thread %s reads from lane %d, which %s", what, file, line,
+             describe_thread(threadIdx).c_str(), from,
+             mask >> from & 1 ? "this block does not have: its last warp is not full"
+                              : "is not in the mask");
+    return ~(uint64_t)0;                         /* NaN: the ends of a row, which nobody uses */
 }
 
 EXPORT void* emulator_dynamic_shared() { return worker->dynamic; }
@@ -417,19 +498,21 @@ static void run_block(Worker* w, uint64_t block) {
         thread.stack = nullptr;
         thread.copies.clear();
         thread.copy_groups = 0;
+        thread.fences = 0;
     }
     const size_t threads = w->threads.size();
     for (size_t i = 0; i < w->warps.size(); i++) {
         Warp& warp = w->warps[i];
         warp.exists = threads - 32 * i >= 32 ? ~0u : (1u << (threads - 32 * i)) - 1;
         warp.runnable = warp.exists;
-        warp.returned = warp.epoch = 0;
+        warp.returned = warp.epoch = warp.converging = 0;
         warp.meetings_count = 0;
     }
     w->returned = w->waiting = 0;
     w->epoch = 0;
     w->votes = {0, true, false};
-    go_to(w, request.order == REVERSE ? (int)threads - 1 : 0, w->home);
+    w->random = (uint64_t)request.seed << 32 | (uint32_t)block;
+    go_to(w, request.order == FORWARD ? 0 : choose(w), w->home);
 }
 
 static void run_blocks(Launch* launch) {

@@ -17,11 +17,11 @@ extern __attribute__((visibility("default"))) PER_OS_THREAD uint3 threadIdx, blo
     gridDim;
 
 enum Mode { FAST = 0, CHECK = 1, COUNT = 2 };
-enum Order { FORWARD = 0, REVERSE = 1 };
+enum Order { FORWARD = 0, REVERSE = 1, RANDOM = 2 };
 enum Result { DONE = 0, FAILED = 1, INTERRUPTED = 2 };
 
 const size_t STACK = 64 << 10;       /* of a fiber; a page of it costs memory once it is touched */
-const int MEETINGS = 16;             /* different masks that a warp may use in one block */
+const int MEETINGS = 32;             /* of a warp at one time: a lane waits in one at most */
 
 /* The compiled kernel file in memory: where its code and its shared memory are. */
 struct Module {
@@ -45,6 +45,7 @@ struct Request {
     unsigned grid[3], block[3];
     size_t dynamic_shared;
     int os_threads, order, mode;
+    unsigned seed;                   /* of the order RANDOM */
     char* message;
     size_t message_bytes;
 };
@@ -72,14 +73,17 @@ struct Thread {
     Site waits;
     std::vector<AsyncCopy> copies;   /* cp.async: asked for, not yet waited for */
     int copy_groups;
+    unsigned fences;                 /* how many __threadfence it has passed */
 };
 
 /* Threads of a warp that wait for one another under one mask. Two sets of values: a fast lane may
- * be in the next exchange before a slow one has read the values of this one. */
-struct Meeting { unsigned mask, arrived; int phase; uint64_t values[2][32]; };
+ * be in the next exchange before a slow one has read the values of this one. Where nobody has
+ * arrived and none has still to read, the meeting can serve another mask. */
+struct Meeting { unsigned mask, arrived, unread; int phase; uint64_t values[2][32]; };
 
 struct Warp {
     unsigned exists, returned, runnable;     /* a bit a lane */
+    unsigned converging, active;             /* lanes in __activemask, and what it answers */
     unsigned epoch;                          /* how many meetings there were: what is ordered */
     int meetings_count;
     Meeting meetings[MEETINGS];
@@ -98,7 +102,7 @@ struct Worker {
     std::vector<char*> stacks, taken;        /* free ones, and all that belong to this worker */
     int current, returned, waiting;
     unsigned epoch;                  /* how many barriers this block has passed */
-    uint64_t block;
+    uint64_t block, random;
     Site barrier;                    /* where the first thread of this barrier waits */
     Votes votes, last_votes;
     char *shared, *dynamic;
@@ -113,5 +117,6 @@ void checker_starts_launch(Launch*);
 void checker_starts_block(Worker*);
 void checker_ends_block(Worker*);
 void checker_ends_launch(Launch*);
+void check_fence();
 void check_access(const void* address, size_t bytes, bool writes, bool atomic, const void* code,
-                  const Site* site = nullptr);
+                  const Site* site = nullptr, bool aligned = true);

@@ -15,8 +15,8 @@ C = """\
 
 /* Twice,
  * eq. (1) */
-KERNEL void twice_forward(real *y, const real *x,
-                          int64_t n) {
+void twice_forward(real *y, const real *x,
+                   int64_t n) {
     for (int64_t i = 0; i < n; i++) { y[i] = 2 * x[i]; }
 }
 
@@ -42,7 +42,7 @@ def text_of(name):
 
 def test_a_c_function_is_found_with_its_comment_and_to_its_last_bracket():
     found = text_of("twice_forward")
-    assert found.startswith("/* Twice,\n * eq. (1) */\nKERNEL void")
+    assert found.startswith("/* Twice,\n * eq. (1) */\nvoid")
     assert found.endswith("2 * x[i]; }\n}")
 
 

@@ -7,19 +7,20 @@ Idea      The text of a .cu file is C++ with a few words more. cuda/emulator/cud
           and this file brings them together: compile, load, launch. A CUDA thread becomes a fiber,
           a stack of its own that is switched to by a dozen instructions; a block runs on one core.
           Shared memory is thread-local memory of that core, and begins as NaN.
-          One construct of CUDA cannot be had by macros: `extern __shared__ T name[];`, an array
-          whose size the launch says. It is the only line that is rewritten.
+          Two constructs of CUDA cannot be had by macros and are rewritten: `extern __shared__ T
+          name[];`, an array whose size the launch says, and several shared arrays in one line.
 Math      time ≈ (threads × waits × 17 ns + arithmetic) / cores                                  (1)
 Shapes    grid and block: up to three numbers each. Arguments: one for each parameter, arrays
           contiguous and of the parameter's type, numbers converted to it (lesson launch).
 Pitfalls  This runs what a GPU runs, not as fast, and not in the same order: sums by atomics differ
           in the last digits, and so do __expf and its kind, which are exact here.
           Threads are not preempted. A thread that spins until another one writes spins for ever.
+          Of many readers of one place two are remembered: another order may find a race more.
           Blocks share no barrier, so a block that waits for another one may wait for ever.
           A kernel that writes past its arrays overwrites memory of Python, as C does: mode "check"
           finds that first. It checks copies of the arrays, laid apart.
 Cost      By (1) a layernorm of 512 rows in some tens of milliseconds. A launch costs about 50 µs.
-Try       build it    a third order: start the threads in a random order, given a seed.
+Try       build it    an order that goes to the next warp at every wait, as a GPU's scheduler may.
           break it    compile with -ftls-model=initial-exec. How much shared memory is there then?
           measure it  python -m tinygrad_edu.gpu.emulate: a barrier and a shuffle, per thread
 See       CUDA C++ Programming Guide, "Hardware Implementation" · Diamos, Kerr, Yalamanchili, Clark
@@ -38,11 +39,13 @@ from . import compiler, elf, source
 from .request import Array, Count, Module, Request, SharedVariable
 
 MODES = {"fast": 0, "check": 1, "count": 3, "debug": 0}
-ORDERS = {"forward": 0, "reverse": 1}
+ORDERS = {"forward": 0, "reverse": 1, "random": 2}
 FLAGS = {
     "fast": ["-O3", "-march=native"],
     # One access of the source stays one access: nothing is vectorised or taken to registers.
-    "check": ["-O1", "-g1", "-gdwarf-4", "-fsanitize=thread"],
+    # A register that is read before it is set is what the compiler sees, and no check of memory.
+    "check": ["-O1", "-g1", "-gdwarf-4", "-fsanitize=thread", "-Werror=uninitialized",
+              "-DEMULATOR_GAP=1024"],
     "debug": ["-O0", "-g", "-gdwarf-4"],
 }
 FLAGS["count"] = FLAGS["check"]
@@ -59,6 +62,7 @@ class Settings:
 
     mode: str = "fast"
     order: str = "forward"
+    seed: int = 0  # of the order "random"
 
 
 settings = Settings()
@@ -66,7 +70,7 @@ settings = Settings()
 
 @contextlib.contextmanager
 def emulating(**changes):
-    """Run kernels with mode="check" or order="reverse" inside a `with` block."""
+    """Run kernels with mode="check" or order="random", seed=1 inside a `with` block."""
     for name, known in (("mode", MODES), ("order", ORDERS)):
         if changes.get(name, getattr(settings, name)) not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, not {changes[name]!r}")
@@ -87,6 +91,11 @@ class KernelError(RuntimeError):
 # An array whose size the launch says. The one line of CUDA that no macro can turn into C++.
 DYNAMIC = re.compile(r"\bextern\s+__shared__\s+(?:(?:__align__|alignas)\s*\([^()]*\)\s*)?"
                      r"([\w:][\w: ]*?)\s*\b(\w+)\s*\[\s*\]\s*;")
+
+# Several shared arrays in one declaration become several, each with a gap before it.
+NAME = r"\w+(?:\s*\[[^\];]*\])*"
+SEVERAL = re.compile(r"(?<!extern )\b__shared__\s+((?:__align__\s*\([^()]*\)\s*)?[\w:][\w: ]*?)\s+"
+                     rf"({NAME}(?:\s*,\s*{NAME})+)\s*;")
 
 
 def available():
@@ -128,8 +137,15 @@ def runtime():
     return library
 
 
+def _one_by_one(match):
+    """`__shared__ float a[8], b[8];` as two declarations, on as many lines as before."""
+    names = re.split(r",(?![^\[]*\])", match[2])
+    return " ".join(f"__shared__ {match[1]} {name.strip(' ')};" for name in names)
+
+
 def as_cpp(text, kernels):
     """The text of a .cu file as C++, with a way in for each of its kernels."""
+    text = SEVERAL.sub(_one_by_one, text)
     text = DYNAMIC.sub(r"\1* \2 = (\1*)emulator_dynamic_shared();", text)
     exports = "".join(f"EMULATOR_EXPORT({name})\n" for name in kernels)
     return f'#include "cuda_emulator.h"\n{text}\n#line 1 "emulator"\n{exports}'
@@ -145,7 +161,9 @@ class EmulatedFile:
         self.source, self.mode = text, mode
         flags = COMMON + FLAGS[mode] + [f"-D{name}={value}" for name, value in defines]
         if compiler.is_gcc():
-            flags += ["-fno-gnu-unique"] + ["-fno-tree-sra"] * (mode in ("check", "count"))
+            flags += ["-fno-gnu-unique"]
+            if mode in ("check", "count"):
+                flags += ["-fno-tree-sra", "-fno-toplevel-reorder"]
         headers = _files("cuda_emulator.h", "include/*.h")
         sources = {f"{text.path.stem}.cpp": as_cpp(text.text, text.kernels)}
         self.path = compiler.shared_library(text.path.stem, sources, headers, flags,
@@ -153,11 +171,13 @@ class EmulatedFile:
         self.library = ctypes.CDLL(str(self.path))
         self.module = Module()
         anchor = getattr(self.library, f"emulator_enter_{next(iter(text.kernels))}")
-        self.shared, self.lines = (SharedVariable * 0)(), None  # what "fast" need not know
+        self.shared, self.lines, self.gaps = (SharedVariable * 0)(), None, 0  # of no use to "fast"
         if mode in ("check", "count"):
             compiled = elf.Elf(self.path)
             self.lines = compiled.lines()
-            variables = compiled.shared_variables()
+            found = compiled.shared_variables()
+            variables = [v for v in found if "emulator_gap_" not in v[2]]
+            self.gaps = sum(size for _, size, name in found if "emulator_gap_" in name)
             self.shared = (SharedVariable * len(variables))(
                 *((offset, size, 1, name.encode()) for offset, size, name in variables))
         if not runtime().emulator_find(ctypes.cast(anchor, ctypes.c_void_p),
@@ -171,7 +191,7 @@ class EmulatedFile:
         Raises KernelError for what the kernel did wrong, ValueError for too much shared memory,
         KeyboardInterrupt after Ctrl-C, which the runtime hears while Python waits for it.
         """
-        static = self.module.tls_bytes
+        static = self.module.tls_bytes - self.gaps
         if static + dynamic_shared > MOST_SHARED:
             raise ValueError(f"{name}: {static} bytes of shared memory and {dynamic_shared} more "
                              f"asked for at launch; a block has at most {MOST_SHARED}")
@@ -182,7 +202,7 @@ class EmulatedFile:
             enter.value, ctypes.addressof(addresses), ctypes.pointer(self.module), name.encode(),
             arrays, self.shared, len(arrays), len(self.shared), grid, block, dynamic_shared,
             1 if one_core else min(threads.count(), grid[0] * grid[1] * grid[2]),
-            ORDERS[settings.order], MODES[self.mode],
+            ORDERS[settings.order], MODES[self.mode], settings.seed,
             ctypes.cast(message, ctypes.c_char_p), MESSAGE)
         result = runtime().emulator_launch(ctypes.byref(request))
         if result == 2:

@@ -57,7 +57,7 @@ class Request(ctypes.Structure):
                 ("arrays_count", ctypes.c_int), ("shared_count", ctypes.c_int),
                 ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3),
                 ("dynamic_shared", ctypes.c_size_t), ("os_threads", ctypes.c_int),
-                ("order", ctypes.c_int), ("mode", ctypes.c_int),
+                ("order", ctypes.c_int), ("mode", ctypes.c_int), ("seed", ctypes.c_uint),
                 ("message", ctypes.c_char_p), ("message_bytes", ctypes.c_size_t)]
 
 

@@ -28,3 +28,7 @@ inline __half __ushort_as_half(unsigned short bits) {
     h.value = emulator_value<_Float16>(bits);
     return h;
 }
+inline __half __low2half(__half2 v) { return v.x; }
+inline __half __high2half(__half2 v) { return v.y; }
+inline __half2 __half2half2(__half h) { return {h, h}; }
+EMULATOR_NARROW(__half, __half2)
