@@ -14,6 +14,11 @@
 
 typedef unsigned short bf16;       // the upper half of a float
 
+// -DFP16=1: the 16 bits that mma_bf16 multiplies are those of IEEE half precision.
+#ifndef FP16
+#define FP16 0
+#endif
+
 __device__ __forceinline__ float from_bf16(bf16 x) { return __uint_as_float((unsigned)x << 16); }
 
 // To the nearest, and of two that are equally near to the even one; a NaN stays a NaN.
@@ -48,8 +53,12 @@ READS_OTHER_LANES inline void multiply_fragments(float (&sums)[4], const unsigne
 }
 
 OF_OTHER_LANES inline float half_of(unsigned pair, int which) {
-    return from_bf16((bf16)(which ? pair >> 16 : pair));
+    const bf16 bits = (bf16)(which ? pair >> 16 : pair);
+    return FP16 ? (float)emulator_value<_Float16>(bits) : from_bf16(bits);
 }
+
+// To the nearest half, as its bits; beyond 65504 to infinity.
+inline bf16 to_fp16(float x) { return (bf16)emulator_bits((_Float16)x); }
 
 // sums (16, 8) += a (16, 16) · b (16, 8), of bfloat16.
 inline void mma_bf16(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2], SITE) {
@@ -111,9 +120,20 @@ template <int LEFT> inline void copy_wait(SITE) { emulator_copy_wait(LEFT, file,
 
 #else
 
+__device__ __forceinline__ bf16 to_fp16(float x) {
+    bf16 bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+}
+
+#if FP16
+#define PAIR "f16.f16"
+#else
+#define PAIR "bf16.bf16"
+#endif
 __device__ __forceinline__ void mma_bf16(float (&sums)[4], const unsigned (&a)[4],
                                          const unsigned (&b)[2]) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." PAIR ".f32 "
                  "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));

@@ -40,7 +40,7 @@ from tinygrad_edu.nn.layers import Dropout, Embedding, LayerNorm, Linear
 from tinygrad_edu.nn.module import Module
 from tinygrad_edu.ops.attention import attention_qkv
 from tinygrad_edu.ops.cross_entropy import linear_cross_entropy
-from tinygrad_edu.ops.matmul import linear
+from tinygrad_edu.ops.matmul import linear, matmul_forward
 
 SIZES = {
     "tiny": {"layers": 4, "heads": 4, "width": 192, "context": 128},
@@ -142,6 +142,7 @@ class GPT(Module):
         self.drop = Dropout(config.dropout)
         self.h = [Block(config, random, dtype) for _ in range(config.layers)]
         self.ln_f = LayerNorm(config.width, dtype=dtype)
+        self.head_product = matmul_forward         # the kernel of the head's products: lesson mixed
 
     def hidden(self, ids):
         """ids (B, T) -> the normed stream after the last block, (B, T, C)."""
@@ -169,7 +170,8 @@ class GPT(Module):
 
     def loss(self, ids, targets, reduction="mean"):
         """Cross entropy in nats of targets (B, T), −1 where none counts: "mean" or "sum"."""
-        return linear_cross_entropy(self.hidden(ids), self.wte.weight, targets, reduction=reduction)
+        return linear_cross_entropy(self.hidden(ids), self.wte.weight, targets,
+                                    reduction=reduction, product=self.head_product)
 
 
 def from_published(arrays):

@@ -1,6 +1,6 @@
 """Lesson 4.18 · Run: the folder that a training run leaves behind
 
-Needs atomic, checkpoint, config, gpt, tokenizer_file. Used by scripts/train_gpt.py,
+Needs atomic, checkpoint, config, gpt, memory, tokenizer_file. Used by scripts/train_gpt.py,
 scripts/generate.py, scripts/score_python.py.
 
 Idea      A run is a folder: what it was told, its tokenizer, its weights, and all that it takes to
@@ -28,6 +28,7 @@ import numpy as np
 
 from tinygrad_edu.files.atomic import remove_leftovers
 from tinygrad_edu.files.checkpoint import load_checkpoint, save_checkpoint
+from tinygrad_edu.memory import on_host
 from tinygrad_edu.nn.config import from_dict, to_dict
 from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer
 
@@ -46,6 +47,7 @@ def save_run(folder, model, optimizer, settings, done, text="", threads=None):
     """
     arrays = {f"model.{name}": array for name, array in model.state().items()}
     arrays |= {f"optimizer.{name}": array for name, array in optimizer.state().items()}
+    arrays = {name: on_host(array) for name, array in arrays.items()}
     state = {"model": to_dict(model.config), "settings": settings, "done": done, "text": text,
              "threads": threads}
     save_checkpoint(folder, arrays, state)

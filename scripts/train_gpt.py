@@ -43,8 +43,9 @@ from tinygrad_edu.eval.python_blocks import PROMPT
 from tinygrad_edu.eval.story_score import draw_growth, scoreboard, snapshot_steps, table
 from tinygrad_edu.files.checkpoint import checkpoint_path
 from tinygrad_edu.files.safetensors import save as save_safetensors
+from tinygrad_edu.gpu.device import DEVICES, move, peak_bytes, ready
 from tinygrad_edu.inference.sampling import generate
-from tinygrad_edu.memory import peak_resident_bytes
+from tinygrad_edu.memory import on_host, peak_resident_bytes
 from tinygrad_edu.models.gpt import GPT, SIZES, GPTConfig
 from tinygrad_edu.models.run import (
     claim,
@@ -63,8 +64,10 @@ from tinygrad_edu.nn.config import (
     parse,
     to_dict,
 )
+from tinygrad_edu.nn.loss_scale import LossScale
 from tinygrad_edu.nn.optimizers import OPTIMIZERS, make_optimizer
 from tinygrad_edu.nn.schedule import SCHEDULES
+from tinygrad_edu.ops.mixed import PRODUCTS, set_products
 from tinygrad_edu.tensor import Tensor
 from tinygrad_edu.tokenizers.bpe import train_bpe
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT, train_characters
@@ -148,7 +151,12 @@ class Settings:
     sample: str | None = option(
         None, "the text that printed samples continue (default: a new line, of Python a def)")
     seed: int = option(1, "of the first weights, the batches and dropout", low=0, high=2**32 - 1)
-    device: Literal["cpu", "cuda"] = option("cpu", "where to compute")
+    device: str = option(
+        "cpu", "where to compute; the emulator runs the CUDA kernels on the CPU, slowly",
+        choices=DEVICES)
+    dtype: str = option(
+        "fp32", "the numbers that matrix products multiply; all else stays fp32",
+        choices=tuple(PRODUCTS))
 
     @property
     def of_stories(self):
@@ -191,9 +199,6 @@ def main():
 
 def check(settings, given):
     """Refuse what cannot work before anything is read; choose the folder where none is named."""
-    if settings.device == "cuda":
-        raise ValueError("--device cuda needs the CUDA kernels, which this version does not have: "
-                         "leave the flag away to train on the CPU")
     if settings.steps and settings.minutes:
         raise ValueError("--steps and --minutes exclude each other: give one of them")
     if settings.resume and settings.overfit_one_batch:
@@ -231,6 +236,7 @@ def default_sample(settings):
 def begin(settings, given):
     """A new run, in a folder of its own; --overfit-one-batch tries one batch and leaves."""
     refuse_early(settings)
+    ready(settings.device)
     settings.sample = default_sample(settings) if settings.sample is None else settings.sample
     goes = files_to_go(settings)
     with new_files(settings, goes) as folder:
@@ -238,7 +244,7 @@ def begin(settings, given):
         check_sample(settings, text.tokenizer, given)
         config = new_config(settings, text.tokenizer.vocab_size)
         announce(config, settings)
-        model = GPT(config, np.random.default_rng(settings.seed))
+        model = new_model(config, settings)
         run = Run(settings, text, model, new_optimizer(model.named_parameters(), settings))
         if settings.overfit_one_batch:
             overfit_one_batch(run)
@@ -348,11 +354,23 @@ def new_config(settings, vocabulary):
                      settings.dropout)
 
 
+def new_model(config, settings):
+    """A model with its first weights, on the device and with the products of the settings."""
+    return placed(GPT(config, np.random.default_rng(settings.seed)), settings)
+
+
+def placed(model, settings):
+    """The model where, and with the products, that the settings say."""
+    return set_products(move(model, settings.device), settings.dtype)
+
+
 def new_optimizer(named, settings):
     """The optimizer that the settings name, over (name, tensor) pairs, with the betas given."""
     betas = {name: getattr(settings, name) for name in ("beta1", "beta2")}
     chosen = {name: value for name, value in betas.items() if value is not None}
-    return make_optimizer(settings.optimizer, named, decay=settings.decay, **chosen)
+    optimizer = make_optimizer(settings.optimizer, named, decay=settings.decay, **chosen)
+    optimizer.loss_scale = LossScale() if settings.dtype == "fp16" else None
+    return optimizer
 
 
 def announce(config, settings):
@@ -389,13 +407,14 @@ def go_on(settings, given):
         claim(out)
     arrays, state = read_run(out)
     settings = resumed_settings(settings, given, state)
+    ready(settings.device)
     threads.use(thread_count(state))
     run_tokenizer(out, state)  # refuses that of another run
     text = read_token_folder(out if is_token_folder(out) else settings.data)
     if text.checksum != state.get("text"):
         raise ValueError(f"the tokens in {text.folder} are not those that the run in {out} began "
                          "with: bring those back, or start another run")
-    model = load_model(arrays, state).train()
+    model = placed(load_model(arrays, state).train(), settings)
     announce(model.config, settings)
     optimizer = new_optimizer(model.named_parameters(), settings)
     optimizer.load_state(part(arrays, "optimizer"))
@@ -437,7 +456,7 @@ def fix_steps(run):
         settings.steps = settings.steps or STORY_STEPS
     if settings.steps is None:
         settings.steps = 1000  # of the schedule while timing
-        model = GPT(run.model.config, np.random.default_rng(settings.seed))
+        model = new_model(run.model.config, settings)
         optimizer = new_optimizer(model.named_parameters(), settings)
         seconds = time_steps(model, optimizer, run.windows.of_step, settings)
         minutes = settings.minutes or 4.5
@@ -558,7 +577,8 @@ def finish(run, metrics, samples):
     settings, model, text = run.settings, run.model, run.text
     count = model.config.parameter_count()
     loss, bits = held_out_loss(run)
-    save_safetensors(settings.out / "model.safetensors", model.state(), {"format": "pt"})
+    weights = {name: on_host(array) for name, array in model.state().items()}
+    save_safetensors(settings.out / "model.safetensors", weights, {"format": "pt"})
     picture = settings.out / "loss.png"
     try:
         draw_losses(metrics.rows, picture, f"{text.name}, {count:,} parameters")
@@ -570,6 +590,9 @@ def finish(run, metrics, samples):
     peak = peak_resident_bytes()
     if peak:
         print(f"memory at its peak: {peak / 1e6:,.0f} MB")
+    on_gpu = peak_bytes(settings.device)
+    if on_gpu:
+        print(f"memory of the GPU: {on_gpu / 1e6:,.0f} MB")
     prompt = ' --prompt "def "' if settings.data == "pystdlib" else ""
     print(f"more text: python scripts/generate.py {settings.out}{prompt}")
     speed = (metrics.last("tokens") or 0) / (metrics.last("seconds") or math.inf)

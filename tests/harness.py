@@ -20,8 +20,10 @@ import pytest
 
 from tinygrad_edu import kernel as kernel_module
 from tinygrad_edu.gpu.emulate import emulating
+from tinygrad_edu.gpu.launch import on_device
 from tinygrad_edu.gradcheck import gradcheck
 from tinygrad_edu.kernel import backends, mismatch, poison
+from tinygrad_edu.memory import on_host
 
 REALS = (np.float32, np.float64)
 
@@ -51,10 +53,19 @@ class Draw:
 
 
 def body_cases(cases):
-    """Parameters (kernel, case, body, real) for every body but the reference, with readable ids."""
-    return [pytest.param(kernel, case, body, real, id=f"{kernel.name}-{i}-{body}-{np.dtype(real)}")
+    """Parameters (kernel, case, body, real) for every body but the reference, with readable ids.
+
+    Where there is a GPU, "gpu" is one more: the body in CUDA on the GPU itself.
+    """
+    return [pytest.param(kernel, case, body, real, id=f"{kernel.name}-{i}-{body}-{np.dtype(real)}",
+                         marks=[pytest.mark.gpu] * (body == "gpu"))
             for kernel, calls in cases.items() for i, case in enumerate(calls)
-            for body in kernel.bodies if body != "numpy" for real in REALS]
+            for body in _tested(kernel) for real in REALS]
+
+
+def _tested(kernel):
+    names = [name for name in kernel.bodies if name != "numpy"]
+    return names + ["gpu"] * ("cuda" in names and on_device())
 
 
 def bodies(cases):
@@ -70,8 +81,11 @@ def need(body):
 
 def check_body(kernel, case, body, real, digits=None):
     """One body against the reference on one call: poisoned outputs, inputs that must stay."""
-    need(body)
     args = case(Draw(real))
+    if body == "gpu":
+        check_on_gpu(kernel, args, digits)
+        return
+    need(body)
     chosen = kernel.bodies[body]
     if chosen.when and not chosen.when(*args):
         pytest.skip(f"the {body} body does not serve this call")
@@ -95,6 +109,26 @@ def check_body(kernel, case, body, real, digits=None):
         elif isinstance(before, np.ndarray):
             same = np.array_equal(got[i], before, equal_nan=before.dtype.kind == "f")
             assert same, f"{kernel.name}, body {body} wrote into {name}"
+
+
+def check_on_gpu(kernel, args, digits=None):
+    """The CUDA body on arrays of CuPy against the reference on those of NumPy."""
+    import cupy
+
+    there = [cupy.asarray(a) if isinstance(a, np.ndarray) else a for a in args]
+    chosen = kernel.bodies["cuda"]
+    if chosen.when and not chosen.when(*there):
+        pytest.skip("the cuda body does not serve this call")
+    expected = [a.copy() if isinstance(a, np.ndarray) else a for a in args]
+    for i in set(kernel.outputs) - set(kernel.inout):
+        poison(expected[i])
+        poison(there[i])
+    kernel.bodies["numpy"].run(*expected)
+    chosen.run(*there)
+    for name, got, want in zip(kernel.parameters, there, expected, strict=True):
+        if isinstance(want, np.ndarray):           # an input must be what it was, an output right
+            error = mismatch(on_host(got), want, digits)
+            assert not error, f"{kernel.name} on a GPU, {name}: {error}"
 
 
 def check_gradient(f, *inputs, body=None, seed=0, **options):

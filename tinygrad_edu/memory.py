@@ -95,6 +95,25 @@ def contiguous(array):
     return copy
 
 
+def beside(array, like):
+    """The array on the device of `like`: itself where it is there, a copy for a GPU where not."""
+    there = _device(like)
+    if there is None or not isinstance(array, (np.ndarray, np.generic)):
+        return array
+    return np.asarray(array, like=there)
+
+
+def on_host(array):
+    """The array as one of NumPy: itself, or a copy of what lies on a GPU, which takes a wait."""
+    return array if isinstance(array, (np.ndarray, np.generic)) else array.get()
+
+
+def kinds():
+    """The classes of arrays: NumPy's, and CuPy's where somebody has imported it."""
+    cupy = sys.modules.get("cupy")
+    return (np.ndarray, cupy.ndarray) if cupy else (np.ndarray,)
+
+
 def _shape_and_type(array, shape, dtype):
     return array.shape if shape is None else shape, array.dtype if dtype is None else dtype
 

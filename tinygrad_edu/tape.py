@@ -152,7 +152,7 @@ class _Kinds(dict):
     """class -> what _kept_by does with its things, None where they keep no array."""
 
     def __missing__(self, cls):
-        bases = {"array": np.ndarray, "several": (tuple, list), "function": types.FunctionType}
+        bases = {"array": memory.kinds(), "several": (tuple, list), "function": types.FunctionType}
         found = [kind for kind, base in bases.items() if issubclass(cls, base)]
         self[cls] = (*found, "tensor" if hasattr(cls, "node") else None)[0]
         return self[cls]
@@ -173,7 +173,7 @@ def _inside(function):
 
 
 def _checksum(array):
-    return zlib.crc32(np.ascontiguousarray(array))
+    return zlib.crc32(np.ascontiguousarray(memory.on_host(array)))
 
 
 # ---- the walk -----------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ class Tensor:
 
     def numpy(self):
         """The elements as a NumPy array, which shares memory with a tensor on the CPU."""
-        return self.data if isinstance(self.data, np.ndarray) else self.data.get()
+        return memory.on_host(self.data)
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.numpy(), dtype, copy=copy)
@@ -126,7 +126,7 @@ class Tensor:
         if values.shape != self.shape:
             raise ValueError(f"cannot assign values of shape {values.shape} to a tensor of shape "
                              f"{self.shape}")
-        np.copyto(self.data, values, casting="same_kind")
+        np.copyto(self.data, memory.beside(values, self.data), casting="same_kind")
         memory.wrote(self.data)
 
     def zero_grad(self):
@@ -149,7 +149,7 @@ class Tensor:
             start = memory.empty_like(self.data)
             start[...] = 1
         else:
-            start = as_array(grad, self.dtype)
+            start = memory.beside(as_array(grad, self.dtype), self.data)
             if start.shape != self.shape:
                 raise ValueError(f"the gradient has shape {start.shape}, the tensor {self.shape}")
         walk(self.node, start)
@@ -269,11 +269,10 @@ def as_tensor(value, like):
 def _constant(value, like):
     """Python numbers, or lists of them, as an array of the type and on the device of `like`."""
     host = np.asarray(value, np.float64 if like.dtype.kind == "f" else None)
-    array = memory.empty_like(like, shape=host.shape)
-    array[...] = host
+    array = host.astype(like.dtype)
     if array.dtype.kind != "f" and (array != host).any():
         raise TypeError(f"{value} is no {array.dtype}: convert the tensor to a floating type first")
-    return array
+    return memory.beside(array, like)
 
 
 def _measure(length=1000, rounds=30):

@@ -1,6 +1,6 @@
 """Lesson 1.4 · Watch: force, trace, check and overhear what runs
 
-Needs nothing. Used by kernel, tape, module, growth, hunt.
+Needs memory. Used by kernel, tape, module, growth, hunt.
 
 Idea      Every piece of array arithmetic of this library runs as a kernel: one name for several
           bodies (in NumPy, Numba, C) that compute the same. The body in NumPy is the reference. All
@@ -38,6 +38,8 @@ import sys
 import time
 
 import numpy as np
+
+from .memory import on_host
 
 PACKAGE = os.path.dirname(__file__) + os.sep
 NUMPY = os.path.dirname(np.__file__) + os.sep
@@ -159,6 +161,8 @@ def run_watched(body, args):
     expected = _reference_result(kernel, args) if state.check else None
     start = time.perf_counter()
     body.run(*args)
+    if state.trace and not isinstance(args[0], np.ndarray):
+        on_host(args[0].reshape(-1)[:1])  # a launch returns at once: wait until it has run
     seconds = max(time.perf_counter() - start, 1e-9)  # a coarse clock may see no time pass
     if state.trace:
         _trace(kernel, body, args, seconds)
@@ -205,10 +209,10 @@ def poison(array):
 
 def _reference_result(kernel, args):
     """What the reference makes of the call; poisons the outputs that are to be overwritten."""
-    copies = list(args)
+    copies = [on_host(a) if hasattr(a, "strides") else a for a in args]
     for i in kernel.outputs:
         _must_lie_alone(kernel, args, i)
-        copies[i] = args[i].copy()
+        copies[i] = copies[i].copy()
         if i not in kernel.inout:
             poison(args[i])
             poison(copies[i])
@@ -226,7 +230,7 @@ def _must_lie_alone(kernel, args, i):
 def _compare(kernel, body, args, expected):
     for i, want in zip(kernel.outputs, expected, strict=True):
         floor = _rounding_of_a_sum(kernel, args) if i in body.sums else 0.0
-        error = mismatch(args[i], want, floor=floor)
+        error = mismatch(on_host(args[i]), want, floor=floor)
         if error:
             raise AssertionError(f"TG_CHECK: body {body.backend!r} of {kernel.name}, output "
                                  f"{kernel.parameters[i]}: {error} ({describe(args)})")
@@ -235,7 +239,7 @@ def _compare(kernel, body, args, expected):
 def _rounding_of_a_sum(kernel, args):
     """How far two orders of adding the inputs of a call may lead apart, where they cancel."""
     inputs = [a for i, a in enumerate(args) if i not in kernel.outputs and hasattr(a, "dtype")]
-    floats = [a for a in inputs if a.dtype.kind == "f"]
+    floats = [on_host(a) for a in inputs if a.dtype.kind == "f"]
     return max(float(32 * np.finfo(a.dtype).eps * np.abs(a).max(initial=0.0)) for a in floats)
 
 

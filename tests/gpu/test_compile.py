@@ -27,6 +27,13 @@ def test_every_kernel_file_compiles_and_keeps_its_promises(name, architecture, r
     assert all(used.shared <= 48 << 10 for used in compiled.resources.values())
 
 
+@pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
+def test_products_of_half_precision_keep_the_same_promises(architecture):
+    text = source.read(source.folder() / "matmul_tensorcore.cu")
+    compiled = nvrtc.compile_source(text, architecture, (("FP16", 1), ("A_TURNED", 1)))
+    assert not list(nvrtc.broken_promises(text, compiled, architecture))
+
+
 def test_a_kernel_that_spills_breaks_its_promise(tmp_path):
     text = written(tmp_path, """// expect: regs<=16 spills=0
 extern "C" __global__ void __launch_bounds__(1024) k(float *y, int n) {

@@ -16,6 +16,7 @@ import pytest
 from tinygrad_edu import threads
 from tinygrad_edu.data.corpus import HELD_OUT_SHARE, hashed
 from tinygrad_edu.files.checkpoint import load_checkpoint, save_checkpoint
+from tinygrad_edu.gpu.emulate import available
 from tinygrad_edu.models.run import claim
 from tinygrad_edu.tokenizers.characters import train_characters
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
@@ -86,6 +87,14 @@ def test_a_run_ends_with_its_figures_and_leaves_a_folder(trained):
     assert files <= {path.name for path in run.iterdir()}
     assert len(losses(run)) == 30
     assert sum(row["val_loss"] is not None for row in read_metrics(run / "metrics.csv")) == 3
+
+
+@pytest.mark.skipif(not available(), reason="no C++ compiler here")
+def test_the_emulator_trains_as_the_cpu_does(folder):
+    flags = ["--steps", "4", "--warmup", "0", "--last-look", "40", "--sample-every", "9"]
+    train(folder, *flags, "--out", "cpu")
+    train(folder, *flags, "--out", "emulated", "--device", "emulator")
+    np.testing.assert_allclose(losses(folder / "emulated"), losses(folder / "cpu"), rtol=2e-5)
 
 
 def test_the_bits_per_byte_are_the_loss_in_other_units(trained):

@@ -69,12 +69,13 @@ def launch_product(name, y, a, b, *bias):
     kernel(tiles(side), THREADS, (y, dense(a), dense(b), *bias, *lengths))
 
 
-def tensor_core_product(y, a, b, bias=None):
+def tensor_core_product(y, a, b, bias=None, fp16=False):
     """y = a·b on tensor cores, plus a bias (M,) of float32 if given: (1).
 
-    a, b: both bfloat16, as uint16, or both float32, which are rounded to tf32; transposes are taken
-    as they are. y: float32, or bfloat16 as uint16. Sums are float32. Raises ValueError where the
-    shapes or the layouts do not fit, TypeError for other types.
+    a, b: both bfloat16, as uint16 (with fp16=True the bits of half precision), or both float32,
+    which are rounded to tf32; transposes are taken as they are. y: float32, or bfloat16 as uint16.
+    Sums are float32. Raises ValueError where the shapes or the layouts do not fit, TypeError for
+    other types.
     """
     if a.dtype != b.dtype or a.dtype not in (BF16, REALS[0]) or y.dtype not in (BF16, REALS[0]):
         raise TypeError("tensor cores multiply two arrays of uint16 (bfloat16) or two of float32, "
@@ -91,7 +92,7 @@ def tensor_core_product(y, a, b, bias=None):
                          f"lie in memory, of {dense(a).shape[1]} and {dense(b).shape[1]} numbers, "
                          f"must be multiples of {few}; pad them with zeros")
     library = G(y, REAL="float", OUT="bf16" if y.dtype == BF16 else "float",
-                A_TURNED=is_turned(a), B_TURNED=is_turned(b))
+                A_TURNED=is_turned(a), B_TURNED=is_turned(b), FP16=int(fp16))
     kernel = library.matmul_bf16 if a.dtype == BF16 else library.matmul_tf32
     tiles = blocks(N, 128) * blocks(M, 128)
     kernel(tiles, THREADS, (y, dense(a), dense(b), bias, N, K, M), shared_mem=SHARED)

@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..memory import empty_like
+from ..memory import beside, empty_like, kinds
 from ..tensor import Tensor
 from ..watch import Listener, listening, state, tell, told
 
@@ -136,7 +136,7 @@ class Module:
     def state(self):
         """Name -> array of all parameters and buffers, not copied: what a checkpoint holds."""
         arrays = {name: tensor.data for name, tensor in self.named_parameters()}
-        return arrays | dict(self._attributes(np.ndarray))
+        return arrays | dict(self._attributes(kinds()))
 
     def load_state(self, arrays):
         """Copy arrays, name -> array, into the parameters and buffers.
@@ -158,7 +158,7 @@ class Module:
             if name in tensors:
                 tensors[name].assign(arrays[name])
             else:
-                array[...] = arrays[name]
+                array[...] = beside(arrays[name], array)
 
     def zero_grad(self):
         """Forget all gradients."""

@@ -37,7 +37,7 @@ import numpy as np
 from ..foreign import C, fits, out, ptr
 from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
-from ..memory import empty_like, zeros_like
+from ..memory import beside, empty_like, zeros_like
 from ..ops.pointwise import OF_A_BLOCK, THREADS
 from ..ops.reduce import sum_of_slices
 from ..watch import looks, state, tell, told
@@ -118,6 +118,7 @@ class Optimizer:
     """
 
     slots = ()
+    loss_scale = None  # lesson loss_scale: with it, gradients arrive multiplied by its factor
 
     def __init__(self, named, decay):
         wanted = [(name, tensor) for name, tensor in named if tensor.requires_grad]
@@ -190,6 +191,8 @@ class Optimizer:
     def state(self):
         """Name -> array: `m.h.0.attn.c_attn.weight` and so on, views; and `steps`."""
         arrays = {"steps": np.array(self.steps)}
+        if self.loss_scale:
+            arrays["loss_scale"] = self.loss_scale.state()
         for group in self.groups:
             for slot, array in group.state.items():
                 pairs = zip(group.names, group.flat.views(array), strict=True)
@@ -203,9 +206,11 @@ class Optimizer:
         if shapes != theirs:
             raise ValueError("this optimizer state belongs to another model or another optimizer")
         self.steps = int(arrays["steps"])
+        if self.loss_scale:
+            self.loss_scale.load_state(arrays["loss_scale"])
         for name, array in mine.items():
-            if name != "steps":
-                array[...] = arrays[name]
+            if name not in ("steps", "loss_scale"):
+                array[...] = beside(arrays[name], array)
 
 
 class SGD(Optimizer):

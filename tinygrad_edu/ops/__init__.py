@@ -8,6 +8,7 @@ from . import embedding as embedding
 from . import extremes as extremes
 from . import gemv as gemv
 from . import matmul as matmul
+from . import mixed as mixed
 from . import norm as norm
 from . import operators as operators
 from . import pointwise as pointwise

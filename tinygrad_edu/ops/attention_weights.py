@@ -37,7 +37,7 @@ import numpy as np
 from ..gpu.launch import G, row_threads, serves
 from ..kernel import Kernel
 from ..loops import exp, helper
-from ..memory import empty_like
+from ..memory import beside, empty_like
 from ..tensor import Tensor
 
 # ---- who sees whom ------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ def _per_row(q, name, value):
         raise TypeError(f"{name} takes integers, not {value.dtype}")
     if value.shape not in ((), q.shape[:1]):
         raise ValueError(f"{name} takes one number or one a row, ({len(q)},), not {value.shape}")
-    return value[..., None]
+    return beside(value, q)[..., None]
 
 
 # ---- from scores to weights ---------------------------------------------------------------------

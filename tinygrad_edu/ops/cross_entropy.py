@@ -28,8 +28,7 @@ Pitfalls  A mean over all positions, ignored ones included, makes padding look l
 Cost      The head: three products of N·V·C, as any linear layer, but memory for one chunk, whose
           gradients lie where its logits were. To make them along the way saves a fourth product;
           the price is that dx and dW wait in memory from the forward to the backward pass. A chunk
-          is as many rows as make 16 MiB of logits, at least 512: below that the addition of V·C
-          numbers to dW for each chunk is no longer small against the product.
+          is as many rows as make 16 MiB of logits, at least 512: then adding to dW costs little.
 Try       build it    z-loss: add 10⁻⁴·lse² to ℓ. What does it add to (2)?
           break it    divide by N in place of K. Which tests notice?
           measure it  linear_cross_entropy against cross_entropy(linear(…)), with memory.Meter
@@ -37,6 +36,7 @@ See       Szegedy et al. 2016 (label smoothing) · Wijmans et al. 2024 (loss wit
 """
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -44,7 +44,7 @@ from ..foreign import C, fits, out, ptr
 from ..gpu.launch import G, row_threads, serves
 from ..kernel import Kernel
 from ..loops import exp, helper
-from ..memory import contiguous, empty_like, zeros_like
+from ..memory import beside, contiguous, empty_like, zeros_like
 from ..tensor import Tensor, method, record
 from ..watch import looks, told
 from .embedding import must_be_inside
@@ -60,8 +60,7 @@ PART_ROWS = 2048                                   # of dW are added to at a tim
 # ---- kernels ------------------------------------------------------------------------------------
 #
 # forward and backward are the halves of cross_entropy, with lse saved in between; both does the two
-# at once, for the head, with one exponential an element instead of two. Every row has the same dℓ
-# there, the number `scale`: 1/K for the mean, (3); what arrives from behind is multiplied in later.
+# at once, for the head, where every row has the same dℓ, the number `scale`: 1/K for the mean, (3).
 
 @Kernel(outputs=2)
 def cross_entropy_forward(loss, lse, z, targets, ignore, smoothing):
@@ -215,9 +214,9 @@ def cross_entropy(logits, targets, ignore=-1, label_smoothing=0.0, reduction="me
     flat = _checked(shape[:-1], V, targets, ignore, label_smoothing, reduction)
     z = contiguous(floating(logits, "cross_entropy")).reshape(len(flat), *V)  # (N, V)
     loss, lse = (empty_like(z, shape=flat.shape) for _ in range(2))
+    scale = told(_scale, flat, ignore, reduction, empty_like(z, (), np.float64), writes=3)
+    flat = beside(flat, z)
     cross_entropy_forward(loss, lse, z, flat, ignore, label_smoothing)
-    scale = empty_like(z, shape=(), dtype=np.float64)
-    told(_scale, flat, ignore, reduction, scale, writes=3)
 
     def vjp(dy):
         each, dz = empty_like(lse), empty_like(z)
@@ -227,10 +226,11 @@ def cross_entropy(logits, targets, ignore=-1, label_smoothing=0.0, reduction="me
     return record(_reduced(loss, scale, reduction, targets), (logits,), vjp)
 
 
-def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reduction="mean"):
+def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reduction="mean",
+                         product=matmul_forward):
     """cross_entropy(linear(x, w), targets, …) that never holds all logits.
 
-    x (…, C), w (V, C), targets (…). The options, results and errors are those of cross_entropy.
+    x (…, C), w (V, C), targets (…). The kernel `product` multiplies; the rest is cross_entropy's.
     The gradients are computed along with the loss, where they are wanted; under no_grad only the
     losses are. One case holds all logits: reduction="none" with a gradient, see the Pitfalls.
     """
@@ -240,8 +240,8 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
                          f"{x.shape} and {w.dtype} {w.shape}")
     rows = contiguous(floating(x, "linear_cross_entropy")).reshape(len(flat), x.shape[-1])
     loss, total = (empty_like(rows, shape=shape) for shape in (flat.shape, ()))
-    scale = float(_scale(flat, ignore, reduction, np.empty(())))
     looks("the count of targets in linear_cross_entropy")
+    scale, flat = float(_scale(flat, ignore, reduction, np.empty(()))), beside(flat, rows)
     grads = [None, None]                           # of x and w, filled in below
 
     def vjp(dy):
@@ -252,11 +252,12 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
     # Recorded before it is computed: the tape knows whether anybody is going to want gradients.
     result = record(total, (x, w), vjp)
     if result.requires_grad and reduction == "none":
-        return cross_entropy(linear(x, w), targets, ignore, label_smoothing, reduction)
+        logits = linear(x, w, product=product)
+        return cross_entropy(logits, targets, ignore, label_smoothing, reduction)
     if result.requires_grad:
         grads[0] = empty_like(rows) if x.requires_grad else None
         grads[1] = zeros_like(w.data) if w.requires_grad else None
-    _chunks(loss, grads, rows, contiguous(w.data), flat, (scale, ignore, label_smoothing))
+    _chunks(loss, grads, rows, contiguous(w.data), flat, product, scale, ignore, label_smoothing)
     if grads[0] is not None:
         grads[0] = grads[0].reshape(x.shape)
     if reduction == "none":
@@ -265,7 +266,7 @@ def linear_cross_entropy(x, w, targets, ignore=-1, label_smoothing=0.0, reductio
     return result
 
 
-def _chunks(loss, grads, x, w, targets, options):
+def _chunks(loss, grads, x, w, targets, product, *options):
     """Fill in the losses, and the gradients of x and w that are not None: (4)."""
     dx, dw = grads
     step = max(1, min(len(x), max(CHUNK_ROWS, CHUNK_BYTES // (len(w) * w.itemsize))))
@@ -273,23 +274,23 @@ def _chunks(loss, grads, x, w, targets, options):
     for low in range(0, len(x), step):
         some = slice(low, low + step)
         z = logits[:len(x[some])]                  # the last chunk may be shorter
-        matmul_forward(z, x[some], w.T)
+        product(z, x[some], w.T)
         if dx is None and dw is None:
             cross_entropy_forward(loss[some], lse[:len(z)], z, targets[some], *options[1:])
             continue
         cross_entropy_both(loss[some], z, targets[some], *options)              # z is dz from here
         if dx is not None:
-            matmul_forward(dx[some], z, w)
+            product(dx[some], z, w)
         if dw is not None:
-            (_add_product if low else matmul_forward)(dw, z.T, x[some])
+            (partial(_add_product, product) if low else product)(dw, z.T, x[some])
 
 
-def _add_product(y, a, b):
+def _add_product(product, y, a, b):
     """y += a·b, some rows at a time: what is added is still in the cache when it is."""
     part = empty_like(y, shape=(min(len(y), PART_ROWS), y.shape[1]))
     for low in range(0, len(y), PART_ROWS):
         some = y[low:low + PART_ROWS]
-        matmul_forward(part[:len(some)], a[low:low + PART_ROWS], b)
+        product(part[:len(some)], a[low:low + PART_ROWS], b)
         told(np.add, some, part[:len(some)], some)
 
 
@@ -305,8 +306,7 @@ def _reduced(loss, scale, reduction, targets):
         return loss.reshape(np.shape(targets))
     whole, total = (empty_like(loss, (), dtype) for dtype in (np.float64, loss.dtype))
     told(np.sum, loss, None, np.float64, whole, writes=3)
-    told(np.multiply, whole, scale, total, writes=2)                                           # (3)
-    return total
+    return told(np.multiply, whole, scale, total, writes=2)                                    # (3)
 
 
 def _checked(shape, vocabulary, targets, ignore, smoothing, reduction):

@@ -37,7 +37,7 @@ from ..foreign import C, fits, out, ptr
 from ..gpu.launch import G, blocks, row_threads, serves
 from ..kernel import Kernel
 from ..loops import helper
-from ..memory import contiguous, empty_like
+from ..memory import beside, contiguous, empty_like
 from ..tensor import method, record
 
 MULTIPLIER = np.uint64(0xD256D193)                 # M and W of (3), as the paper has them
@@ -133,7 +133,8 @@ def dropout(x, p, key):
         rows = contiguous(array).reshape(array.size // max(C, 1), C)                    # (R, C)
         half = np.uint64((rows.shape[1] + 1) // 2)
         y = empty_like(rows)
-        dropout_forward(y, rows, np.arange(len(rows), dtype=np.uint64) * half, *settings)
+        starts = beside(np.arange(len(rows), dtype=np.uint64) * half, rows)
+        dropout_forward(y, rows, starts, *settings)
         return y.reshape(array.shape)
 
     def vjp(dy):

@@ -36,7 +36,7 @@ import numpy as np
 from ..foreign import C, fits, out, ptr
 from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
-from ..memory import contiguous, empty_like
+from ..memory import beside, contiguous, empty_like
 from ..tensor import Tensor, record
 from ..watch import told
 from .reduce import sum_forward_cuda
@@ -164,10 +164,11 @@ def embedding(ids, w, positions=None):
     B, T = math.prod(ids.shape[:-1]), ids.shape[-1] if ids.ndim else 1
     C = w.shape[1]
     y = empty_like(table, shape=(flat.size, C))
+    there = beside(flat, table)  # where they come from they are checked, and sorted later
     if positions is None:
-        embedding_forward(y, flat, table)
+        embedding_forward(y, there, table)
     else:
-        embedding_add_forward(y.reshape(B, T, C), flat.reshape(B, T), table,
+        embedding_add_forward(y.reshape(B, T, C), there.reshape(B, T), table,
                               contiguous(positions.data))
     parents = (w,) if positions is None else (w, positions)
     wanted, shape = [parent.requires_grad for parent in parents], w.shape
@@ -177,7 +178,8 @@ def embedding(ids, w, positions=None):
         rows = contiguous(dy).reshape(flat.size, C)             # (N, C)
         if wanted[0]:
             dw = empty_like(rows, shape=shape)
-            embedding_backward(dw, rows, *sort_by_id(flat, shape[0]))
+            places = (beside(array, dw) for array in sort_by_id(flat, shape[0]))
+            embedding_backward(dw, rows, *places)
         if positions is not None and wanted[1]:
             dp = empty_like(rows, shape=(T, C))
             sum_batch(dp, rows.reshape(B, T, C))

@@ -219,8 +219,10 @@ method("__rmatmul__")(lambda b, a: matmul(as_tensor(a, like=b), b))  # a NumPy a
 
 # ---- linear -------------------------------------------------------------------------------------
 
-def linear(x, w, b=None, activation=None):
+def linear(x, w, b=None, activation=None, product=matmul_forward):
     """x·wᵀ + b, and then gelu if activation="gelu": one node of the tape.
+
+    product: the kernel that multiplies, forward and backward, such as one of lesson mixed.
 
     x (…, C), w (F, C), b (F,) or None -> (…, F).
     ValueError for shapes that do not fit, TypeError where the types differ.
@@ -232,10 +234,13 @@ def linear(x, w, b=None, activation=None):
     if activation:
         bias = zeros_like(weight, shape=len(weight)) if b is None else b.data
         z = empty_like(y)
-        matmul_forward(z, rows, weight.T)
+        product(z, rows, weight.T)
         bias_gelu_forward(y, z, bias)                                                          # (5)
     elif b is None:
-        matmul_forward(y, rows, weight.T)
+        product(y, rows, weight.T)
+    elif product is not matmul_forward:
+        product(y, rows, weight.T)
+        y += b.data
     else:
         linear_forward(y, rows, weight, b.data)
     parents = (x, w) if b is None else (x, w, b)
@@ -250,12 +255,12 @@ def linear(x, w, b=None, activation=None):
             dy = dz
         elif wanted[2]:
             sum_rows(db, dy)                                                                   # (4)
-        dx, dw = linear_backward(dy, rows, weight, *wanted[:2])
+        dx, dw = linear_backward(dy, rows, weight, *wanted[:2], product=product)
         return (None if dx is None else dx.reshape(shape), dw, db)[:len(wanted) - 1]
     return record(y.reshape(*shape[:-1], len(weight)), parents, vjp)
 
 
-def linear_backward(dy, x, w, wants_dx=True, wants_dw=True):
+def linear_backward(dy, x, w, wants_dx=True, wants_dw=True, product=matmul_forward):
     """dx (N, C) and dw (F, C) of y = x·wᵀ from dy (N, F): (4).
 
     Plain arrays. None takes the place of a gradient that is not wanted: each costs a product.
@@ -263,10 +268,10 @@ def linear_backward(dy, x, w, wants_dx=True, wants_dw=True):
     dx = dw = None
     if wants_dx:
         dx = empty_like(x)
-        matmul_forward(dx, dy, w)
+        product(dx, dy, w)
     if wants_dw:
         dw = empty_like(w)
-        matmul_forward(dw, dy.T, x)
+        product(dw, dy.T, x)
     return dx, dw
 
 

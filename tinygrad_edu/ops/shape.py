@@ -34,7 +34,7 @@ from ..broadcast import operands, unbroadcast
 from ..foreign import C, fits, out, ptr
 from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
-from ..memory import contiguous, empty_like, zeros_like
+from ..memory import beside, contiguous, empty_like, kinds, zeros_like
 from ..tensor import Tensor, method, record, record_all
 
 # ---- views -----------------------------------------------------------------------------------
@@ -150,7 +150,8 @@ def index(x, where):
 
     Slices and numbers give a view, index arrays a copy. Raises IndexError outside of x.
     """
-    parts = tuple(map(_as_index, where if isinstance(where, tuple) else (where,)))
+    where = where if isinstance(where, tuple) else (where,)
+    parts = tuple(_as_index(part, x.data) for part in where)
     if not any(part is ... for part in parts):
         parts = (*parts, ...)                      # so that a single element is an array, too
     shape = x.shape
@@ -161,23 +162,24 @@ def index(x, where):
         return dx,
 
     def vjp_of_copy(dy):
-        positions, rows_and_columns = _positions(parts, shape)
+        positions, rows_and_columns = _positions(parts, shape, dy)
         dx = empty_like(dy, shape=rows_and_columns)
         dy = contiguous(dy).reshape(len(positions), dx.shape[1])
         index_backward(dx, dy, positions)
         return dx.reshape(shape),
 
-    is_copy = any(isinstance(part, np.ndarray) for part in parts)
+    is_copy = any(isinstance(part, kinds()) for part in parts)
     return record(x.data[parts], (x,), vjp_of_copy if is_copy else vjp_of_view)
 
 
-def _as_index(part):
+def _as_index(part, x):
     if isinstance(part, Tensor):
         part = part.data
-    return np.asarray(part) if isinstance(part, (list, bool, np.bool_)) else part
+    part = np.asarray(part) if isinstance(part, (list, bool, np.bool_)) else part
+    return beside(part, x) if isinstance(part, np.ndarray) else part
 
 
-def _positions(parts, shape):
+def _positions(parts, shape, like):
     """What was taken, as positions in x, and the shape (rows, columns) of x that they count in.
 
     One array of integers takes whole rows. Anything else takes single elements, one a row: where
@@ -188,7 +190,8 @@ def _positions(parts, shape):
     if len(parts) == 2 and parts[1] is ... and parts[0].dtype != bool:
         taken = contiguous(parts[0].reshape(-1) % rows).astype(np.int64)
         return taken, (rows, count // max(rows, 1))
-    return contiguous(np.arange(count).reshape(shape)[parts]).reshape(-1), (count, 1)
+    every = np.arange(count) if isinstance(like, np.ndarray) else np.arange(count, like=like)
+    return contiguous(every.reshape(shape)[parts]).reshape(-1), (count, 1)
 
 
 # ---- joining and parting ---------------------------------------------------------------------

@@ -55,8 +55,10 @@ class Diverged(FloatingPointError):
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is looked for, and told once
-def forward_and_backward(model, batches, seed, step):
+def forward_and_backward(model, batches, seed, step, factor=1.0):
     """Add the gradients of a step's micro-batches to the parameters; returns their mean loss.
+
+    factor: what the gradients are multiplied by from the loss on (lesson loss_scale).
 
     batches: (x, y) pairs, one per micro-batch. The same arguments give the same draws of dropout.
     """
@@ -64,7 +66,7 @@ def forward_and_backward(model, batches, seed, step):
     for part, (x, y) in enumerate(batches):
         set_dropout_key(model, seed, step * len(batches) + part)
         loss = model.loss(x, y)
-        loss.backward()
+        loss.backward(None if factor == 1 else np.full((), factor, loss.dtype))
         total += loss.item()
     return total / len(batches)
 
@@ -83,13 +85,21 @@ def take_step(model, optimizer, batches, step, rate, clip, seed, limit=np.inf):
 
     batches: (x, y) pairs of the step, one per micro-batch. Raises Diverged if the loss or the norm
     is not finite, or the loss is above `limit`; no parameter and no state of the optimizer has
-    changed then, and the gradients are forgotten.
+    changed then, and the gradients are forgotten. With a loss scale a norm that is not finite only
+    costs the step: it is left out, and the scale is halved.
     """
-    loss = forward_and_backward(model, batches, seed, step)
+    scaling = optimizer.loss_scale
+    factor = scaling.factor if scaling else 1.0
+    loss = forward_and_backward(model, batches, seed, step, factor)
     try:
         refuse(loss, limit)
-        norm = optimizer.step(rate, clip, 1 / len(batches))
+        norm = optimizer.step(rate, clip, 1 / (factor * len(batches)))
+        if scaling:
+            scaling.grow()
     except FloatingPointError as error:
+        if scaling and np.isfinite(loss) and loss <= limit and scaling.shrink():
+            model.zero_grad()
+            return loss, np.inf
         model.zero_grad()
         raise Diverged(error, step) from None
     return loss, norm
