@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tinygrad_edu import memory
+from tinygrad_edu.kernel import Kernel
 from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.nn.layers import Linear
 from tinygrad_edu.nn.module import Module
@@ -292,3 +293,19 @@ def test_a_number_that_changes_and_goes_into_no_kernel_is_refused():
     fast(*batch(0), 0)
     with pytest.raises(ValueError, match="its input 2, now 1, changed, but goes into no kernel"):
         fast(*batch(1), 1)
+
+
+@Kernel(inout="w")
+def mark_positive_in_test_of_replay(w, x):
+    w[x > 0] = 1
+
+
+def test_an_array_that_has_to_be_empty_at_the_start_of_each_step_is_noticed():
+    def step(x):
+        w = np.zeros_like(x.data)
+        mark_positive_in_test_of_replay(w, x.data)
+        return Tensor(w)
+    fast = Replay(step)
+    fast(batch(0)[0])
+    with pytest.raises(ValueError, match="came out different"):
+        fast(batch(1)[0])
