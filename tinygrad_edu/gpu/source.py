@@ -5,7 +5,7 @@ Needs nothing. Used by emulate, launch.
 Idea      CUDA is C++ for GPUs. A kernel is a function that many threads run at once: 32 of them, a
           warp, step by step together; up to 1024, a block, on one multiprocessor (a core of the
           GPU), where they have a small fast memory in common, the shared memory; all blocks are the
-          grid. In each of our files a kernel with _naive in its name says the plain thing first,
+          grid. In most of our files a kernel with _naive in its name says the plain thing first,
           "the sentence", and the fast kernels below paraphrase it.
           A .cu file is given to two compilers that know nothing of this library: NVIDIA's, at run
           time, and a C++ compiler, for the emulator. Both get one text without any #include of
