@@ -25,7 +25,7 @@ extern "C" __global__ void matmul_forward_naive(real *y, const real *a, const re
 // 32 neighbours of `y`, and share one number of `a`. Only the roles of x and y were exchanged.
 //
 // Why it is still slow: two numbers are loaded for each multiplication, and every number of `a`
-// comes M times. The multipliers of a GPU are ten to a hundred times as fast as its memory.
+// is asked for M times. The multipliers of a GPU are ten to a hundred times as fast as its memory.
 // Blocks of 32 × 8 threads; the grid covers the columns along x, the rows along y.
 extern "C" __global__ void matmul_forward_coalesced(real *y, const real *a, const real *b, int N,
                                                     int K, int M) {
@@ -70,6 +70,7 @@ extern "C" __global__ void matmul_forward_tiled(real *y, const real *a, const re
 // Blocks of 16 × 16 threads; the grid covers the columns along x, the rows along y, 64 a block.
 extern "C" __global__ void matmul_forward_registers(real *y, const real *a, const real *b, int N,
                                                     int K, int M) {
+    // Shared memory has 32 banks, a word wide; two words of one bank come one after the other.
     __shared__ real left[64][17], right[16][64];     // 17: the rows begin in different banks
     const int i0 = blockIdx.y * 64, j0 = blockIdx.x * 64, thread = threadIdx.y * 16 + threadIdx.x;
     real sums[4][4] = {};

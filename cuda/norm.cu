@@ -23,9 +23,9 @@ extern "C" __global__ void layernorm_forward_naive(real *y, real *mean, real *rs
 }
 
 // Step 1: one block takes one row, its threads neighbouring numbers. The row comes from memory
-// once; the second and the third pass find it in the caches, where it is not worth saving.
+// once; the second and the third pass find it in the caches, and cost little.
 
-// (1) for a row whose sum is known but for the threads: what each has of it.
+// (1) for one row. `part` is what this thread has of the row's sum: the block adds the parts up.
 __device__ void normalise_row(real *y, real *mean, real *rstd, const real *s, const real *w,
                               const real *b, real part, real eps, int C) {
     const real mu = block_sum(part) / C;

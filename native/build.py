@@ -12,8 +12,8 @@ Math      stamp = SHA-256 of the name, length and bytes of build.py, every .c an
           from the files that it finds: another value means that the build is stale.
 Shapes    native/*.c + kernels.h -> tinygrad_edu/_native_float32, _native_float32_avx2 …
 Pitfalls  -ffast-math links code that makes the whole process flush denormals to zero, NumPy
-          included, and lets the compiler assume that there is no NaN. Three of its parts do
-          neither, and they are those that loops need:
+          included, and lets the compiler assume that there is no NaN. So it stays away. What loops
+          need can be had by flags that do neither:
           -fno-math-errno       sqrt may be one instruction, since it need not set errno
           -fno-trapping-math    both sides of ?: may be computed, so the loop can be vectorised
           -ffp-contract=fast    a*b + c may be one instruction, rounded once

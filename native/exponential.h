@@ -1,7 +1,7 @@
 /* exponential(x), e to the power of x, as plain arithmetic: what softmax, GELU and their kin call.
  *
  *     exp(x) = 2^n * exp(r)      n = x / ln 2 to the nearest whole number     r = x - n * ln 2  (1)
- *     exp(r) = 1 + r + r*r*P(r)  a polynomial with as many terms as the type has digits         (2)
+ *     exp(r) = 1 + r + r*r*P(r)  a polynomial, with more terms where the type has more digits   (2)
  *     2^n                        n added to the exponent bits of exp(r)                         (3)
  *
  * These are (1) to (3) of tinygrad_edu/loops.py. A loop around it becomes a vector loop with any
@@ -32,7 +32,7 @@ typedef uint64_t word;
 #define LN2_LOW 1.42860682030941723212e-6
 #endif
 
-/* The same for x from EXP_LOWEST to EXP_HIGHEST alone. */
+/* e to the power of x, for x from EXP_LOWEST to EXP_HIGHEST: elsewhere the result is garbage. */
 INLINE real exponential_within(real x) {
     const real round = (real)1.5 * ((word)1 << MANTISSA_BITS);
     union { real number; word bits; } n, p;
@@ -61,6 +61,7 @@ INLINE real exponential_within(real x) {
     return p.number;
 }
 
+/* The same for every x: 0 below that range, infinity above it. */
 INLINE real exponential(real x) {
     const real p = exponential_within(x), y = x < EXP_LOWEST ? 0 : p;
     return x > EXP_HIGHEST ? (real)INFINITY : y;

@@ -158,8 +158,8 @@ def write_or_check(root, check):
 def main(argv=None, root=ROOT):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--path", choices=READERS, help="print the reading order of this reader")
-    parser.add_argument("--write", action="store_true", help="put both into the documents")
-    parser.add_argument("--check", action="store_true", help="exit code 1 if one is stale")
+    parser.add_argument("--write", action="store_true", help="put it and the goals into documents")
+    parser.add_argument("--check", action="store_true", help="exit code 1 if a document is stale")
     args = parser.parse_args(argv)
     if args.write or args.check:
         return write_or_check(root, args.check)

@@ -40,7 +40,8 @@ from .watch import poison as poison
 from .watch import settings as settings
 
 kernels = {}  # name -> Kernel: the kernel table
-ORDER = {"cpu": ("native", "blas", "numba", "numpy"), "gpu": ("cuda", "numpy")}
+ORDER = {"cpu": ("native", "blas", "numba", "numpy"),
+         "gpu": ("cuda", "numpy")}  # a reference serves arrays of CuPy, which answer NumPy's calls
 MEANT = {"emulator": "cuda"}  # on NumPy arrays a CUDA body runs in the emulator: lesson launch
 
 

@@ -90,7 +90,7 @@ static Checker checker;                          /* these modes run on one core 
 static std::string last_count;
 static const char* const DYNAMIC = "dynamic shared memory";
 
-/* ---- the sentence --------------------------------------------------------------------------- */
+/* ---- the words of a report ------------------------------------------------------------------ */
 
 static std::string triple(uint3 t) {
     char text[64];

@@ -16,7 +16,7 @@ struct uint3 { unsigned x, y, z; };
 extern __attribute__((visibility("default"))) PER_OS_THREAD uint3 threadIdx, blockIdx, blockDim,
     gridDim;
 
-enum Mode { FAST = 0, CHECK = 1, COUNT = 2 };
+enum Mode { FAST = 0, CHECK = 1, COUNT = 2 };    /* bits: who counts also checks */
 enum Order { FORWARD = 0, REVERSE = 1, RANDOM = 2 };
 enum Result { DONE = 0, FAILED = 1, INTERRUPTED = 2 };
 
@@ -33,7 +33,7 @@ struct Module {
 struct Array { const char* base; size_t bytes; int itemsize; int read_only; const char* name; };
 struct SharedVariable { size_t offset, bytes; int itemsize; const char* name; };
 
-/* All that Python says about a launch; emulate.py has the same struct, field by field. */
+/* All that Python says about a launch; request.py has the same struct, field by field. */
 struct Request {
     void (*enter)(void**);
     void** arguments;

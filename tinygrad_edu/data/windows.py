@@ -7,19 +7,19 @@ Idea      The functions of lesson loader know nothing of a run: they are told ba
           two streams, and what is left to ask is short: the batches of step 7, some windows of the
           held-out text, how many there are.
 Math      the batches of a step = one large batch of B·A windows, cut into A parts               (1)
-          last look: of the m windows that cover a held-out stream of n tokens all if n ≤ E, else
-          ⌊m·E/n⌋, at least one: about E tokens are read                                         (2)
+          the last look, the loss that a run ends with: of the m windows that cover a held-out
+          stream of n tokens all if n ≤ E, else ⌊m·E/n⌋, at least one: about E tokens are read   (2)
 Shapes    streams (n,), mapped or in memory · a step: A pairs (x, y), each (B, T) · held-out text:
           pairs (x, y) of up to B windows
 Pitfalls  A window that begins at a document may need the text in documents and the token before
           each: that is `separator`. Places are searched once, when first asked for.
           Parts that were drawn one by one would make another batch than one large one; (1) gives
           the same tokens for every A, and the same losses up to rounding.
-Cost      Of a step, that of its tokens. Searching the places reads both streams once.
+Cost      A step reads its own tokens. Searching the places reads both streams once.
 Try       build it    a third way to begin: at the start of a line. What would `separator` be?
           break it    draw the parts of a step with the seeds s, s + 1, … Which test notices?
           measure it  python scripts/train_gpt.py --data stories --windows anywhere, and without
-                      that flag: who has the thing now?
+                      that flag. Which model tells more often who has the thing now?
 See       the lesson loader, equations (1) to (5)
 """
 

@@ -5,8 +5,9 @@ Needs emulate, launch, memory, watch. Used by scripts/train_gpt.py, scripts/benc
 Idea      An operation computes where its arrays live, so a model computes where its parameters
           live. To train on a GPU is to move them there once, before the optimizer lays them out;
           all that is computed from them is made beside them. What comes from a text (token ids,
-          targets) stays on the host until an operation has checked it: it is small, and asking a
-          GPU for the largest id would make the host wait for all that is queued there.
+          targets) stays on the host, which is the CPU's side, until an operation has checked it: it
+          is small, and asking a GPU for the largest id would make the host wait for all that is
+          queued there.
           The emulator is the third device: arrays of NumPy, and CUDA kernels on the CPU.
 Math      time of a step ≥ max(launches on the host, kernels on the GPU)                         (1)
           and each copy to the host adds the wait until both have met
@@ -15,7 +16,7 @@ Pitfalls  A GPU runs behind the host, which only queues. Reading one number (los
           that clips) waits for it: fine twice a step, not once a kernel.
           Arrays of two devices never meet silently: CuPy refuses NumPy's, memory.beside copies.
           Move before the optimizer is made: it keeps views of the parameters' arrays.
-Cost      A move is one copy per parameter, over PCIe some 20 GB/s by its specification.
+Cost      A move is one copy per parameter, over PCIe 4.0 at most 32 GB/s by its specification.
 Try       build it    print the bytes that a training step copies to the host.
           break it    look for the largest token id on the GPU. Which test of
                       tests/gpu/test_device.py notices?

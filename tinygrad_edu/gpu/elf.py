@@ -9,7 +9,8 @@ Idea      When a kernel goes wrong in the emulator, what is known is an address 
           which says "emit a row" now and then. Here is that machine. A second table, the symbols,
           says where each __shared__ variable lies.
 Math      line(a) = the line of the last row whose address is ≤ a                                (1)
-          LEB128: seven bits a byte, lowest first; the eighth says that more follow              (2)
+          LEB128: seven bits a byte, lowest first; the eighth says that more follow. Of a number
+          that may be negative the seventh bit of the last byte is the sign                      (2)
 Shapes    a library -> Lines.find(offset) = (file, line) · shared_variables = [(offset, size, name)]
 Pitfalls  The address that a function returns to is the one behind the call: look up one less.
           An inlined function has the lines of its own file, not of the one that called it.
@@ -171,7 +172,7 @@ class Lines:
                 self._leb()
 
     def _extended(self):
-        """Instructions with a length: the end of a sequence, and where one begins."""
+        """Instructions with a length: the end of a sequence of addresses, and where one begins."""
         end = self._leb() + self.at
         opcode = self._number("B")
         if opcode == 1:

@@ -43,7 +43,7 @@ ORDERS = {"forward": 0, "reverse": 1, "random": 2}
 FLAGS = {
     "fast": ["-O3", "-march=native"],
     # One access of the source stays one access: nothing is vectorised or taken to registers.
-    # A register that is read before it is set is what the compiler sees, and no check of memory.
+    # A local variable that is read before it is set may never be in memory: that the compiler sees.
     "check": ["-O1", "-g1", "-gdwarf-4", "-fsanitize=thread", "-Werror=uninitialized",
               "-DEMULATOR_GAP=1024"],
     "debug": ["-O0", "-g", "-gdwarf-4"],

@@ -17,7 +17,7 @@ Pitfalls  A number of Python has no width. An int is converted to the parameter'
           A kernel that reads float4 needs arrays that begin at a multiple of 16 bytes, which a
           slice may not: add `aligned` to its `when`.
           On NumPy arrays a CUDA body is never chosen by itself: TG_BACKEND=emulator asks for it.
-Cost      Some 20 µs of checks a launch, which a GPU hides as long as it has work queued.
+Cost      Some 20 µs of checks a launch, unnoticed as long as the GPU has work queued.
 Try       build it    count bytes read and written for each launch, from the array arguments.
           break it    take the float out of `_number`. What does layernorm with eps=1e-5 compute?
           measure it  python -m tinygrad_edu.gpu.launch
@@ -217,7 +217,7 @@ class Launcher:
             elif value is not None:
                 slots[i] = lent.address(value) if watched else value.ctypes.data
                 arrays.append(Array(slots[i], value.nbytes, value.itemsize,
-                                            parameter.is_read_only, parameter.name.encode()))
+                                    parameter.is_read_only, parameter.name.encode()))
         arrays.append(Array(ctypes.addressof(slots), ctypes.sizeof(slots), 0, 1, b""))
         places = (ctypes.c_void_p * len(arguments))(
             *(ctypes.addressof(slots) + 8 * i for i in range(len(arguments))))

@@ -5,7 +5,7 @@ Needs launch, source. Used by tests/gpu/test_compile.py.
 Idea      The emulator shows that a kernel computes the right thing. Whether NVIDIA's compiler takes
           it, and how many registers it needs, is a question to that compiler, and it needs neither
           a GPU nor a driver: NVRTC is a shared library that turns text into machine code (and it is
-          what CuPy calls). It comes from PyPI. Registers decide how many threads a core of the GPU
+          what CuPy calls). It comes from PyPI. Registers decide how many threads a multiprocessor
           can hold at once; a kernel that needs more than there are spills them to memory.
 Math      threads at once on one multiprocessor ≤ ⌊65 536 / registers of a thread⌋               (1)
 Shapes    a Source, an architecture ("sm_90") -> Compiled(machine code, resources of each kernel)
@@ -31,7 +31,7 @@ from pathlib import Path
 from . import source
 from .launch import NAMES
 
-ARCHITECTURES = ("sm_80", "sm_90")
+ARCHITECTURES = ("sm_80", "sm_90")  # A100; H100 and H200
 MISSING = ("NVIDIA's run-time compiler is not installed: pip install \"nvidia-cuda-nvrtc==13.0.*\" "
            "\"nvidia-cuda-runtime==13.0.*\"")
 

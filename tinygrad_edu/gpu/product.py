@@ -6,7 +6,7 @@ Idea      A GPU multiplies far faster than it reads: an H200 does some 60 · 10�
           in float32, and reads 10¹² numbers. So the whole art is to use each number that was read
           for many products. cuda/matmul.cu climbs there in five steps, from one thread for each
           number of y to tiles in registers; cuda/matmul_tensorcore.cu hands small matrices to
-          the tensor cores, in bfloat16 or tf32. Here is what launches both.
+          the tensor cores, in bfloat16, half precision or tf32. Here is what launches both.
 Math      y = a·b, yᵢⱼ = Σₖ aᵢₖ·bₖⱼ; with a bias, yᵢⱼ = biasⱼ + Σₖ aᵢₖ·bₖⱼ                      (1)
           a tile of s × s sums reads 2·s·K numbers for s²·K products: s/2 products a number     (2)
           bf16(x): 8 bits of mantissa, to nearest, ties to even; tf32(x): 11 of them            (3)
@@ -38,7 +38,8 @@ from ..foreign import REALS
 from .launch import G, aligned, blocks, serves
 
 MANY = 128  # tiles that keep a GPU busy: it has about as many multiprocessors
-THREADS, SHARED = 256, 4 * 2 * 128 * 64  # of a block; of cuda/matmul_tensorcore.cu: four stages
+THREADS = 256  # of a block
+SHARED = 4 * 2 * 128 * 64  # cuda/matmul_tensorcore.cu: 4 stages of 2 tiles of 128 lines of 64 bytes
 BF16 = np.dtype(np.uint16)
 
 

@@ -12,8 +12,8 @@ Pitfalls  Two descriptions of one struct must agree in order and size; nobody ch
           more on one side shifts all that follow, and the first launch dies.
           Watching memory tells arrays apart by address. A step past the end of one may land in
           another, and look right: so watched arrays are copied to places far apart.
-          NumPy's arrays begin anywhere, a GPU's at multiples of 256 bytes, and how many sectors a
-          warp touches depends on that: hence (1).
+          NumPy's arrays begin anywhere, a GPU's at multiples of 256 bytes. Its memory moves in
+          sectors of 32 bytes, and how many of them a warp touches depends on that: hence (1).
 Cost      Copying in and out, in the modes that watch: nothing beside the watching.
 Try       build it    fill the gaps with a pattern, and find writes into them in mode "fast" too.
           break it    make GAP 0. Which tests of tests/gpu/test_seeded_bugs.py notice?
@@ -66,7 +66,8 @@ class Count:
     """What one line did to memory, summed over warps: requests, and what they cost.
 
     sectors: of 32 bytes, of global memory; ideal: what the same bytes side by side would need.
-    turns: how often the banks of shared memory were asked, over shared_requests; ideal is once.
+    turns: how often the 32 banks of shared memory, each a word wide, had to be asked for all
+    shared_requests; ideal is once for each.
     """
 
     file: str

@@ -2,7 +2,12 @@
 
 Needs nothing. Used by emulate, launch.
 
-Idea      A .cu file is given to two compilers that know nothing of this library: NVIDIA's, at run
+Idea      CUDA is C++ for GPUs. A kernel is a function that many threads run at once: 32 of them, a
+          warp, step by step together; up to 1024, a block, on one multiprocessor (a core of the
+          GPU), where they have a small fast memory in common, the shared memory; all blocks are the
+          grid. In most of our files a kernel with _naive in its name says the plain thing first,
+          "the sentence", and the fast kernels below paraphrase it.
+          A .cu file is given to two compilers that know nothing of this library: NVIDIA's, at run
           time, and a C++ compiler, for the emulator. Both get one text without any #include of
           ours left: then the text alone says whether an old build is still the right one. What the
           compilers will not tell is read here: which kernels the file has, the names and types of
@@ -95,7 +100,7 @@ def folder():
 
 
 def read(path):
-    """The Source at a path, read again when it has changed. Raises OSError where it is not."""
+    """The Source at a path, read again when it has changed. Raises OSError without a file."""
     status = Path(path).stat()
     return _read(Path(path), status.st_mtime_ns, status.st_size)
 

@@ -8,7 +8,8 @@ Idea      Half precision ends at 6·10⁻⁸, and many gradients are smaller: th
           large may it be? Until something overflows: then the gradient's norm is not finite, that
           step is left out, and the factor is halved. After many good steps it is tried doubled.
 Math      s·∂ℓ/∂θ = ∂(s·ℓ)/∂θ       exact for s a power of two, as long as nothing overflows     (1)
-          s ← s/2 after a step that is left out, s ← 2·s after PATIENCE good ones in a row       (2)
+          s ← s/2 after a step that is left out, s ← 2·s after PATIENCE good ones in a row, from
+          FIRST on and up to LARGEST                                                             (2)
 Shapes    one factor for the whole model
 Pitfalls  The norm that clips is that of the gradients divided by s, or clipping means nothing.
           A loss that is not finite is no question of scale: that run has diverged.
@@ -28,19 +29,19 @@ PATIENCE = 1000  # good steps after which twice the factor is tried
 
 
 class LossScale:
-    """The factor s, and how many good steps it has seen: (2)."""
+    """The factor s, and how many good steps in a row it has seen: (2)."""
 
     def __init__(self):
         self.factor, self.good = FIRST, 0
 
     def grow(self):
-        """After a good step."""
+        """Count a good step; the PATIENCE-th in a row doubles the factor."""
         self.good += 1
         if self.good >= PATIENCE:
             self.factor, self.good = min(2 * self.factor, LARGEST), 0
 
     def shrink(self):
-        """After a step that is left out; False where the factor cannot be the reason any more."""
+        """Halve the factor, after a step that is left out; False where it cannot be the reason."""
         if self.factor <= 1:
             return False
         self.factor, self.good = self.factor / 2, 0

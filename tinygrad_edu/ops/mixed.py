@@ -7,8 +7,9 @@ Idea      Tensor cores multiply numbers of 16 bits many times faster than a GPU'
           is products, so only their operands are rounded, just before: weights, activations,
           gradients and the optimizer keep their 32 bits. A layer is told which kernel multiplies,
           and nothing else changes.
-Math      bf16(x): 8 bits of mantissa, the exponents of float32     |bf16(x) − x| ≤ 2⁻⁹·|x|      (1)
-          fp16(x): 11 bits of mantissa, from 6·10⁻⁸ to 65504        |fp16(x) − x| ≤ 2⁻¹²·|x|     (2)
+Math      bf16(x): 8 bits of mantissa, the exponents of float32     |bf16(x) − x| ≤ 2⁻⁸·|x|      (1)
+          fp16(x): 11 bits of mantissa, from 6·10⁻⁸ to 65504        |fp16(x) − x| ≤ 2⁻¹¹·|x|     (2)
+          as long as x is normal: below 6·10⁻⁵ fp16 loses digits
           y = Σₖ round(aᵢₖ)·round(bₖⱼ), the sum in float32                                      (3)
 Shapes    as those of matmul_forward: a (N, K), b (K, M), y (N, M), all float32
 Pitfalls  NumPy has no bfloat16: its bits travel as uint16, the upper half of a float32.
@@ -70,9 +71,10 @@ def matmul_fp16_cuda(y, a, b):
 
 
 def _on_tensor_cores(y, a, b, rounding):
-    """(3) of rounded copies, which lie in memory as the operands do; in float32 where rows are odd.
+    """(3) of rounded copies, which lie in memory as the operands do.
 
-    In float64 there are no tensor cores, so what is rounded is multiplied as any other numbers.
+    Nothing is rounded where tensor cores cannot serve: in float64, and where a row in memory is no
+    multiple of 8 numbers.
     """
     if y.dtype != np.float32 or dense(a).shape[1] % 8 or dense(b).shape[1] % 8:
         launch_product("matmul_forward", y, a, b)

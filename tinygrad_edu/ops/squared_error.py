@@ -13,8 +13,8 @@ Math      ℓ = 1/N · Σ (yᵢ − tᵢ)²                                     
 Shapes    y and t of one shape, flat (N,) in the kernels; ℓ of shape ().
 Pitfalls  y (N, 1) and t (N,) would broadcast to N·N differences, of which N are meant: the loss
           goes down to the variance of t and no further, without a word. So shapes must be equal.
-          One example that is far off outweighs a hundred that are a tenth as far off: errors count
-          by their squares.
+          One example that is far off weighs as much as a hundred that are a tenth as far off:
+          errors count by their squares.
           A sum of many float32 numbers loses digits: it is taken in float64, rounded once a piece.
 Cost      Reads y and t forward; reads both and writes dy backward. Bound by memory where arrays are
           large, by Python where they are small: python scripts/bench_mlp.py

@@ -6,7 +6,8 @@ Idea      Ctrl-C raises KeyboardInterrupt wherever Python is just then. In a fun
           as LLVM calls Numba while it compiles, it cannot travel on: C knows no exceptions. Python
           prints that it was ignored, and C goes on without what the function should have brought,
           to an error of its own or to none. The user sees a traceback that nobody caused, or a
-          program that does not stop. So the key that was lost is noted, and pressed once more.
+          program that does not stop. Python prints such an exception through a hook that may be
+          replaced: ours notes the key that was lost, and presses it once more.
 Math      none
 Shapes    a list with one entry for every key that was lost
 Pitfalls  A signal wakes the main thread only if it is sent to that thread: one that sleeps goes on
@@ -32,7 +33,7 @@ AGAIN = 0.05  # seconds until a key that was lost is pressed again
 
 @contextmanager
 def lost_keys():
-    """Yield the list of the times that Ctrl-C was lost in C; each is sent again a moment later."""
+    """Yield a list with an entry for each Ctrl-C lost in C; each is sent again a moment later."""
     lost, usual = [], sys.unraisablehook
 
     def hook(unraisable):
