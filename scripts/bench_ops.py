@@ -112,6 +112,8 @@ CALLS = {
     "attention_weights_backward": "NTT NTT NTT NTT NT causal none none none 0.2",
     "attention_forward": "NHTD NHT NHTD NHTD NHTD seen none none none 0.2",
     "attention_backward": "NHTD NHTD NHTD NHTD NHTD NHTD NHTD NHTD NHT seen none none none 0.2",
+    "gemv_int8_forward": "N C int8s N", "gemv_int4_forward": "N C int4s NH",
+    "matmul_bf16": "NW NW WW", "matmul_fp16": "NW NW WW",
     "sum_of_squares": "I N", "squared_error_forward": "I N N",
 }
 NUMBERS = {"lr": 1e-3, "momentum": 0.9, "nesterov": True, "decay": 0.1, "scale": 0.5, "beta": 0.9,
@@ -122,6 +124,8 @@ OF_TEXT = {"classify", "split_gpt2"}               # kernels that read bytes, ti
 OPERATIONS = {
     "matmul_forward": lambda N, W, **_: 2 * N * W * W,
     "linear_forward": lambda N, W, **_: 2 * N * W * W,
+    "matmul_bf16": lambda N, W, **_: 2 * N * W * W,
+    "matmul_fp16": lambda N, W, **_: 2 * N * W * W,
     "batched_matmul_forward": lambda N, T, **_: 2 * N * T * T * T,
     "attention_forward": lambda **axes: 2 * 2 * visible(**axes),
     "attention_backward": lambda **axes: 5 * 2 * visible(**axes),
@@ -183,6 +187,8 @@ MAKERS = {                                         # word -> its argument, from 
     "places": lambda N, T, S, **_: integers(S, N, T),
     "causal": lambda T, **_: np.arange(1, T + 1),
     "seen": lambda N, T, **_: contiguous(np.broadcast_to(np.arange(1, T + 1), (N, T))),
+    "int8s": lambda N, C, **_: integers(255, N, C).astype(np.int8),
+    "int4s": lambda N, C, **_: integers(256, N, C // 2).astype(np.uint8),  # two a byte
     "none": lambda **_: None,
 }
 
