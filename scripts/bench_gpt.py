@@ -13,7 +13,6 @@ table. With one thread, times are those of the processor, which other programs d
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tinygrad_edu import threads
+from tinygrad_edu.eval.peer import Peer, take_turns
 from tinygrad_edu.memory import peak_resident_bytes
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.nn.adam import AdamW
@@ -88,35 +88,6 @@ class Ours:
         return seconds
 
 
-class Torch:
-    """The side of PyTorch: a process that takes steps when it is asked to."""
-
-    def __init__(self, settings, folder, mode):
-        command = [settings.torch_python, PEER, folder, settings.threads, mode]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(list(map(str, command)), stdin=pipe, stdout=pipe, text=True)
-        self.losses, self.peak = [], None
-        hello = self.answer()
-        self.name = f"PyTorch {hello['version']} {mode}"
-        print(f"{self.name} has {hello['adamw']} AdamW, the fastest here, and uses {hello['cpu']}")
-
-    def answer(self):
-        """The next line from the other side. OSError where there is none."""
-        line = self.process.stdout.readline()
-        if not line:
-            raise OSError(f"{self.process.args[0]} cannot run PyTorch: name a Python that has it "
-                          "with --torch-python, or get it with pip install torch")
-        return json.loads(line)
-
-    def ask(self, steps):
-        """Take these steps; the answer is the seconds of each."""
-        print(steps, file=self.process.stdin, flush=True)
-        answer = self.answer()
-        self.losses += answer["losses"]
-        self.peak = answer["peak"]
-        return answer["seconds"]
-
-
 def main():
     """Warm up, take turns, and compare."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
@@ -130,14 +101,24 @@ def main():
         try:
             with errors_in_one_sentence():
                 leave_weights(folder, config, ours.model.state(), batches, settings)
-                sides += [Torch(settings, folder, mode) for mode in PEERS[settings.vs]]
-            times = take_turns(sides, settings)
+                sides += [torch_side(settings, folder, mode) for mode in PEERS[settings.vs]]
+            total = len(sides) * (settings.warmup + settings.steps)
+            with tqdm(total=total, unit="step", leave=False) as bar:
+                times = take_turns(sides, settings.warmup, settings.steps, TURN, bar.update)
         finally:
             for side in sides[1:]:
-                side.process.kill()
-                side.process.wait()
+                side.end()
         gemm = peak_of_products(ours.clock)
         report(config, size * context, sides, times, gemm)
+
+
+def torch_side(settings, folder, mode):
+    """The side of PyTorch; what it has chosen for itself is printed."""
+    side = Peer(settings.torch_python, PEER, folder, settings.threads, mode)
+    side.name += f" {mode}"
+    hello = side.greeting
+    print(f"{side.name} has {hello['adamw']} AdamW, the fastest here, and uses {hello['cpu']}")
+    return side
 
 
 def leave_weights(folder, config, weights, batches, settings):
@@ -147,22 +128,6 @@ def leave_weights(folder, config, weights, batches, settings):
         Path(folder, "model.json").write_text(json.dumps(numbers))
         np.savez(Path(folder, "weights.npz"), **weights)
         np.savez(Path(folder, "batches.npz"), ids=batches)
-
-
-def take_turns(sides, settings):
-    """The seconds of every timed step of every side."""
-    times = [[] for _ in sides]
-    bar = tqdm(total=len(sides) * (settings.warmup + settings.steps), unit="step", leave=False)
-    with bar:
-        for side in sides:
-            side.ask(settings.warmup)
-            bar.update(settings.warmup)
-        for low in range(0, settings.steps, TURN):
-            turn = min(TURN, settings.steps - low)
-            for side, seconds in zip(sides, times, strict=True):
-                seconds.extend(side.ask(turn))
-                bar.update(turn)
-    return times
 
 
 def peak_of_products(clock, size=2048, rounds=10):

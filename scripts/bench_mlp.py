@@ -12,8 +12,6 @@ that is written down once (lesson replay). PyTorch runs in a process of its own
 else happens on the machine meets all of them; the medians of the timed steps are compared.
 """
 
-import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tinygrad_edu import threads
+from tinygrad_edu.eval.peer import Peer, take_turns
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.nn.layers import Linear
 from tinygrad_edu.nn.module import Module
@@ -118,40 +117,13 @@ class Ours:
         return seconds
 
 
-class Torch:
-    """The side of PyTorch: a process that takes steps when it is asked to."""
-
-    name = "PyTorch"
-
-    def __init__(self, settings, folder):
-        command = [settings.torch_python, PEER, folder, settings.threads, LR]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(list(map(str, command)), stdin=pipe, stdout=pipe, text=True)
-        self.losses = []
-        self.name = f"PyTorch {self.answer()['version']}"
-
-    def answer(self):
-        """The next line from the other side. OSError where there is none."""
-        line = self.process.stdout.readline()
-        if not line:
-            raise OSError(f"{self.process.args[0]} cannot run PyTorch: name a Python that has it "
-                          "with --torch-python, or get it with pip install torch")
-        return json.loads(line)
-
-    def ask(self, steps):
-        """Take these steps; the answer is the seconds of each."""
-        print(steps, file=self.process.stdin, flush=True)
-        answer = self.answer()
-        self.losses += answer["losses"]
-        return answer["seconds"]
-
-
 def main():
     """Each network in turn: warm up, take turns, compare."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     pairs = {}
-    rounds = -(-settings.steps // TURN)
-    bar = tqdm(total=len(NETWORKS) * rounds, unit="turn", leave=False)
+    sides = 3 if settings.vs == "torch" else 2
+    total = len(NETWORKS) * sides * (WARMUP + settings.steps)
+    bar = tqdm(total=total, unit="step", leave=False)
     with threads.limit(settings.threads), errors_in_one_sentence(), bar:
         for name in NETWORKS:
             sides, times = measure(name, settings, bar)
@@ -166,16 +138,11 @@ def measure(name, settings, bar):
         sides[0].leave(folder)
         try:
             if settings.vs == "torch":
-                sides.append(Torch(settings, folder))
-            times = [[] for side in sides if side.ask(WARMUP)]
-            for low in range(0, settings.steps, TURN):
-                for side, seconds in zip(sides, times, strict=True):
-                    seconds.extend(side.ask(min(TURN, settings.steps - low)))
-                bar.update()
+                sides.append(Peer(settings.torch_python, PEER, folder, settings.threads, LR))
+            times = take_turns(sides, WARMUP, settings.steps, TURN, bar.update)
         finally:
             for side in sides[2:]:
-                side.process.kill()
-                side.process.wait()
+                side.end()
     return sides, times
 
 
