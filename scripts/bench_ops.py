@@ -40,6 +40,7 @@ from tqdm import tqdm
 import tinygrad_edu.nn.optimizers  # noqa: F401 - their kernels are in the table, too
 from tinygrad_edu import threads
 from tinygrad_edu.kernel import backends, kernels
+from tinygrad_edu.lessons import with_part
 from tinygrad_edu.memory import contiguous
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.train.program import program
@@ -325,7 +326,7 @@ def measure(kernel, size, settings):
     args, axes = call_of_size(kernel, size, real)
     # The emulator of a GPU is there to be right; only who names it waits for it.
     bodies = {name: (body.run, args) for name, body in kernel.bodies.items()
-              if settings.body in (name, "" if name != "cuda" else name)
+              if (name == settings.body if settings.body else name != "cuda")
               and backends[name].available() and (body.when is None or body.when(*args))}
     if not bodies:
         return []
@@ -495,11 +496,9 @@ def table(rows, settings):
     return "\n".join(lines)
 
 
-def between_marks(old, text, path):
-    """`old` with `text` between BEGIN and END. ValueError where it has them not, or twice."""
-    if not old.count(BEGIN) == old.count(END) == 1 or old.index(END) < old.index(BEGIN):
-        raise ValueError(f"{path} needs these two lines, once and in this order: {BEGIN} {END}")
-    return f"{old[:old.index(BEGIN)]}{BEGIN}\n{text}\n{old[old.index(END):]}"
+def between_marks(path, text):
+    """The document at `path` with `text` between BEGIN and END; ValueError without these two."""
+    return with_part(path.read_text(encoding="utf-8"), BEGIN, END, text, f"{path} needs")
 
 
 # ---- the run ------------------------------------------------------------------------------------
@@ -524,7 +523,7 @@ def ready(settings):
     if (settings.picture or settings.markdown) and "large" not in settings.sizes.split(","):
         raise ValueError("--picture and --markdown show the large size: add it to --sizes")
     if settings.markdown:
-        between_marks(settings.markdown.read_text(encoding="utf-8"), "", settings.markdown)
+        between_marks(settings.markdown, "")
     for path in (settings.csv, settings.picture):
         if path:
             open(path, "a").close()
@@ -539,8 +538,7 @@ def write(rows, settings, pyplot):
             writer.writeheader()
             writer.writerows(rows)
     if settings.markdown:
-        old = settings.markdown.read_text(encoding="utf-8")
-        new = between_marks(old, table(rows, settings), settings.markdown)
+        new = between_marks(settings.markdown, table(rows, settings))
         settings.markdown.write_text(new, encoding="utf-8", newline="\n")
     if settings.picture:
         draw(pyplot, rows, settings)

@@ -22,6 +22,7 @@ from tinygrad_edu.lessons import (
     read_lesson,
     read_lessons,
     reading_order,
+    with_part,
 )
 from tinygrad_edu.train.program import program
 
@@ -106,17 +107,6 @@ def print_path(reader, lessons):
     print(f"path={reader} lessons={len(main_line + trusted)} on_trust={len(trusted)}")
 
 
-def with_part(document, name, text):
-    """`document` with `text` between the markers of a part; ValueError where they are no pair."""
-    begin, end = MARKER.format(name), END.format(name)
-    once = document.count(begin) == document.count(end) == 1
-    if not once or document.index(end) < document.index(begin):
-        raise ValueError(f"there must be these two lines, once and in this order: {begin} {end}")
-    before = document[: document.index(begin)]
-    after = document[document.index(end) :]
-    return f"{before}{begin}\n{text}\n{after}"
-
-
 def regenerated(document, lessons, root=""):
     """`document` with a fresh text in each part that it has the marker of."""
     for name in re.findall(re.escape(MARKER).replace(re.escape("{}"), "(.+?)"), document):
@@ -129,7 +119,7 @@ def regenerated(document, lessons, root=""):
             text = links(goals_of(reader, lessons), root)
         else:
             text = whole_path(reader, lessons, root)
-        document = with_part(document, name, text)
+        document = with_part(document, MARKER.format(name), END.format(name), text)
     return document
 
 

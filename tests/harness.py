@@ -15,6 +15,9 @@ A test file declares calls of its kernels once, as CASES, and gets both kinds of
 tests/test_complete.py fails when a registered kernel has no CASES.
 """
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -142,3 +145,14 @@ def check_gradient(f, *inputs, body=None, seed=0, **options):
     arrays = [generator.standard_normal(i) if isinstance(i, tuple) else i for i in inputs]
     with kernel_module.settings(forced=body or "", check=True):
         gradcheck(f, *arrays, **options)
+
+
+def run_in_program(code, **options):
+    """A process that runs `code` inside program(): (exit code, output, errors)."""
+    lines = "\n    ".join(code.splitlines())
+    text = ("import os, signal, sys, time\nfrom tinygrad_edu.train.program import program\n"
+            f"with program():\n    {lines}\n")
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    process = subprocess.Popen([sys.executable, "-c", text], **streams)
+    out, errors = process.communicate(timeout=60)
+    return process.returncode, out, errors.decode()

@@ -172,3 +172,14 @@ def reading_order(goals, lessons, last=()):
     for lesson in sorted(needed & postponed, key=lambda lesson: lesson.number):
         read(lesson, trusted, ())
     return order, trusted
+
+
+def with_part(document, begin, end, text, who="there must be"):
+    """`document` with `text` between two marks, each a line of its own.
+
+    ValueError, which begins with `who`, where the marks are not there once and in this order.
+    """
+    once = document.count(begin) == document.count(end) == 1
+    if not once or document.index(end) < document.index(begin):
+        raise ValueError(f"{who} these two lines, once and in this order: {begin} {end}")
+    return f"{document[:document.index(begin)]}{begin}\n{text}\n{document[document.index(end):]}"

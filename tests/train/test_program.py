@@ -2,30 +2,18 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
+from harness import run_in_program
 from tinygrad_edu.train.program import program
-
-
-def run(code, **options):
-    """A process that runs `code` inside program(): (exit code, output, errors)."""
-    lines = "\n    ".join(code.splitlines())
-    text = ("import os, signal, sys, time\nfrom tinygrad_edu.train.program import program\n"
-            f"with program():\n    {lines}\n")
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    process = subprocess.Popen([sys.executable, "-c", text], **streams)
-    out, errors = process.communicate(timeout=60)
-    return process.returncode, out, errors.decode()
 
 
 def test_a_pipe_whose_reader_has_gone_ends_the_program_in_silence():
     reader, writer = os.pipe()
     os.close(reader)
-    code, _, errors = run("for i in range(10_000):\n    print(i)", stdout=writer)
+    code, _, errors = run_in_program("for i in range(10_000):\n    print(i)", stdout=writer)
     os.close(writer)
     assert (code, errors) == (141, "")
 
@@ -33,7 +21,7 @@ def test_a_pipe_whose_reader_has_gone_ends_the_program_in_silence():
 def test_a_short_output_into_a_closed_pipe_is_silent_too():
     reader, writer = os.pipe()
     os.close(reader)
-    code, _, errors = run("print('waits in the buffer until the end')", stdout=writer)
+    code, _, errors = run_in_program("print('waits in the buffer until the end')", stdout=writer)
     os.close(writer)
     assert (code, errors) == (141, "")
 
@@ -41,7 +29,7 @@ def test_a_short_output_into_a_closed_pipe_is_silent_too():
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_a_full_disk_is_one_sentence_although_the_buffer_cannot_be_emptied():
     with open("/dev/full", "w") as full:
-        code, _, errors = run("print('x' * 100_000)", stdout=full)
+        code, _, errors = run_in_program("print('x' * 100_000)", stdout=full)
     assert code == 2
     assert errors.startswith("error: ") and "space" in errors and errors.count("\n") == 1
 
@@ -52,7 +40,7 @@ def test_ctrl_c_ends_with_130_and_one_sentence():
     lines = ("signal.signal(signal.SIGINT, signal.default_int_handler)\n"
              "print('before')\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(30)")
     began = time.perf_counter()
-    code, out, errors = run(lines)
+    code, out, errors = run_in_program(lines)
     assert time.perf_counter() - began < 25
     assert (code, out) == (128 + signal.SIGINT, b"before\n")
     assert "interrupted" in errors and errors.count("\n") == 1
@@ -80,16 +68,16 @@ def test_a_bug_keeps_its_traceback(bug):
 
 def test_a_terminal_without_the_letter_shows_an_escape():
     env = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    code, out, errors = run("print('größe')", env=env)
+    code, out, errors = run_in_program("print('größe')", env=env)
     assert (code, errors) == (0, "")
     assert out.strip() == rb"gr\xf6\xdfe"
 
 
 def test_a_program_without_any_output_runs():
-    assert run("sys.stdout = None\nprint('nobody hears this')")[0] == 0
+    assert run_in_program("sys.stdout = None\nprint('nobody hears this')")[0] == 0
 
 
 def test_a_backend_that_does_not_exist_is_a_mistake_of_the_user():
-    code, _, errors = run("import tinygrad_edu", env=os.environ | {"TG_BACKEND": "nmpy"})
+    code, _, errors = run_in_program("import tinygrad_edu", env=os.environ | {"TG_BACKEND": "nmpy"})
     assert code == 2
     assert errors.startswith("error: TG_BACKEND=nmpy") and errors.count("\n") == 1
