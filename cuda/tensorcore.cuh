@@ -116,7 +116,7 @@ inline void copy_async(void *to, const void *from, bool there = true, SITE) {
     emulator_copy_async(to, there ? from : nothing, 16, file, line);
 }
 inline void copy_commit() { emulator_copy_commit(); }
-template <int LEFT> inline void copy_wait(SITE) { emulator_copy_wait(LEFT, file, line); }
+template <int LEFT> inline void copy_wait() { emulator_copy_wait(LEFT); }
 
 #else
 

@@ -89,7 +89,7 @@ void emulator_fence(void);
 void* emulator_dynamic_shared(void);
 void emulator_copy_async(void* to, const void* from, int bytes, const char* file, int line);
 void emulator_copy_commit(void);
-void emulator_copy_wait(int groups_left, const char* file, int line);
+void emulator_copy_wait(int groups_left);
 void emulator_atomic(const void* address, int bytes, const char* file, int line);
 [[noreturn]] void emulator_trap(const char* what, const char* file, int line);
 }

@@ -413,7 +413,7 @@ EXPORT void emulator_copy_async(void* to, const void* from, int bytes, const cha
 
 EXPORT void emulator_copy_commit() { worker->threads[worker->current].copy_groups++; }
 
-EXPORT void emulator_copy_wait(int groups_left, const char*, int) {
+EXPORT void emulator_copy_wait(int groups_left) {
     Inside inside;
     Thread& thread = inside.w->threads[inside.w->current];
     size_t arrived = 0;

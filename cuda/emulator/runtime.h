@@ -30,7 +30,7 @@ struct Module {
     const char *begin, *end;         /* addresses of its code and data */
 };
 
-struct Array { const char* base; size_t bytes; int itemsize; int read_only; const char* name; };
+struct Array { const char* base; size_t bytes; int itemsize; const char* name; };
 struct SharedVariable { size_t offset, bytes; int itemsize; const char* name; };
 
 /* All that Python says about a launch; request.py has the same struct, field by field. */
@@ -38,7 +38,6 @@ struct Request {
     void (*enter)(void**);
     void** arguments;
     const Module* module;
-    const char* kernel;
     const Array* arrays;
     const SharedVariable* shared;
     int arrays_count, shared_count;

@@ -199,7 +199,7 @@ class EmulatedFile:
         enter = ctypes.cast(getattr(self.library, f"emulator_enter_{name}"), ctypes.c_void_p)
         one_core = self.mode in ("check", "count", "debug")
         request = Request(
-            enter.value, ctypes.addressof(addresses), ctypes.pointer(self.module), name.encode(),
+            enter.value, ctypes.addressof(addresses), ctypes.pointer(self.module),
             arrays, self.shared, len(arrays), len(self.shared), grid, block, dynamic_shared,
             1 if one_core else min(threads.count(), grid[0] * grid[1] * grid[2]),
             ORDERS[settings.order], MODES[self.mode], settings.seed,

@@ -217,11 +217,11 @@ class Launcher:
             elif value is not None:
                 slots[i] = lent.address(value) if watched else value.ctypes.data
                 arrays.append(Array(slots[i], value.nbytes, value.itemsize,
-                                    parameter.is_read_only, parameter.name.encode()))
-        arrays.append(Array(ctypes.addressof(slots), ctypes.sizeof(slots), 0, 1, b""))
+                                    parameter.name.encode()))
+        arrays.append(Array(ctypes.addressof(slots), ctypes.sizeof(slots), 0, b""))
         places = (ctypes.c_void_p * len(arguments))(
             *(ctypes.addressof(slots) + 8 * i for i in range(len(arguments))))
-        arrays.append(Array(ctypes.addressof(places), ctypes.sizeof(places), 0, 1, b""))
+        arrays.append(Array(ctypes.addressof(places), ctypes.sizeof(places), 0, b""))
         triple = ctypes.c_uint * 3
         try:
             compiled.launch(self.kernel.name, triple(*grid), triple(*block), places,

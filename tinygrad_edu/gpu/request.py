@@ -38,7 +38,7 @@ class Array(ctypes.Structure):
     """An array that a kernel may touch."""
 
     _fields_ = [("base", ctypes.c_void_p), ("bytes", ctypes.c_size_t), ("itemsize", ctypes.c_int),
-                ("read_only", ctypes.c_int), ("name", ctypes.c_char_p)]
+                ("name", ctypes.c_char_p)]
 
 
 class SharedVariable(ctypes.Structure):
@@ -52,7 +52,7 @@ class Request(ctypes.Structure):
     """All that the runtime is told about a launch."""
 
     _fields_ = [("enter", ctypes.c_void_p), ("arguments", ctypes.c_void_p),
-                ("module", ctypes.POINTER(Module)), ("kernel", ctypes.c_char_p),
+                ("module", ctypes.POINTER(Module)),
                 ("arrays", ctypes.POINTER(Array)), ("shared", ctypes.POINTER(SharedVariable)),
                 ("arrays_count", ctypes.c_int), ("shared_count", ctypes.c_int),
                 ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3),
