@@ -1,4 +1,4 @@
-"""Lesson 4.14 · Bigram: the next letter by counting, and the same by gradient descent
+"""Lesson 4.40 · Bigram: the next letter by counting, and the same by gradient descent
 
 Needs cross_entropy, embedding, init, memory, module. Used by scripts/names.py.
 

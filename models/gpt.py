@@ -1,4 +1,4 @@
-"""Lesson 4.17 · GPT-2: the whole model
+"""Lesson 4.43 · GPT-2: the whole model
 
 Needs attention, cross_entropy, config, init, layers, matmul, module.
 Used by run, scripts/train_gpt.py.

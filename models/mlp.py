@@ -1,4 +1,4 @@
-"""Lesson 4.15 · MLP: a first network, which looks at the last few letters
+"""Lesson 4.41 · MLP: a first network, which looks at the last few letters
 
 Needs config, cross_entropy, layers, module. Used by scripts/names.py.
 

@@ -1,4 +1,4 @@
-"""Lesson 4.16 · One block: attention in plain tensor operations
+"""Lesson 4.42 · One block: attention in plain tensor operations
 
 Needs config, cross_entropy, layers, module, shape, softmax. Used by scripts/names.py.
 

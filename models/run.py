@@ -1,4 +1,4 @@
-"""Lesson 4.18 · Run: the folder that a training run leaves behind
+"""Lesson 4.50 · Run: the folder that a training run leaves behind
 
 Needs atomic, checkpoint, config, gpt, memory, tokenizer_file. Used by scripts/train_gpt.py,
 scripts/generate.py, scripts/score_python.py.

@@ -42,7 +42,8 @@ class Reader:
 
 
 PLUMBING = ("memory", "threads", "loops", "watch", "kernel", "foreign", "broadcast", "atomic",
-            "config", "module", "init", "download", "sources", "unicode")
+            "config", "module", "init", "download", "sources", "unicode",
+            "source", "request", "compiler", "elf", "emulate", "launch", "product", "device")
 READERS = {
     "beginner": Reader(
         ("scalar", "tape", "tensor", "gradcheck", "names", "bigram", "mlp", "one_block", "gpt",

@@ -1,4 +1,4 @@
-"""Lesson 4.8 · Downloads: text of others that is the same for everybody
+"""Lesson 4.26 · Downloads: text of others that is the same for everybody
 
 Needs atomic. Used by sources.
 

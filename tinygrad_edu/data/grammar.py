@@ -1,4 +1,4 @@
-"""Lesson 4.9 · A grammar of stories: text whose entropy is known
+"""Lesson 4.27 · A grammar of stories: text whose entropy is known
 
 Needs nothing. Used by notation, stories, story_score.
 

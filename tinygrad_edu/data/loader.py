@@ -1,4 +1,4 @@
-"""Lesson 4.6 · Batches: windows of a stream of tokens
+"""Lesson 4.24 · Batches: windows of a stream of tokens
 
 Needs atomic. Used by token_folder, windows, scripts/train_gpt.py, scripts/score_python.py.
 

@@ -1,4 +1,4 @@
-"""Lesson 4.13 · Names: a small language, one short word after the other
+"""Lesson 4.31 · Names: a small language, one short word after the other
 
 Needs characters, corpus, loader, sources. Used by scripts/names.py.
 

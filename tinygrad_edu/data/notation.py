@@ -1,4 +1,4 @@
-"""Lesson 4.10 · Notation: a grammar that reads like the stories it tells
+"""Lesson 4.28 · Notation: a grammar that reads like the stories it tells
 
 Needs grammar. Used by stories.
 

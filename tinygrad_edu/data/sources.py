@@ -1,4 +1,4 @@
-"""Lesson 4.12 · Sources: the words that --data knows
+"""Lesson 4.30 · Sources: the words that --data knows
 
 Needs config, corpus, download, stories, token_folder. Used by ngram, scripts/train_gpt.py,
 scripts/score_python.py.

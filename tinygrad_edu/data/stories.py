@@ -1,4 +1,4 @@
-"""Lesson 4.11 · Stories: a corpus that we wrote the grammar of
+"""Lesson 4.29 · Stories: a corpus that we wrote the grammar of
 
 Needs corpus, grammar, notation. Used by sources, story_score,
 scripts/train_gpt.py.

@@ -1,4 +1,4 @@
-"""Lesson 4.7 · Token folder: a corpus that is encoded once and then mapped
+"""Lesson 4.25 · Token folder: a corpus that is encoded once and then mapped
 
 Needs atomic, bpe, characters, corpus, loader, presplit, tokenizer_file. Used by
 scripts/train_gpt.py, scripts/score_python.py.

@@ -1,4 +1,4 @@
-"""Lesson 4.19 · Windows: what a run reads, step by step
+"""Lesson 4.32 · Windows: what a run reads, step by step
 
 Needs loader. Used by scripts/train_gpt.py.
 

@@ -1,4 +1,4 @@
-"""Lesson 4.4 · Byte-pair encoding
+"""Lesson 4.6 · Byte-pair encoding
 
 Needs characters, presplit, unicode. Used by tokenizer_file.
 

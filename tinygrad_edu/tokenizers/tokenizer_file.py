@@ -1,4 +1,4 @@
-"""Lesson 4.5 · tokenizer.json: a tokenizer as a file
+"""Lesson 4.19 · tokenizer.json: a tokenizer as a file
 
 Needs atomic, bpe, characters, presplit, unicode. Used by models/run.py,
 scripts/train_gpt.py.
