@@ -21,10 +21,11 @@ Pitfalls  (2) as it stands overflows at x = 89 in float32; shifted, (3), it neve
 Cost      max reads a row once from memory, and again from the cache for the place, in blocks that
           are compared as a whole. NumPy's own search, cut over threads, stands in where C is
           missing. The gradient of max is only written, and a line of memory that is overwritten is
-          fetched first: slower than a copy by as much. logsumexp reads a row twice in the same way, and makes an exponential of each
-          element: beyond the caches that takes longer than the memory, which it only reads. 49 µs
-          in C, whose maximum is a vector loop too, and 108 in Numba, which has no such loop
-          (half a MB on one core: python scripts/bench_ops.py logsumexp --sizes medium).
+          fetched first: slower than a copy by as much. logsumexp reads a row twice in the same way,
+          and makes an exponential of each element: beyond the caches that takes longer than the
+          memory, which it only reads. 49 µs in C, whose maximum is a vector loop too, and 108 in
+          Numba, which has no such loop (half a MB on one core: python scripts/bench_ops.py
+          logsumexp --sizes medium).
 Try       build it    a soft minimum, −logsumexp(−x·t)/t. What happens as t grows?
           break it    drop the shift by m in one body. Which tests notice, in which type first?
           measure it  TG_TRACE=1 and TG_BACKEND=numpy or numba around x.logsumexp(axis=1)
