@@ -178,7 +178,7 @@ class EmulatedFile:
         anchor = getattr(self.library, f"emulator_enter_{next(iter(text.kernels))}")
         self.shared, self.lines, self.gaps = (SharedVariable * 0)(), None, 0  # of no use to "fast"
         if mode in ("check", "count"):
-            compiled = elf.Elf(self.path)
+            compiled = elf.Elf(self.path.read_bytes())
             self.lines = compiled.lines()
             found = compiled.shared_variables()
             variables = [v for v in found if "emulator_gap_" not in v[2]]

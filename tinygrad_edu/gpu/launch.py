@@ -181,7 +181,8 @@ class Launcher:
             raise ValueError(f"strides {value.strides} leave gaps: use memory.contiguous")
         if self.on_cpu and not (parameter.is_read_only or value.flags.writeable):
             raise ValueError("the kernel writes into it, and it is read-only: use copy")
-        most = 16 if self.source.wants_16_bytes else value.dtype.itemsize
+        wide = parameter.name in self.kernel.expect.get("aligned", "").split(",")
+        most = 16 if wide or self.source.wants_16_bytes else value.dtype.itemsize
         if _address(value) % most:
             raise ValueError(f"it does not begin at a multiple of {most} bytes: use copy")
         return value
