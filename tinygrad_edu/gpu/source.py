@@ -72,6 +72,11 @@ class KernelText:
     most_threads: int  # of __launch_bounds__, or what every GPU allows
     expect: dict[str, str]  # of the comment `// expect: key<=value …` above it
 
+    @property
+    def aligned(self):
+        """Names of the parameters that must begin at a multiple of 16 bytes, as it declares."""
+        return self.expect.get("aligned", "").split(",")
+
 
 class Source:
     """A .cu file as one text, with what it says about its kernels."""
