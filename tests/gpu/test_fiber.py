@@ -17,8 +17,8 @@ TEXT = Path(__file__).with_name("fibers.cpp")
 def run(tmp_path, command, *flags, under=()):
     """The output of the program, built by a compiler and run under another program, if given."""
     program = tmp_path / "fibers"
-    subprocess.run([*command, "-x", "c++", "-std=c++17", "-O2", f"-I{source.folder() / 'emulator'}", *flags,
-                    str(TEXT), "-o", str(program)], check=True)
+    options = ["-x", "c++", "-std=c++17", "-O2", f"-I{source.folder() / 'emulator'}", *flags]
+    subprocess.run([*command, *options, str(TEXT), "-o", str(program)], check=True)
     return subprocess.run([*under, program], capture_output=True, text=True, check=False).stdout
 
 
