@@ -102,7 +102,7 @@ def as_numbers(table, source, dtype):
         with np.errstate(over="ignore"):  # too large for float32 becomes infinity, refused as such
             return table.astype(dtype, copy=False)
     except (ValueError, TypeError):
-        for place, value in np.ndenumerate(table):
+        for place, value in np.ndenumerate(table.astype(object)):
             try:
                 dtype(value)
             except (ValueError, TypeError) as error:
