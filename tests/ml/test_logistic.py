@@ -98,6 +98,7 @@ def test_the_first_penalty_makes_weights_exactly_zero(K):
     model = LogisticRegression(l1_ratio=1.0, C=0.1, solver="gradient", tol=1e-9, max_iter=9999)
     zeros = (model.fit(X, y).coef_ == 0).sum()
     assert 0 < zeros < model.coef_.size
+    assert np.allclose(model.predict_proba(X).mean(0), np.bincount(y) / 60)  # b is not shrunk
     with pytest.raises(ValueError, match="take solver='gradient', or l1_ratio=0"):
         model.set_params(solver="newton").fit(X, y)
 
