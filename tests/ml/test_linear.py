@@ -19,11 +19,13 @@ def sweep_case(d, C, N):
 
 
 CASES = {lesson.coordinate_sweep: [lambda d, shape=shape: sweep_case(d, *shape)
-                                   for shape in ((1, 1), (3, 7), (5, 64), (17, 33), (40, 5))]}
+                                   for shape in ((1, 1), (3, 7), (5, 64), (17, 33), (40, 5))],
+         lesson.mirror: [lambda d, shape=shape: (d.array(*shape), d.array(shape[1]))
+                         for shape in ((1, 1), (3, 7), (40, 3001))]}
 
 
 @pytest.mark.parametrize("kernel, case, body, real", body_cases(CASES))
-def test_a_sweep_of_loops_is_that_of_numpy(kernel, case, body, real):
+def test_mirrors_and_sweeps_of_loops_are_those_of_numpy(kernel, case, body, real):
     check_body(kernel, case, body, real)
 
 
