@@ -1,4 +1,4 @@
-"""Lesson 4.65 · Descent: eight ways down, on surfaces one can look at
+"""Lesson 4.65 · Descent: six ways down, by all rows or a few, on surfaces one can look at
 
 Needs nothing. Used by regularisation, tests/ml/test_descent.py.
 
