@@ -1,4 +1,4 @@
-"""Lesson 4.90 · Histograms: the best cut from 256 sums instead of N rows
+"""Lesson 4.75 · Histograms: the best cut from 256 sums instead of N rows
 
 Needs kernel, memory. Used by boosting.
 

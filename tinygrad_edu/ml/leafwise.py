@@ -1,4 +1,4 @@
-"""Lesson 4.91 · A tree by leaves: the one that gains most grows next
+"""Lesson 4.76 · A tree by leaves: the one that gains most grows next
 
 Needs histograms, memory, threads. Used by boosting.
 
@@ -45,7 +45,7 @@ class Leaf:
         self.G, self.H, self.gain = G, H, 0.0
 
     def sum_up(self, bins):
-        """Equation (2) of lesson histograms; the threads share the features where it is worth it."""
+        """Equation (2) of lesson histograms; the threads share the features of large leaves."""
         self.hist = empty((len(bins), BINS, 3), np.float64)
         work = len(self.rows) * len(bins)
         threads.split(sum_histograms, (self.hist, bins, self.rows, self.slopes), (0, 1),

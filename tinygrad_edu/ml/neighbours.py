@@ -1,4 +1,4 @@
-"""Lesson 4.94 · Nearest neighbours, found in a k-d tree
+"""Lesson 4.74 · Nearest neighbours, found in a k-d tree
 
 Needs estimator, kernel, loops, memory, tree. Used by nothing.
 
@@ -24,8 +24,8 @@ Cost      Building N·log N; a question about log N boxes in few dimensions, N i
 Try       build it    radius_neighbours(X, r): all points nearer than r.
           break it    skip a box at >= instead of >. Which test notices?
           measure it  python -m tinygrad_edu.ml.neighbours
-See       Cover, Hart 1967 · Bentley 1975 "Multidimensional binary search trees" · Friedman, Bentley,
-          Finkel 1977
+See       Cover, Hart 1967 "Nearest neighbor pattern classification" · Bentley 1975
+          "Multidimensional binary search trees used for associative searching"
 """
 
 import numpy as np
@@ -84,9 +84,16 @@ def find_neighbours(distance, row, queries, points, order, low, high, start, sto
 
 
 @helper
-def power(d, p):
-    """|d|ᵖ, quickly for the usual p."""
-    return d * d if p == 2 else abs(d) if p == 1 else abs(d) ** p
+def distance_between(a, b, p):
+    """(1), to the power p; the usual p = 2 without calls, so that it is a vector loop."""
+    total = 0.0
+    if p == 2:
+        for i in range(a.size):
+            total += (a[i] - b[i]) * (a[i] - b[i])
+    else:
+        for i in range(a.size):
+            total += abs(a[i] - b[i]) ** p
+    return total
 
 
 @helper
@@ -94,7 +101,8 @@ def distance_to_box(x, low, high, p):
     """(2), to the power p."""
     total = 0.0
     for i in range(x.size):
-        total += power(max(low[i] - x[i], 0.0, x[i] - high[i]), p)
+        gap = max(low[i] - x[i], 0.0, x[i] - high[i])
+        total += gap * gap if p == 2 else gap**p
     return total
 
 
@@ -125,9 +133,7 @@ def find_neighbours_numba(distance, row, queries, points, order, low, high, star
                 continue
             if 2 * node + 1 >= start.size:
                 for i in range(start[node], stop[node]):
-                    d = 0.0
-                    for f in range(x.size):
-                        d += power(points[i, f] - x[f], p)                                    # (1)
+                    d = distance_between(points[i], x, p)                                     # (1)
                     keep_nearest(distance[q], row[q], d, order[i])
                 continue
             left, right = 2 * node + 1, 2 * node + 2
