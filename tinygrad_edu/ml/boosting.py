@@ -1,4 +1,4 @@
-"""Lesson 4.77 · Gradient boosting: each tree corrects the ones before it
+"""Lesson 4.78 · Gradient boosting: each tree corrects the ones before it
 
 Needs estimator, histograms, leafwise, memory, tree. Used by nothing.
 

@@ -1,4 +1,4 @@
-"""Lesson 4.75 · Histograms: the best cut from 256 sums instead of N rows
+"""Lesson 4.76 · Histograms: the best cut from 256 sums instead of N rows
 
 Needs kernel, memory. Used by boosting.
 
@@ -55,12 +55,12 @@ def find_edges(x, w, most=MISSING):
         there = ~np.isnan(x[:, f]) & (w > 0)
         order = np.argsort(x[there, f])
         values, weights = x[there, f][order], w[there][order]
-        if not len(values):
+        if not len(values):  # nothing but holes: one bin
             continue
         different = values[np.append(True, values[1:] > values[:-1])]
-        if len(different) <= most:
+        if len(different) <= most:  # a bin for each value, the edges half-way between
             found = (different[1:] + different[:-1]) / 2
-        else:
+        else:  # heavy values may fill several quantiles: each edge once
             found = np.unique(quantiles(values, weights, np.arange(1, most) / most))
         edges[f, : len(found)] = found
         used[f] = len(found) + 1
@@ -89,6 +89,7 @@ def put_in_bins(bins, columns, edges):
 
 @put_in_bins.body("numba", rows="bins columns edges")
 def put_in_bins_numba(bins, columns, edges):
+    """Halve the edges that may be the first not below x, until one is left."""
     for f in range(len(columns)):
         for n in range(columns.shape[1]):
             x = columns[f, n]
@@ -107,6 +108,7 @@ def put_in_bins_numba(bins, columns, edges):
 
 @Kernel
 def sum_histograms(hist, bins, rows, slopes):
+    """(2), a feature at a time: bincount adds weights up by bin."""
     for f in range(len(bins)):
         b = bins[f, rows]
         for i, weights in enumerate((slopes[:, 0], slopes[:, 1], None)):
@@ -116,7 +118,7 @@ def sum_histograms(hist, bins, rows, slopes):
 @sum_histograms.body("numba")
 def sum_histograms_numba(hist, bins, rows, slopes):
     hist[:] = 0
-    for f in range(len(bins)):
+    for f in range(len(bins)):  # the sums of one feature, 6 KB, stay in the first cache
         for i in range(rows.size):
             b = bins[f, rows[i]]
             hist[f, b, 0] += slopes[i, 0]                                                     # (2)
@@ -140,15 +142,16 @@ def find_cuts(found, hist, used, least, ridge):
                         - G**2 / (H + ridge))                                                 # (4)
             allowed = (n >= least) & (count - n >= least)
             allowed &= (h >= LEAST_CURVATURE) & (H - h >= LEAST_CURVATURE)                    # (5)
-            b = np.argmax(np.where(allowed, gain, -1))
+            b = np.argmax(np.where(allowed, gain, -1))  # of equal gains the leftmost
             if allowed[b] and gain[b] > max(found[f, 0], NOISE * G**2 / (H + ridge)):
                 found[f] = gain[b], b, to_left, *left[b]
 
 
 @find_cuts.body("numba")
 def find_cuts_numba(found, hist, used, least, ridge):
+    """A walk over the bins of each feature, with the sums left of the cut in g, h and n."""
     G = H = count = 0.0
-    for b in range(BINS):
+    for b in range(BINS):  # any feature has the sums of all rows
         G += hist[0, b, 0]
         H += hist[0, b, 1]
         count += hist[0, b, 2]
@@ -169,7 +172,7 @@ def find_cuts_numba(found, hist, used, least, ridge):
                 if n < least or h < LEAST_CURVATURE:                                          # (5)
                     continue
                 if count - n < least or H - h < LEAST_CURVATURE:
-                    break
+                    break  # and it only gets worse to the right
                 a, c = h + ridge, H - h + ridge
                 gain = (g * g * c + (G - g) * (G - g) * a) / (a * c) - here  # (4) with one division
                 if gain > best:
@@ -190,6 +193,7 @@ def part_rows(parted, parted_slopes, rows, slopes, bins, cut, missing_left):
 
 @part_rows.body("numba")
 def part_rows_numba(parted, parted_slopes, rows, slopes, bins, cut, missing_left):
+    """One pass: the next row of the left side goes to `low`, of the right side to `high`."""
     low, high = 0, rows.size - 1
     for i in range(rows.size):
         b = bins[rows[i]]

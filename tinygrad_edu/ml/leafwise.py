@@ -1,4 +1,4 @@
-"""Lesson 4.76 · A tree by leaves: the one that gains most grows next
+"""Lesson 4.77 · A tree by leaves: the one that gains most grows next
 
 Needs histograms, memory, threads. Used by boosting.
 

@@ -1,4 +1,4 @@
-"""Lesson 4.74 · Nearest neighbours, found in a k-d tree
+"""Lesson 4.75 · Nearest neighbours, found in a k-d tree
 
 Needs estimator, kernel, loops, memory, tree. Used by nothing.
 
@@ -57,7 +57,7 @@ class Boxes:
             start, stop = self.start[node], self.stop[node]
             inside = points[self.order[start:stop]]
             self.low[node], self.high[node] = inside.min(axis=0), inside.max(axis=0)
-            if 2 * node + 2 < nodes:
+            if 2 * node + 2 < nodes:  # halve by the median: left, then right of it
                 middle = (stop - start) // 2
                 widest = np.argmax(self.high[node] - self.low[node])
                 halves = np.argpartition(inside[:, widest], middle)
@@ -120,8 +120,9 @@ def keep_nearest(distance, row, d, n):
 
 @find_neighbours.body("numba", rows="distance row queries", grain=0)
 def find_neighbours_numba(distance, row, queries, points, order, low, high, start, stop, p):
+    """The boxes still to look at lie on a stack, each with how near its points can be at best."""
     todo, bound = np.empty(2 * DEEPEST, np.int64), np.empty(2 * DEEPEST)
-    distance[:] = np.inf
+    distance[:] = np.inf  # k places that every point is nearer than
     row[:] = order.size
     for q in range(len(queries)):
         x = queries[q]
@@ -131,7 +132,7 @@ def find_neighbours_numba(distance, row, queries, points, order, low, high, star
             node = todo[size]
             if bound[size] > distance[q, -1]:  # nothing in it is nearer
                 continue
-            if 2 * node + 1 >= start.size:
+            if 2 * node + 1 >= start.size:  # not halved: look at its points
                 for i in range(start[node], stop[node]):
                     d = distance_between(points[i], x, p)                                     # (1)
                     keep_nearest(distance[q], row[q], d, order[i])
