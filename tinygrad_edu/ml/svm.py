@@ -96,6 +96,12 @@ def pairs(classes):
     return [(a, b) for a in range(classes) for b in range(a + 1, classes)]
 
 
+def with_pairwise(tags, machine):
+    """The tags of a machine, with a word on whether its X is a K."""
+    tags.input_tags.pairwise = machine.kernel == "precomputed"
+    return tags
+
+
 class SVC(Classifier):
     """A support vector machine for classes, one against one.
 
@@ -114,9 +120,7 @@ class SVC(Classifier):
 
     def __sklearn_tags__(self):
         """A precomputed K is to be cut along both axes."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = self.kernel == "precomputed"
-        return tags
+        return with_pairwise(super().__sklearn_tags__(), self)
 
     def fit(self, X, y, sample_weight=None):
         """Train a machine for each pair of classes."""
@@ -184,7 +188,8 @@ class SVC(Classifier):
 
     def predict(self, X):
         """The class with most votes, (2)."""
-        return self.classes_[self._votes(self._pairs(X))[0].argmax(1)]
+        votes, _ = self._votes(self._pairs(X))
+        return self.classes_[votes.argmax(1)]
 
 
 class SVR(Regressor):
@@ -199,7 +204,9 @@ class SVR(Regressor):
         self.tol, self.C, self.epsilon = tol, C, epsilon
         self.cache_size, self.max_iter = cache_size, max_iter
 
-    __sklearn_tags__ = SVC.__sklearn_tags__
+    def __sklearn_tags__(self):
+        """A precomputed K is to be cut along both axes."""
+        return with_pairwise(super().__sklearn_tags__(), self)
 
     def fit(self, X, y, sample_weight=None):
         """Lay the tube."""
