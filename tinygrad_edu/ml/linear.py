@@ -29,7 +29,7 @@ Pitfalls  The intercept is not shrunk: X and y are centred first, and it follows
 Cost      QR: 2NC² operations, once. Descent: 4NC a step, and many steps when columns are alike. A
           sweep: 4NC. Ridge costs what QR does; with many columns and few rows it could cost less.
 Try       build it    sweep only over weights that are not zero, all of them now and then.
-          break it    take the other sign of v in (2). Which test of tests/ml/test_linear.py sees it?
+          break it    take the other sign of v in (2). Which test notices?
           measure it  LinearRegression with solver "qr" and "gradient" on columns that are nearly
                       the same: how many steps, how many digits?
 See       Householder 1958 · Golub, Van Loan "Matrix computations" 5.2, 5.5 · Hoerl, Kennard 1970 ·
