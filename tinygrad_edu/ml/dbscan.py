@@ -15,8 +15,9 @@ Math      near(i, t): d(xᵢ, xₜ) ≤ ε, a row is near itself                
           core(i): Σ wₜ over the rows near i ≥ min_samples                                     (3)
           cluster = cores joined by near, directly or through others; numbered by first row    (4)
           border: the smallest number of a cluster with a core near it; none: −1, noise        (5)
-Shapes    x (n, p) · labels (n,) · how: (metric, limit), the limit ε², or ε · first, last (n, 3): the window of row i in each of three strips,
-          for rows in the order of the strips
+Shapes    x (n, p) · labels (n,) · how: (metric, limit), where the limit of d² is ε², else ε ·
+          first, last (n, 3): the windows of each row in its own strip and the two beside it, for
+          rows in the order of the strips
 Pitfalls  ε has the unit of the columns: scale them. One ε for all: of a dense and a loose group it
           serves one.
           A border row near two clusters belongs to whichever came first: (5) makes that a rule
