@@ -1,4 +1,4 @@
-"""Barnes and Hut: a tree that holds every point once, and forces that converge to the exact ones."""
+"""Barnes and Hut: a tree that holds each point once, forces that approach the exact ones."""
 
 import numpy as np
 import pytest

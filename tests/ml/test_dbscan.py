@@ -6,9 +6,9 @@ import pytest
 from harness import body_cases, check_body
 from tinygrad_edu.ml.dbscan import (
     CHEBYSHEV,
+    DBSCAN,
     EUCLIDEAN,
     MANHATTAN,
-    DBSCAN,
     adopt,
     join_cores,
     mass_near,

@@ -93,7 +93,7 @@ def test_groups_of_the_table_are_groups_of_the_map(method, init):
     d = ((fitted.embedding_[:, None] - fitted.embedding_) ** 2).sum(2)
     np.fill_diagonal(d, np.inf)
     assert np.all(y[np.argsort(d, axis=1)[:, :5]] == y[:, None])
-    assert 0 < fitted.kl_divergence_ < 0.6
+    assert 0 < fitted.kl_divergence_ < 0.35  # 0.6 where gains outlive the exaggeration
 
 
 def test_one_seed_draws_one_map():
