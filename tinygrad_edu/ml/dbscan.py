@@ -97,7 +97,7 @@ def mass_near_numba(mass, rows, first, last, x, w, how):
 
 @Kernel
 def join_cores(parent, first, last, x, core, how):
-    parent[:] = np.arange(len(parent))
+    parent[:] = np.arange(len(parent))  # each row alone; at the end, the first row of its cluster
     for i in np.flatnonzero(core):
         rows = near(x, i, first[i], last[i], how)
         roots = np.unique(parent[rows[core[rows]]])
@@ -200,6 +200,7 @@ class DBSCAN(Clusterer):
         x, rows = np.ascontiguousarray(X[order]), np.arange(len(X))
         mass = np.empty(len(X))
         mass_near(mass, rows, first, last, x, w[order], how)
+        # Three walks over the same windows: who is a core, which cores hang together, who joins.
         core = mass >= enough                                                                  # (3)
         parent, labels = np.empty((2, len(X)), np.int64)
         join_cores(parent, first, last, x, core, how)
