@@ -36,7 +36,7 @@ CASES = {
     repulsion: [lambda d: (d.out(9, 3), d.out(9), np.arange(9), d.array(9, 3)),
                 lambda d: (d.out(1, 3), d.out(1), np.zeros(1, int), d.array(1, 3))],
     repulsion_of_tree: [lambda d, m=m, theta=theta: tree_case(d, 60, m, theta)
-                        for m in (1, 2, 3) for theta in (0.0, 0.6)],
+                        for m in (1, 2, 3) for theta in (0.0, 0.6, 1.5)],
     squares: [lambda d, m=m, cells=cells: code_case(d, 70, m, cells)
               for m in (1, 2, 3) for cells in (1, 4, 200)],
 }

@@ -51,6 +51,15 @@ def test_the_covariance_of_a_cloud_far_from_the_origin_keeps_its_digits():
         assert np.allclose(a[1][:4], b[1][:4], atol=1e-6)
 
 
+def test_products_back_and_forth_bring_chance_near_the_truth():
+    X = np.random.default_rng(0).standard_normal((300, 120)) * 0.97 ** np.arange(120)
+    exact = PCA(3, svd_solver="full").fit(X).singular_values_
+    errors = [abs(PCA(3, svd_solver="randomized", iterated_power=n, random_state=0).fit(
+        X).singular_values_ / exact - 1).max() for n in (0, 2, 7, 30)]
+    assert np.all(np.diff(errors) < 0)
+    assert errors[0] > 0.05 and errors[2] < 0.01 and errors[3] < 1e-5
+
+
 def test_a_share_of_the_variance_says_how_many():
     X = table()
     ratio = PCA().fit(X).explained_variance_ratio_

@@ -51,6 +51,12 @@ def test_newton_and_the_sweeps_find_the_same_plane(C):
     assert np.abs(planes[0] - planes[1]).max() < 1e-6
 
 
+def test_the_last_steps_of_newton_double_the_digits():
+    X, y = table(2000, 10)
+    steps = [LinearSVC(tol=tol, dual=False).fit(X, y).n_iter_ for tol in (1e-4, 1e-12)]
+    assert steps[1] <= steps[0] + 2 <= 12
+
+
 @pytest.mark.parametrize("loss, power", [("hinge", 1), ("squared_hinge", 2)])
 def test_no_small_change_of_the_plane_lowers_the_objective(loss, power):
     X, y = table(seed=1)

@@ -91,6 +91,14 @@ def test_a_row_as_far_from_two_centres_goes_to_the_first():
     assert list(state.labels) == [0, 1, 0]
 
 
+def test_bounds_that_are_equal_prove_nothing():
+    labels, upper, lower = np.array([1], np.int32), np.ones(1), np.ones(1)
+    nothing = np.zeros(2)
+    reassign(np.empty((2, 1)), np.empty(2), np.empty(1, np.int64), labels, upper, lower,
+             np.ones((1, 1)), np.ones(1), np.array([[0.0], [2.0]]), nothing, nothing, nothing)
+    assert labels[0] == 0
+
+
 def test_an_empty_cluster_gets_the_row_that_is_farthest_from_its_centre():
     x = np.array([[0.0], [1.0], [10.0]])
     state = Turns(x, np.ones(3), np.array([[0.5], [100.0]]))

@@ -17,13 +17,16 @@ def two_curves(n=2000, seed=0):
     return x + np.array([[0, 0], [6, 3]])[y], shapes.swapaxes(1, 2) @ shapes
 
 
-def test_the_density_is_the_one_of_the_textbook():
+@pytest.mark.parametrize("kind, shape, covariance", [
+    ("full", [[[2.0, 0.3], [0.3, 1.0]]], [[2.0, 0.3], [0.3, 1.0]]),
+    ("tied", [[2.0, 0.3], [0.3, 1.0]], [[2.0, 0.3], [0.3, 1.0]]),
+    ("diag", [[2.0, 0.5]], [[2.0, 0], [0, 0.5]]), ("spherical", [0.7], [[0.7, 0], [0, 0.7]])])
+def test_the_density_is_the_one_of_the_textbook(kind, shape, covariance):
     x, mean = np.array([[1.0, 2.0], [0, 0]]), np.array([[0.5, 0.5]])
-    shape = np.array([[[2.0, 0.3], [0.3, 1.0]]])
-    found = log_densities(x, mean, whiteners(shape, "full"), "full")
+    found = log_densities(x, mean, whiteners(np.array(shape), kind), kind)
     for row, value in zip(x - mean, found[:, 0], strict=True):
-        square = row @ np.linalg.inv(shape[0]) @ row
-        wanted = np.exp(-square / 2) / (2 * np.pi * np.sqrt(np.linalg.det(shape[0])))
+        square = row @ np.linalg.inv(covariance) @ row
+        wanted = np.exp(-square / 2) / (2 * np.pi * np.sqrt(np.linalg.det(covariance)))
         assert np.exp(value) == pytest.approx(wanted, rel=1e-12)
 
 

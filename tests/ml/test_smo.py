@@ -66,6 +66,7 @@ def test_at_the_end_no_pair_has_anything_to_gain(like):
     g = t - gram(x, x, like) @ beta
     assert abs(beta.sum()) < 1e-9
     assert np.all((low <= beta) & (beta <= high))
+    assert not np.any((np.abs(beta - high) < 1e-12) & (beta != high))  # none a hair inside
     assert g[beta < high].max() - g[beta > low].min() < 2e-6
     free = (low < beta) & (beta < high)
     assert np.abs(g[free] - b).max(initial=0) < 2e-6
