@@ -7,10 +7,10 @@ Idea      A method is understood on data that somebody made: then it is known wh
           clouds of points, half moons, rings, spirals, and tables with a planted signal. The named
           sets that everybody compares on come from scikit-learn's wheel where that is installed,
           and one's own from a CSV file.
-Math      moon 1 = (cos t, sin t)      moon 2 = (1 − cos t, ½ − sin t)      t ∈ [0, π]           (1)
-          arm k of a spiral: r·(cos a, sin a)   a = 2.5·r + 2πk/K   r ∈ [0.2, 2]                 (2)
-          planted: y = X w + σ·ε, w ≠ 0 in the first `informative` columns only                  (3)
-          of such a y at most R² = |w|²/(|w|² + σ²) can be explained                             (4)
+Math      moon 1 = (cos t, sin t)      moon 2 = (1 − cos t, ½ − sin t)      t ∈ [0, π]          (1)
+          arm k of a spiral: r·(cos a, sin a)   a = 2.5·r + 2πk/K   r ∈ [0.2, 2]                (2)
+          planted: y = X w + σ·ε, w ≠ 0 in the first `informative` columns only                 (3)
+          of such a y at most R² = |w|²/(|w|² + σ²) can be explained                            (4)
 Shapes    X (N, C) · y (N,) labels 0 … K − 1, or numbers · a Dataset holds both, with names
 Pitfalls  Rows in the order of their classes make a K-fold without shuffling test classes it has
           never seen: our generators shuffle.

@@ -7,10 +7,10 @@ Idea      What was learned by heart looks perfect on the rows it was learned fro
           that all of them judge. Which rows go together is the question of honesty here: classes in
           the same shares everywhere, all rows of one patient on one side, the past on the side of
           learning and the future on that of judging.
-Math      fold j of k tests rows ⌊N·j/k⌋ … ⌊N·(j+1)/k⌋ (the first N mod k folds have one more)  (1)
-          stratified: fold j has counts of class c that differ by at most 1 between folds         (2)
-          groups: the largest first, each into the fold with the fewest rows so far              (3)
-          time: fold j tests the rows after all that it learns from                              (4)
+Math      fold j of k tests N/k neighbouring rows; the first N mod k folds have one more        (1)
+          stratified: fold j has counts of class c that differ by at most 1 between folds       (2)
+          groups: the largest first, each into the fold with the fewest rows so far             (3)
+          time: fold j tests the rows after all that it learns from                             (4)
 Shapes    split(X, y, groups) yields (train, test), arrays of row numbers, sorted unless shuffled
           by train_test_split · y, groups (N,)
 Pitfalls  Rows sorted by class and folds that are not shuffled: each fold tests what the others
@@ -27,6 +27,7 @@ See       Stone 1974 · Kohavi 1995 · scikit-learn user guide, "Cross-validatio
           folds these are, row for row, where nothing is shuffled)
 """
 
+import warnings
 from numbers import Integral
 
 import numpy as np
@@ -87,6 +88,9 @@ class StratifiedKFold(Folds):
         if self.n_splits > counts.max():
             raise ValueError(f"n_splits={self.n_splits} cannot be greater than the number of "
                              "members in each class.")
+        if self.n_splits > counts.min():
+            warnings.warn(f"The least populated class in y has only {counts.min()} members, which "
+                          f"is less than n_splits={self.n_splits}.", UserWarning, stacklevel=3)
         random = check_random_state(self.random_state)
         fold_of = np.empty(samples, int)
         ends = counts.cumsum()
@@ -112,7 +116,7 @@ class GroupKFold(Folds):
             raise ValueError(f"Cannot have number of splits n_splits={self.n_splits} greater than "
                              f"the number of groups: {len(names)}.")
         counts = np.bincount(codes)
-        order = np.argsort(counts)[::-1]
+        order = np.argsort(counts, kind="stable")[::-1]
         if self.shuffle:
             order = check_random_state(self.random_state).permutation(len(names))
         sizes, fold_of = np.zeros(self.n_splits, int), np.empty(len(names), int)

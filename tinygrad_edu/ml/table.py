@@ -7,7 +7,7 @@ Idea      Data come as columns of different kinds: an age is a number, a job is 
           has said what each one becomes. A table is just that: arrays of one length, each with its
           name. Its rows can be taken, since that is all that a split needs; its columns can be
           chosen by name, since that is how people speak of them.
-Math      a column is a column of numbers  ⇔  each of its cells is a number or empty             (1)
+Math      a column is a column of numbers  ⇔  each of its cells is a number or empty            (1)
 Shapes    columns: {name: array (N,)}, float64 or object · as an array (N, C): float64 where all
           columns are numbers, else object · an empty cell is NaN in both
 Pitfalls  One "unknown" among 10,000 ages makes the ages text, by (1). So what was read as text is
