@@ -9,6 +9,7 @@ Idea      A learner gets whatever lies at hand: lists, tables of pandas, text wh
           cannot pass is sent back with one sentence that names the place and the remedy.
 Math      classes = the different labels, sorted        y ≡ classes[codes]                      (1)
           Σᵢ wᵢ > 0, or there is nothing to learn from                                          (2)
+          balanced classes: class k weighs N/(K·N_k), N and N_k in weighted rows                (3)
 Shapes    X (N, C): a row a sample, a column a feature; float64, rows contiguous · y (N,) numbers or
           labels · codes (N,) in 0 … K − 1 · sample_weight (N,), or one number for all
 Pitfalls  np.asarray turns [1, "2"] into text, and [[1], [2, 3]] into an error that names no row.
@@ -199,6 +200,22 @@ def check_weights(weights, n):
     if not weights.any():                                                                     # (2)
         raise ValueError("Sample weights must contain at least one non-zero number")
     return np.ascontiguousarray(weights)
+
+
+def class_weights(setting, classes, codes, w):
+    """The weights w times those of the classes: None, "balanced" (3), or a dict label -> weight."""
+    if setting is None:
+        return w
+    if isinstance(setting, str) and setting == "balanced":
+        counts = np.maximum(np.bincount(codes, w, len(classes)), np.finfo(float).tiny)
+        return w * (w.sum() / (len(classes) * counts))[codes]                                 # (3)
+    if not isinstance(setting, dict):
+        raise ValueError("The 'class_weight' parameter must be None, 'balanced' or a dict of label "
+                         f"and weight. Got {setting!r} instead.")
+    unknown = sorted(map(str, setting.keys() - set(classes.tolist())))
+    if unknown:
+        raise ValueError(f"The classes {unknown} of class_weight are not in y")
+    return w * np.array([setting.get(label, 1.0) for label in classes.tolist()])[codes]
 
 
 def check_random_state(seed):
