@@ -89,23 +89,26 @@ class Composed(Estimator):
         return self
 
 
-def of_last(name):
-    """A method of a pipeline that is there where its last step has it; it asks as in (2)."""
+def passed_on(name):
+    """A method that is there where the estimator inside has it: the question, asked as in (2).
+
+    The class says which one that is: _last as it was given, _fitted after fit.
+    """
 
     def get(self):
-        getattr(self.steps[-1][1], name)  # AttributeError where the step has none
+        getattr(self._last, name)  # AttributeError where there is none
 
         def ask(X, **options):
             z = self._before_last(X)
-            return getattr(self[-1], name)(z, **options)
+            return getattr(self._fitted, name)(z, **options)
 
         def ask_with_y(X, y=None, **options):
             z = self._before_last(X)
-            return getattr(self[-1], name)(z, y, **options)
+            return getattr(self._fitted, name)(z, y, **options)
 
         return ask_with_y if name == "score" else ask
 
-    return property(get, doc=f"{name} of the last step.")
+    return property(get, doc=f"{name} of the estimator inside.")
 
 
 class Pipeline(Composed):
@@ -123,7 +126,15 @@ class Pipeline(Composed):
     @property
     def kind(self):
         """What the last step is."""
-        return kind_of(self.steps[-1][1])
+        return kind_of(self._last)
+
+    @property
+    def _last(self):
+        return self.steps[-1][1]
+
+    @property
+    def _fitted(self):
+        return self[-1]
 
     def __sklearn_tags__(self):
         from sklearn.utils import get_tags
@@ -180,9 +191,9 @@ class Pipeline(Composed):
             X = step.transform(X)                                                             # (2)
         return X
 
-    predict, predict_proba = of_last("predict"), of_last("predict_proba")
-    decision_function, score = of_last("decision_function"), of_last("score")
-    transform = of_last("transform")
+    predict, predict_proba = passed_on("predict"), passed_on("predict_proba")
+    decision_function, score = passed_on("decision_function"), passed_on("score")
+    transform = passed_on("transform")
 
     @property
     def classes_(self):

@@ -32,7 +32,7 @@ from numbers import Integral
 
 import numpy as np
 
-from .inputs import check_column, check_random_state
+from .inputs import check_column, check_random_state, encode_classes
 from .table import count_rows, take_rows
 
 
@@ -83,7 +83,8 @@ class StratifiedKFold(Folds):
 
     def test_folds(self, samples, y, groups):
         """The fold of each row, (2): the classes, laid end to end, are dealt out like cards."""
-        codes = in_order_of_appearance(check_column(y, samples, "StratifiedKFold"))
+        y = check_column(y, samples, "StratifiedKFold")
+        codes = in_order_of_appearance(encode_classes(y)[1])
         counts = np.bincount(codes)
         if self.n_splits > counts.max():
             raise ValueError(f"n_splits={self.n_splits} cannot be greater than the number of "

@@ -107,12 +107,26 @@ def take_rows(X, rows):
     return X[rows] if isinstance(X, np.ndarray) else np.asarray(X)[rows]
 
 
-def count_rows(X):
-    """How many rows X has; TypeError for what has none, such as a number."""
-    if hasattr(X, "fit") or not hasattr(X, "__len__") and not hasattr(X, "shape"):
+def with_rows(X):
+    """X itself if its rows can be taken, else the array that it stands for.
+
+    Raises TypeError for what has no rows, and for a sparse matrix.
+    """
+    if hasattr(X, "toarray"):
+        raise TypeError("Sparse data was passed, but dense data is required: use X.toarray()")
+    if hasattr(X, "fit") or not any(hasattr(X, name) for name in ("__len__", "__array__")):
         raise TypeError(f"Expected sequence or array-like, got {type(X).__name__}: pass a table "
                         "with a row for each sample")
-    return X.shape[0] if hasattr(X, "shape") else len(X)
+    return X if hasattr(X, "columns") else np.asarray(X)
+
+
+def count_rows(X):
+    """How many rows X has; TypeError for what has none, such as a number."""
+    X = with_rows(X)
+    if np.ndim(X) == 0 and not hasattr(X, "columns"):
+        raise TypeError("Singleton array cannot be considered a valid collection: pass a table "
+                        "with a row for each sample")
+    return len(X)
 
 
 # ---- CSV --------------------------------------------------------------------------------------
