@@ -44,9 +44,12 @@ from .minimise import lbfgs, newton, proximal
 
 @Kernel(outputs=2)
 def logistic_loss(error, loss, z, y, s):
+    # Of σ(z) = 1/(1 + e⁻ᶻ) = eᶻ/(1 + eᶻ), the form whose power is at most 1.
     small = np.exp(-np.abs(z))
     p = np.where(z >= 0, 1, small) / (1 + small)
-    loss[...] = s * (np.maximum(z, 0) + np.log1p(small) - y * z)                              # (1)
+    loss[...] = np.maximum(z, 0) + np.log1p(small)                                            # (1)
+    loss -= y * z
+    loss *= s
     error[...] = s * (p - y)
 
 
@@ -55,10 +58,11 @@ def logistic_loss_numba(error, loss, z, y, s):
     real = z.dtype.type
     zero, one = real(0), real(1)
     for n in range(z.size):
-        small = exp(-abs(z[n]))
-        p = (one if z[n] >= zero else small) / (one + small)
-        loss[n] = s[n] * (max(z[n], zero) + math.log1p(small) - y[n] * z[n])                  # (1)
-        error[n] = s[n] * (p - y[n])
+        score = z[n]
+        small = exp(-abs(score))
+        top = one if score >= zero else small
+        loss[n] = s[n] * (max(score, zero) + math.log1p(small) - y[n] * score)                # (1)
+        error[n] = s[n] * (top / (one + small) - y[n])
 
 
 @Kernel(outputs=2)
@@ -67,7 +71,8 @@ def softmax_loss(error, loss, z, codes, s):
     shifted = z - z.max(axis=1, keepdims=True)
     sizes = np.exp(shifted)
     total = sizes.sum(axis=1)
-    loss[...] = s * (np.log(total) - shifted[rows, codes])                                    # (2)
+    loss[...] = np.log(total) - shifted[rows, codes]                                          # (2)
+    loss *= s
     error[...] = sizes / total[:, None]
     error[rows, codes] -= 1
     error *= s[:, None]
@@ -77,14 +82,18 @@ def softmax_loss(error, loss, z, codes, s):
 def softmax_loss_numba(error, loss, z, codes, s):
     K = z.shape[1]
     for n in range(len(z)):
-        largest, total = z[n].max(), z.dtype.type(0)
+        right, weight = codes[n], s[n]
+        largest = z[n].max()
+        total = z.dtype.type(0)
         for k in range(K):
-            error[n, k] = exp(z[n, k] - largest)
-            total += error[n, k]
-        loss[n] = s[n] * (math.log(total) - z[n, codes[n]] + largest)                         # (2)
+            size = exp(z[n, k] - largest)
+            error[n, k] = size
+            total += size
+        loss[n] = weight * (math.log(total) + largest - z[n, right])                          # (2)
+        share = weight / total
         for k in range(K):
-            error[n, k] *= s[n] / total
-        error[n, codes[n]] -= s[n]
+            error[n, k] *= share
+        error[n, right] -= weight
 
 
 def softmax(z):
@@ -110,44 +119,55 @@ class Cost:
         self.X, self.R, self.l2, self.intercept = X, R, l2, intercept
         self.s = s / s.sum()
         self.y = codes if R > 1 else codes.astype(X.dtype)
+        # Of one row of unknowns there is one score a sample: vectors, not matrices of one column.
         self.loss = np.empty(len(X))
         self.error = np.empty((len(X), R) if R > 1 else len(X))
 
     def scores(self, unknown):
         """z, (N, R) or (N,) where R is 1."""
         table = unknown.reshape(self.R, -1)
-        w = table[:, :-1].T if self.R > 1 else table[0, :-1]
-        return self.X @ w + (table[:, -1] if self.R > 1 else table[0, -1])
+        w, b = table[:, :-1], table[:, -1]
+        return self.X @ w.T + b if self.R > 1 else self.X @ w[0] + b[0]
 
     def __call__(self, unknown):
         """(value, gradient)."""
         kernel = softmax_loss if self.R > 1 else logistic_loss
-        kernel(self.error, self.loss, self.scores(unknown), self.y, self.s)
-        table = unknown.reshape(self.R, -1)
-        gradient = np.zeros_like(table)
-        gradient[:, :-1] = self.error.T @ self.X + self.l2 * table[:, :-1]                    # (4)
-        if self.intercept:
+        z = self.scores(unknown)
+        kernel(self.error, self.loss, z, self.y, self.s)
+        w = unknown.reshape(self.R, -1)[:, :-1]
+        # The errors were weighted by the kernel: what is left of (4) is one product.
+        gradient = np.zeros((self.R, w.shape[1] + 1))
+        gradient[:, :-1] = self.error.T @ self.X                                              # (4)
+        gradient[:, :-1] += self.l2 * w
+        if self.intercept:  # else its slope stays zero, and so does b
             gradient[:, -1] = self.error.sum(axis=0)
-        return self.loss.sum() + self.l2 / 2 * np.sum(table[:, :-1] ** 2), gradient.ravel()   # (3)
+        value = self.loss.sum() + self.l2 / 2 * np.sum(w * w)                                 # (3)
+        return value, gradient.ravel()
+
+    def wide(self):
+        """X with one column more, which the intercept multiplies: of ones, or of zeros."""
+        column = np.full((len(self.X), 1), float(self.intercept))
+        return np.hstack([self.X, column])
 
     def hessian(self, unknown):
         """(5), with a row and a column for each unknown."""
-        z, R, N = self.scores(unknown), self.R, len(self.X)
-        p = softmax(z) if R > 1 else sigmoid(z)[:, None]
-        wide = np.hstack([self.X, np.full((N, 1), float(self.intercept))])
-        size = wide.shape[1]
+        z = self.scores(unknown)
+        p = softmax(z) if self.R > 1 else sigmoid(z)[:, None]
+        wide = self.wide()
+        R, size = self.R, wide.shape[1]
         H = np.zeros((R, size, R, size))
         for k in range(R):
             for j in range(R):
-                share = (k == j) - p[:, j]
-                H[k, :, j, :] = wide.T @ (wide * (self.s * p[:, k] * share)[:, None])         # (5)
-            H[k, range(size - 1), k, range(size - 1)] += self.l2
-        return H.reshape(R * size, R * size)
+                share = self.s * p[:, k] * ((k == j) - p[:, j])
+                H[k, :, j] = wide.T @ (wide * share[:, None])                                 # (5)
+        weights = np.tile(np.arange(size) < size - 1, R)  # unknowns that are no intercept
+        return H.reshape(R * size, -1) + np.diag(self.l2 * weights)
 
     def largest(self):
         """A bound of the largest second derivative: (6)."""
-        wide = np.hstack([self.X, np.full((len(self.X), 1), float(self.intercept))])
-        top = np.linalg.eigvalsh(wide.T @ (wide * self.s[:, None]))[-1]
+        wide = self.wide()
+        product = wide.T @ (wide * self.s[:, None])
+        top = np.linalg.eigvalsh(product)[-1]
         return top / (2 if self.R > 1 else 4) + self.l2                                       # (6)
 
 
@@ -175,13 +195,13 @@ class LogisticRegression(Classifier):
         self.refuse_one_class(s, codes)
         s = class_weights(self.class_weight, self.classes_, codes, s)
         K, width = len(self.classes_), X.shape[1] + 1
-        R = K if K > 2 else 1
+        R = K if K > 2 else 1  # of two classes, one score tells
         strength = 1 / (self.number("C", 0, open_low=True) * s.sum())
         ratio = self.number("l1_ratio", 0, 1)
         intercept = self.choice("fit_intercept", True, False)
         cost = Cost(X, codes, s, R, (1 - ratio) * strength, intercept)
         l1 = np.full((R, width), ratio * strength)
-        l1[:, -1] = 0
+        l1[:, -1] = 0  # b is free
         unknown, self.n_iter_ = self._minimise(cost, np.zeros(R * width), l1.ravel())
         table = unknown.reshape(R, width)
         self.coef_, self.intercept_ = table[:, :-1].copy(), table[:, -1].copy()
@@ -190,6 +210,7 @@ class LogisticRegression(Classifier):
     def _minimise(self, cost, start, l1):
         solver = self.choice("solver", "lbfgs", "newton", "gradient")
         limits = self.number("tol", 0), self.number("max_iter", 1, whole=True)
+        # A step down the gradient is the proximal step of a cost that has no kink.
         if solver == "gradient":
             found, steps = proximal(cost, start, cost.largest(), l1, *limits)
         elif l1.any():
@@ -203,7 +224,8 @@ class LogisticRegression(Classifier):
 
     def decision_function(self, X):
         """Scores: (N, K), or (N,) for two classes, positive for the second."""
-        z = self.check_X(X) @ self.coef_.T + self.intercept_
+        X = self.check_X(X)
+        z = X @ self.coef_.T + self.intercept_
         return z if len(self.classes_) > 2 else z[:, 0]
 
     def predict_proba(self, X):
