@@ -1,4 +1,4 @@
-"""Lesson 4.76 · k-means: groups around centres, and distances that need not be computed
+"""Lesson 4.103 · k-means: groups around centres, and distances that need not be computed
 
 Needs estimator, inputs, kernel. Used by mixture.
 

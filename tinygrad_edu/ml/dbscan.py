@@ -1,4 +1,4 @@
-"""Lesson 4.78 · DBSCAN: groups of any shape, and rows that belong to none
+"""Lesson 4.105 · DBSCAN: groups of any shape, and rows that belong to none
 
 Needs estimator, kernel, loops. Used by tests/ml/test_dbscan.py.
 

@@ -1,4 +1,4 @@
-"""Lesson 4.79 · Principal components: the directions in which a table really varies
+"""Lesson 4.106 · Principal components: the directions in which a table really varies
 
 Needs estimator, inputs. Used by tsne.
 

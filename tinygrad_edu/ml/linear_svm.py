@@ -1,4 +1,4 @@
-"""Lesson 4.69 · Linear support vector machine: the widest street between two classes
+"""Lesson 4.100 · Linear support vector machine: the widest street between two classes
 
 Needs estimator, inputs, kernel. Used by svm.
 

@@ -1,4 +1,4 @@
-"""Lesson 4.77 · Gaussian mixtures: soft groups, and the shape of each
+"""Lesson 4.104 · Gaussian mixtures: soft groups, and the shape of each
 
 Needs cluster, estimator, inputs. Used by tests/ml/test_mixture.py.
 

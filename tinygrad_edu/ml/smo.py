@@ -1,4 +1,4 @@
-"""Lesson 4.74 · Kernels and SMO: solving for two numbers at a time
+"""Lesson 4.101 · Kernels and SMO: solving for two numbers at a time
 
 Needs kernel, loops. Used by svm.
 

@@ -1,4 +1,4 @@
-"""Lesson 4.75 · Support vector machines: curved streets, votes, and tubes
+"""Lesson 4.102 · Support vector machines: curved streets, votes, and tubes
 
 Needs estimator, inputs, linear_svm, smo. Used by tests/ml/test_svm.py.
 
