@@ -8,9 +8,9 @@ Idea      A leak is any way by which a model in training learns about the rows t
           leaks is planted on purpose, in data that are made, so that more rows can be made: a score
           on ten thousand fresh rows is the truth to which the leaky score and the honest one are
           compared. Some leaks a pipeline removes, some only the right split.
-Math      leaky: prepare(all rows), then folds      honest: folds, then prepare(train)           (1)
-          fresh: fitted on all rows once, scored on rows that did not exist before               (2)
-          faked = leaky − fresh; honest − fresh is small, the sign is that of chance             (3)
+Math      leaky: prepare(all rows), then folds      honest: folds, then prepare(train)          (1)
+          fresh: fitted on all rows once, scored on rows that did not exist before              (2)
+          faked = leaky − fresh; honest − fresh is small, the sign is that of chance            (3)
 Shapes    a leak is a function seed → (leaky, honest, fresh): three scores, 1 is perfect
 Pitfalls  Most leaks make no visible trouble on most data: scaling a thousand rows before splitting
           fakes nothing that one could measure. That is how the habit survives.

@@ -120,6 +120,7 @@ def cross_validate(estimator, X, y=None, cv=5, scoring=None, groups=None, train_
                    progress=iter):
     """{"test_score": (k,), "fit_time": (k,), "score_time": (k,)}, (1), and train_score if asked.
 
+    Also "estimator", the k fitted copies, and "test_rows", the rows that each has not seen.
     scoring: a name of SCORERS, a function, or several in a list: then test_accuracy and so on.
     cv: a number of folds, stratified for a classifier, or a splitter. progress: wraps the folds,
     such as tqdm.
@@ -132,11 +133,13 @@ def cross_validate(estimator, X, y=None, cv=5, scoring=None, groups=None, train_
     folds = list(splitter.split(X, y, groups))
     rows = [judge(estimator, X, y, train, test, named, train_score)
             for train, test in progress(folds)]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    kept = {"estimator": [row.pop("estimator") for row in rows],
+            "test_rows": [test for _, test in folds]}
+    return {**{name: np.array([row[name] for row in rows]) for name in rows[0]}, **kept}
 
 
 def judge(estimator, X, y, train, test, named, train_score=False):
-    """What one fold says: times and scores by name, (1)."""
+    """What one fold says: times and scores by name, (1), and the fitted copy."""
     start = time.perf_counter()
     fitted = clone(estimator).fit(take_rows(X, train), take_rows(y, train))
     found = {"fit_time": time.perf_counter() - start}
@@ -145,7 +148,7 @@ def judge(estimator, X, y, train, test, named, train_score=False):
     for side, rows in sides.items():
         part = take_rows(X, rows), take_rows(y, rows)
         found.update((f"{side}_{name}", score(fitted, *part)) for name, score in named.items())
-    return {**found, "score_time": time.perf_counter() - start}
+    return {**found, "score_time": time.perf_counter() - start, "estimator": fitted}
 
 
 def cross_val_score(estimator, X, y=None, cv=5, scoring=None, groups=None):
