@@ -169,9 +169,10 @@ def beside(results, rows):
     return np.hstack(results)
 
 
-def usual_columns():
+def usual_columns(scale=True):
     """What most tables need: numbers filled by the median and scaled, words filled and one-hot."""
-    numbers = Pipeline([("fill", SimpleImputer("median")), ("scale", StandardScaler())])
+    numbers = Pipeline([("scale", StandardScaler() if scale else PASS),
+                        ("fill", SimpleImputer("median"))])
     words = Pipeline([("fill", SimpleImputer("most_frequent")),
                       ("encode", OneHotEncoder(handle_unknown="ignore"))])
     return ColumnTransformer([("numbers", numbers, number_columns), ("words", words, word_columns)])

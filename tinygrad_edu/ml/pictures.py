@@ -15,7 +15,7 @@ Pitfalls  A picture of two columns of thirty shows a model of two columns.
           cells their number.
 Cost      (1) predicts at 40,000 points: slow for nearest neighbours, nothing for a line.
 Try       build it    a picture of the errors alone: the rows that all models get wrong.
-          break it    predict on a grid of the raw columns where the model was fitted on scaled ones.
+          break it    predict on a grid of raw columns where the model has seen scaled ones.
           measure it  python scripts/classical.py classify --data moons --pictures runs/moons
 See       Tufte 1983 · Hastie, Tibshirani, Friedman 2009, ch. 2 (regions)
 """
