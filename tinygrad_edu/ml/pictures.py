@@ -94,7 +94,7 @@ def operating_curves(axes, y, probabilities):
     for i, (name, proba) in enumerate(probabilities.items()):
         roc.plot(*roc_curve(y, proba)[:2], color=f"C{i}", lw=1.3, label=name)
         precision, recall, _ = precision_recall_curve(y, proba)
-        pr.step(recall, precision, where="pre", color=f"C{i}", lw=1.3)
+        pr.step(recall, precision, where="post", color=f"C{i}", lw=1.3)
         share, mean, rows = calibration_bins(y, proba)
         calibration.plot(mean, share, "-", color=f"C{i}", lw=1)
         calibration.scatter(mean, share, s=6 + 120 * rows / rows.sum(), color=f"C{i}")
