@@ -1,4 +1,4 @@
-"""Lesson 4.107 · Barnes and Hut: what is far away acts as one
+"""Lesson 4.108 · Barnes and Hut: what is far away acts as one
 
 Needs kernel, loops. Used by tsne.
 
@@ -11,12 +11,14 @@ Idea      n points push each other apart, every pair of them. For a thousand poi
           Barnes and Hut meant stars; lesson tsne moves points on a map.
           The tree needs no pointers. Give each point the number that interlaces the binary digits
           of its coordinates (Morton's code): sorted by it, each square is a run of neighbours.
-Math      t(a, b) = 1/(1 + ‖a − b‖²)     Zᵢ = Σⱼ t(yᵢ, yⱼ)     Fᵢ = Σⱼ t(yᵢ, yⱼ)²·(yᵢ − yⱼ), j ≠ i (1)
+Math      t(a, b) = 1/(1 + ‖a − b‖²)
+          Zᵢ = Σⱼ t(yᵢ, yⱼ)     Fᵢ = Σⱼ t(yᵢ, yⱼ)²·(yᵢ − yⱼ),     j ≠ i                        (1)
           a node with c points and their mean stands for all c of them if it does not contain yᵢ
           and width² < θ²·‖yᵢ − mean‖²; otherwise its parts are asked                          (2)
           code = the digits x₁y₁x₂y₂… of the cell (x, y)     two points share a square of
           2^b cells exactly if their codes agree in all but the last m·b digits                (3)
-Shapes    y (n, 3), of which m = 1, 2 or 3 columns are used and the others zero · code (n,) sorted · a node is a run of points begin … end − 1 ·
+Shapes    y (n, 3), of which m = 1, 2 or 3 columns are used and the others zero: so the loops can
+          write out their coordinates · code (n,) sorted · a node is a run of points begin … end − 1
           begins, ends, widths (2n,): the whole first, each node directly before its parts, zeros
           where there are no more · skip (nodes,): the next node that is no part of this one
 Pitfalls  Squares with a single part are left out, or two points that nearly touch would make a
@@ -98,6 +100,8 @@ def squares(begins, ends, widths, code, m):
 
 @squares.body("numba")
 def squares_numba(begins, ends, widths, code, m):
+    # The whole is a run; a run is cut where the first digits differ in which its codes do. Parts
+    # wait on a stack, the first one on top: so nodes come in the order of Shapes.
     begins[:], ends[:], widths[:] = 0, 0, 0
     waiting = np.empty((64 << m, 2), np.int64)  # runs whose nodes are still to be made
     waiting[0] = 0, code.size
@@ -107,9 +111,9 @@ def squares_numba(begins, ends, widths, code, m):
         begin, end = waiting[left]
         begins[node], ends[node] = begin, end
         level = highest_digit(code[begin] ^ code[end - 1]) // m
-        if level >= 0:
+        if level >= 0:  # else its points share their cell, or there is one alone
             widths[node] = 2.0 ** (level + 1)                                                  # (3)
-            while end > begin:  # the parts, the last one first
+            while end > begin:  # the parts, the last one first: at most 2^m of them
                 part = code[end - 1] >> (level * m)
                 start = end - 1
                 while start > begin and code[start - 1] >> (level * m) == part:
@@ -121,6 +125,7 @@ def squares_numba(begins, ends, widths, code, m):
 
 @helper
 def highest_digit(number):
+    # The place of the first binary digit that is 1, −1 for zero.
     digit = -1
     while number:
         number >>= 1
@@ -128,6 +133,8 @@ def highest_digit(number):
     return digit
 
 
+# A node either stands for its points, and the walk goes on behind all its parts, or is opened, and
+# the walk goes on with the first of them. Nobody needs a stack for that.
 @Kernel(outputs=2)
 def repulsion_of_tree(force, z, rows, y, begins, ends, sizes, skip, means, theta):
     for r, i in enumerate(rows):
@@ -136,12 +143,12 @@ def repulsion_of_tree(force, z, rows, y, begins, ends, sizes, skip, means, theta
             away, count = y[i] - means[node], ends[node] - begins[node]
             square, inside = away @ away, begins[node] <= i < ends[node]
             if sizes[node] == 0 or not inside and sizes[node] ** 2 < theta**2 * square:        # (2)
-                t = 1 / (1 + square)
+                t = 1 / (1 + square)  # once for all points of the node but the own
                 z[r] += (count - inside) * t
                 force[r] += (count - inside) * t * t * away
                 node = skip[node]
             else:
-                node += 1
+                node += 1  # the first part of this one
 
 
 @repulsion_of_tree.body("numba", rows="force z rows", grain=0)
@@ -192,9 +199,9 @@ def repel(y, m, theta):
         return force, z
     code, width = morton(y[:, :m])
     order = np.argsort(code, kind="stable")
-    y = y[order]
+    y = y[order]  # points side by side in memory are near each other: they open the same nodes
     repulsion_of_tree(force, z, rows, y, *plant(code[order], y, width, m), float(theta))
-    place = np.empty_like(order)
+    place = np.empty_like(order)  # where each point went
     place[order] = rows
     return force[place], z[place]
 

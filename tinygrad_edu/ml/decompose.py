@@ -1,4 +1,4 @@
-"""Lesson 4.106 · Principal components: the directions in which a table really varies
+"""Lesson 4.107 · Principal components: the directions in which a table really varies
 
 Needs estimator, inputs. Used by tsne.
 
@@ -29,7 +29,6 @@ Pitfalls  A direction has no sign. Here the largest entry of each is positive, s
           direction alone.
           Whitening multiplies the smallest directions most: noise becomes as large as anything.
 Cost      (2): n·p² once, then p³; it wins for n ≥ 10·p. (1): some 10·n·p². (4): n·p·k a product.
-          Beside scikit-learn: python scripts/bench_ml.py pca --vs sklearn
 Try       build it    PCA by the engine: minimise ‖X − X·W·Wᵀ‖² over W by gradients. Which W is it?
           break it    leave the mean in. What does the first component of a far-off cloud become?
           measure it  python -m tinygrad_edu.ml.decompose: the three ways, seconds and error
@@ -97,8 +96,11 @@ class PCA(Transformer):
 
     def __init__(self, n_components=None, *, whiten=False, svd_solver="auto",
                  iterated_power="auto", random_state=None):
-        self.n_components, self.whiten, self.svd_solver = n_components, whiten, svd_solver
-        self.iterated_power, self.random_state = iterated_power, random_state
+        self.n_components = n_components
+        self.whiten = whiten
+        self.svd_solver = svd_solver
+        self.iterated_power = iterated_power
+        self.random_state = random_state
 
     def fit(self, X, y=None):
         """Find the directions."""
@@ -182,7 +184,9 @@ class TruncatedSVD(Transformer):
     """
 
     def __init__(self, n_components=2, *, algorithm="randomized", n_iter=5, random_state=None):
-        self.n_components, self.algorithm, self.n_iter = n_components, algorithm, n_iter
+        self.n_components = n_components
+        self.algorithm = algorithm
+        self.n_iter = n_iter
         self.random_state = random_state
 
     def fit(self, X, y=None):

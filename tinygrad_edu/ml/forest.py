@@ -1,6 +1,6 @@
-"""Lesson 4.73 · Random forests: many trees that err differently
+"""Lesson 4.74 · Random forests: many trees that err differently
 
-Needs estimator, pruning, ranks, threads, tree. Used by nothing.
+Needs cuts, estimator, pruning, ranks, threads, tree. Used by nothing.
 
 Idea      One deep tree has learned its training rows by heart: right on average, but another sample
           would have given another tree. The mean of many such trees keeps what they agree on, and
@@ -39,8 +39,8 @@ from numbers import Integral
 import numpy as np
 
 from .. import threads
+from .cuts import CRITERIA, SQUARED
 from .estimator import Classifier, Regressor
-from .growing import CRITERIA, SQUARED
 from .pruning import prune
 from .ranks import ranked
 from .tree import SEEDS, grow, keep_settings, limits_of, old_generator

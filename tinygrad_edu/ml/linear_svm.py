@@ -31,9 +31,10 @@ Cost      A sweep is O(n·p) whatever happens; the number of sweeps grows with C
 Try       build it    leave rows at a bound out of the sweeps for a while (shrinking, as liblinear).
           break it    go round in the order of the rows instead of a random one, with the classes
                       sorted. How many more sweeps does `n_iter_` count?
-          measure it  python scripts/bench_ml.py linear_svc --vs sklearn
-See       Cortes, Vapnik 1995 · Hsieh et al. 2008, algorithm 1 (dual coordinate descent) · Mangasarian
-          2002 (Newton for the squared hinge) · Fan et al. 2008 (liblinear, its stopping rules)
+          measure it  fit 20,000 × 40 numbers with dual=True and dual=False, and C from 0.01 to 100:
+                      seconds and n_iter_. From where on does Newton win?
+See       Cortes, Vapnik 1995 · Hsieh et al. 2008, algorithm 1 (dual coordinate descent) ·
+          Mangasarian 2002 (Newton for the squared hinge) · Fan et al. 2008 (liblinear, its stopping rules)
 """
 
 import numpy as np
@@ -58,7 +59,8 @@ def dual_sweep(ends, w, alpha, x, y, upper, damping, squares, order):
 @dual_sweep.body("numba")
 def dual_sweep_numba(ends, w, alpha, x, y, upper, damping, squares, order):
     real = x.dtype.type
-    ends[0], ends[1] = -np.inf, np.inf
+    ends[0] = -np.inf
+    ends[1] = np.inf
     for i in order:
         dot = real(0)
         for c in range(w.size):
@@ -80,10 +82,12 @@ def dual_sweep_numba(ends, w, alpha, x, y, upper, damping, squares, order):
 
 def fit_by_dual(x, y, cost, squared, tolerance, limit, generator):
     """(w, sweeps) of (1) by sweeps of (3) in random order; sweeps > limit: it did not converge."""
-    upper = np.full_like(cost, np.inf) if squared else cost
-    damping = 0.5 / cost if squared else np.zeros_like(cost)
+    upper, damping = cost, np.zeros_like(cost)
+    if squared:
+        upper, damping = np.full_like(cost, np.inf), 0.5 / cost                                # (2)
     squares = np.maximum((x * x).sum(1) + damping, np.finfo(float).tiny)
-    w, alpha, ends = np.zeros(x.shape[1]), np.zeros(len(x)), np.empty(2)
+    w, alpha = np.zeros(x.shape[1]), np.zeros(len(x))
+    ends = np.empty(2)
     for sweep in range(1, limit + 1):
         dual_sweep(ends, w, alpha, x, y, upper, damping, squares, generator.permutation(len(x)))
         if ends[0] - ends[1] <= tolerance:
@@ -149,9 +153,15 @@ class LinearSVC(Classifier):
 
     def __init__(self, *, loss="squared_hinge", dual="auto", tol=1e-4, C=1.0, fit_intercept=True,
                  intercept_scaling=1.0, class_weight=None, random_state=None, max_iter=1000):
-        self.loss, self.dual, self.tol, self.C = loss, dual, tol, C
-        self.fit_intercept, self.intercept_scaling = fit_intercept, intercept_scaling
-        self.class_weight, self.random_state, self.max_iter = class_weight, random_state, max_iter
+        self.loss = loss
+        self.dual = dual
+        self.tol = tol
+        self.C = C
+        self.fit_intercept = fit_intercept
+        self.intercept_scaling = intercept_scaling
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.max_iter = max_iter
 
     def fit(self, X, y, sample_weight=None):
         """Find the street between each class and all others."""

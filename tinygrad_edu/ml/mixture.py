@@ -1,4 +1,4 @@
-"""Lesson 4.104 · Gaussian mixtures: soft groups, and the shape of each
+"""Lesson 4.105 · Gaussian mixtures: soft groups, and the shape of each
 
 Needs cluster, estimator, inputs. Used by tests/ml/test_mixture.py.
 
@@ -28,7 +28,7 @@ Cost      A turn is n·k·p² operations for "full", n·k·p for "diag", matrix 
           Turns: few for groups that lie apart, hundreds where they overlap.
 Try       build it    draw the curves: an ellipse for each component from its eigenvectors.
           break it    leave out ε and fit as many components as rows. What is raised?
-          measure it  python scripts/bench_ml.py mixture --vs sklearn
+          measure it  BIC for 1 to 8 components of each type on three blobs: which wins, by much?
 See       Dempster, Laird, Rubin 1977 (EM) · Bishop 2006, section 9.2 · Schwarz 1978 (BIC)
 """
 
@@ -115,10 +115,16 @@ class GaussianMixture(Estimator):
     def __init__(self, n_components=1, *, covariance_type="full", tol=1e-3, reg_covar=1e-6,
                  max_iter=100, n_init=1, init_params="kmeans", weights_init=None, means_init=None,
                  precisions_init=None, random_state=None):
-        self.n_components, self.covariance_type, self.tol = n_components, covariance_type, tol
-        self.reg_covar, self.max_iter, self.n_init = reg_covar, max_iter, n_init
-        self.init_params, self.random_state = init_params, random_state
-        self.weights_init, self.means_init = weights_init, means_init
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.random_state = random_state
+        self.weights_init = weights_init
+        self.means_init = means_init
         self.precisions_init = precisions_init
 
     def fit(self, X, y=None):

@@ -1,4 +1,4 @@
-"""Lesson 4.71 · A grown tree: walking down, and pruning
+"""Lesson 4.72 · A grown tree: walking down, and pruning
 
 Needs growing, kernel, memory. Used by tree.
 

@@ -1,6 +1,6 @@
 """Lesson 4.69 · What a node of a tree looks at: rows in order, features by lot
 
-Needs loops, memory. Used by growing, tree.
+Needs loops, memory. Used by cuts, growing, tree.
 
 Idea      A tree does not care how far two values lie apart, only which is larger. So before it
           grows, every feature is sorted once, and each value replaced by its rank: 0 for the

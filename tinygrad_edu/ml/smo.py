@@ -10,7 +10,9 @@ Idea      Lesson linear_svm found the widest street between two classes. Its ans
           rows; lesson kernel means something else by the word.) What is left is to find a weight
           for each row. Platt's sequential minimal optimisation, SMO, takes the smallest step there
           is: the weights must sum to zero, so it changes two of them, one up and one down. It
-          chooses the pair that promises most and solves for it by hand.
+          chooses the pair that promises most and solves for it by hand. The gradient says how much
+          each weight would like to move, and is kept up to date, so a step needs two rows of K and
+          never all of it.
 Math      k(a, b) = a·b | (γ·a·b + c)ᵈ | exp(−γ‖a − b‖²) | tanh(γ·a·b + c)       K = k(xᵢ, xⱼ)  (1)
           maximise t·β − ½·βᵀKβ  where  Σβ = 0,  low ≤ β ≤ high       gradient g = t − Kβ      (2)
           i = argmax g over {β < high}     stop when g_i − min g over {β > low} < tolerance    (3)
@@ -19,11 +21,14 @@ Math      k(a, b) = a·b | (γ·a·b + c)ᵈ | exp(−γ‖a − b‖²) | tanh(
           f(x) = Σβᵢ·k(xᵢ, x) + b, and b is the mean of g where low < β < high; where there is
           none, half way between the two ends of (3)                                           (6)
 Shapes    x (n, p) · t, β, g, low, high (m,): m is n or 2n, and number i belongs to row i mod n
+          like: the form of the kernel and its numbers, (form, γ, c, d)
 Pitfalls  A weight that was cut at a bound by (5) must be set to the bound, not added up to it:
           otherwise rounding leaves it a hair inside, free for ever.
           tanh is no dot product of anything for most γ and c: η may be negative, and (2) has no
           single answer. A floor under η keeps the step finite.
           ‖a‖² + ‖b‖² − 2·a·b is negative by rounding where a = b.
+          Two rows that are equal have η = 0; whichever of them gets the weight, f is the same. So
+          β is not unique, and two programs may name different support vectors.
 Cost      A step reads two rows of K and the gradient: O(n), or O(n·p) for a row that has to be
           computed. Rows that were used lately stay in a cache of `slots` rows. Steps: about as many
           as support vectors at first, several times that to a small tolerance or with a large C.
@@ -47,8 +52,9 @@ FORMS = {"linear": LINEAR, "poly": POLY, "rbf": RBF, "sigmoid": SIGMOID,
 TINY = 1e-12  # the floor under η
 
 
-def gram(a, b, form, gamma, coef0, degree):
-    """k of (1) for each row of a with each row of b: (len(a), len(b))."""
+def gram(a, b, like):
+    """k of (1) for each row of a with each row of b: (len(a), len(b)). like: (form, γ, c, d)."""
+    form, gamma, coef0, degree = like
     if form == PRECOMPUTED:
         return a
     dots = a @ b.T
@@ -62,27 +68,52 @@ def gram(a, b, form, gamma, coef0, degree):
 
 
 @helper
-def row_of_gram(row, i, x, squares, form, gamma, coef0, degree):
-    for t in range(x.shape[0]):
-        dot = row.dtype.type(0)
+def row_of_gram(row, i, x, squares, like):
+    # Row i of K. The dot products are one loop, what is made of them is another: a loop that asks
+    # for the form at each element would be no vector loop.
+    form, gamma, coef0, degree = like
+    real = x.dtype.type
+    if form == PRECOMPUTED:
+        row[:] = x[i]
+        return
+    for t in range(row.size):
+        dot = real(0)
         for c in range(x.shape[1]):
             dot += x[i, c] * x[t, c]
         row[t] = dot
-    for t in range(x.shape[0]):                                                                # (1)
-        if form == RBF:
-            row[t] = exp(-gamma * max(squares[i] + squares[t] - 2 * row[t], row.dtype.type(0)))
-        elif form == POLY:
+    if form == RBF:                                                                            # (1)
+        for t in range(row.size):
+            square = squares[i] + squares[t] - real(2) * row[t]
+            row[t] = exp(-real(gamma) * max(square, real(0)))
+    elif form == POLY:
+        for t in range(row.size):
             row[t] = (gamma * row[t] + coef0) ** degree
-        elif form == SIGMOID:
+    elif form == SIGMOID:
+        for t in range(row.size):
             row[t] = np.tanh(gamma * row[t] + coef0)
+
+
+@helper
+def diagonal_of_gram(diagonal, x, squares, like):
+    form, gamma, coef0, degree = like
+    for t in range(x.shape[0]):
+        inside = gamma * squares[t] + coef0
+        if form == RBF:
+            diagonal[t] = 1
+        elif form == POLY:
+            diagonal[t] = inside**degree
+        elif form == SIGMOID:
+            diagonal[t] = np.tanh(inside)
         elif form == PRECOMPUTED:
-            row[t] = x[i, t]
+            diagonal[t] = x[t, t]
+        else:
+            diagonal[t] = squares[t]
 
 
 @Kernel(outputs=1, inout="beta g")
-def smo(steps, beta, g, x, low, high, form, gamma, coef0, degree, tolerance, limit, slots):
-    k = gram(x, x, form, gamma, coef0, degree)
-    k = np.tile(k, (len(beta) // len(x),) * 2)
+def smo(steps, beta, g, x, low, high, like, tolerance, limit, slots):
+    k = gram(x, x, like)
+    k = np.tile(k, (len(beta) // len(x),) * 2)  # of each pair of weights, where m is 2n
     diagonal = k.diagonal()
     for steps[0] in range(limit + 1):
         up = np.where(beta < high, g, -np.inf)
@@ -92,62 +123,54 @@ def smo(steps, beta, g, x, low, high, form, gamma, coef0, degree, tolerance, lim
             break
         gap = np.maximum(up[i] - down, 0)
         curve = np.maximum(diagonal[i] + diagonal - 2 * k[i], TINY)
-        j = np.where(np.isfinite(gap), gap * gap / curve, -np.inf).argmax()                    # (4)
-        step = min(gap[j] / curve[j], high[i] - beta[i], beta[j] - low[j])                     # (5)
-        beta[i] = high[i] if step == high[i] - beta[i] else beta[i] + step
-        beta[j] = low[j] if step == beta[j] - low[j] else beta[j] - step
+        gain = np.where(np.isfinite(gap), gap * gap / curve, -1)
+        j = gain.argmax()                                                                      # (4)
+        room, depth = high[i] - beta[i], beta[j] - low[j]
+        step = min(gap[j] / curve[j], room, depth)                                             # (5)
+        beta[i] = high[i] if step == room else beta[i] + step
+        beta[j] = low[j] if step == depth else beta[j] - step
         g -= step * (k[i] - k[j])
 
 
 @smo.body("numba")
-def smo_numba(steps, beta, g, x, low, high, form, gamma, coef0, degree, tolerance, limit, slots):
+def smo_numba(steps, beta, g, x, low, high, like, tolerance, limit, slots):
     real, n = x.dtype.type, x.shape[0]
-    gamma, coef0 = real(gamma), real(coef0)
     squares = (x * x).sum(axis=1)
     diagonal = np.empty(n, x.dtype)
-    diagonal_of_gram(diagonal, x, squares, form, gamma, coef0, degree)
-    rows = np.empty((slots, n), x.dtype)           # the cache: row owner[s] of K lies in rows[s]
+    diagonal_of_gram(diagonal, x, squares, like)
+    # The cache: slot s holds row owner[s] of K, last read at step used[s]; it is found by place.
+    rows = np.empty((slots, n), x.dtype)
     owner, place = np.full(slots, -1), np.full(n, -1)
-    used = np.zeros(slots, np.int64)               # the step that last read the slot
-    steps[0] = 0
-    while steps[0] < limit:
+    used = np.zeros(slots, np.int64)
+    for steps[0] in range(limit + 1):
         i, top = highest(beta, g, high)                                                        # (3)
-        if i < 0:
+        if i < 0 or steps[0] == limit:
             break
-        s = slot_of(i % n, steps[0] + 1, rows, owner, place, used, x, squares, form, gamma, coef0,
-                    degree)
+        now = steps[0] + 1
+        s = slot_of(i % n, now, owner, place, used)
+        if owner[s] != i % n:
+            owner[s] = i % n
+            row_of_gram(rows[s], i % n, x, squares, like)
         j, bottom = partner(beta, g, low, top, i % n, rows[s], diagonal)                       # (4)
         if j < 0 or top - bottom < tolerance:
             break
-        r = slot_of(j % n, steps[0] + 1, rows, owner, place, used, x, squares, form, gamma, coef0,
-                    degree)
-        curve = max(diagonal[i % n] + diagonal[j % n] - 2 * rows[s, j % n], real(TINY))
-        up, down = high[i] - beta[i], beta[j] - low[j]
-        step = min((top - g[j]) / curve, up, down)                                             # (5)
-        beta[i] = high[i] if step == up else beta[i] + step
-        beta[j] = low[j] if step == down else beta[j] - step
+        r = slot_of(j % n, now, owner, place, used)
+        if owner[r] != j % n:
+            owner[r] = j % n
+            row_of_gram(rows[r], j % n, x, squares, like)
+        curve = diagonal[i % n] + diagonal[j % n] - 2 * rows[s, j % n]
+        room, depth = high[i] - beta[i], beta[j] - low[j]
+        step = min((top - g[j]) / max(curve, real(TINY)), room, depth)                         # (5)
+        beta[i] = high[i] if step == room else beta[i] + step
+        beta[j] = low[j] if step == depth else beta[j] - step
         for half in range(0, beta.size, n):
             for t in range(n):
                 g[half + t] -= step * (rows[s, t] - rows[r, t])
-        steps[0] += 1
-
-
-@helper
-def diagonal_of_gram(diagonal, x, squares, form, gamma, coef0, degree):
-    for t in range(x.shape[0]):
-        inside = gamma * squares[t] + coef0
-        if form == RBF:
-            diagonal[t] = 1
-        elif form == POLY:
-            diagonal[t] = inside**degree
-        elif form == SIGMOID:
-            diagonal[t] = np.tanh(inside)
-        else:
-            diagonal[t] = x[t, t] if form == PRECOMPUTED else squares[t]
 
 
 @helper
 def highest(beta, g, high):
+    # The weight that gains most by growing, and its gradient; −1 where none can grow: (3).
     best, top = -1, -np.inf
     for t in range(beta.size):
         if beta[t] < high[t] and g[t] > top:
@@ -157,6 +180,8 @@ def highest(beta, g, high):
 
 @helper
 def partner(beta, g, low, top, i, row, diagonal):
+    # The weight whose shrinking gains most together with that of row i, (4), and the smallest
+    # gradient of all that can shrink, for the stop in (3).
     best, most, bottom, n = -1, -1.0, np.inf, row.size
     for half in range(0, beta.size, n):
         for t in range(n):
@@ -170,33 +195,33 @@ def partner(beta, g, low, top, i, row, diagonal):
 
 
 @helper
-def slot_of(i, now, rows, owner, place, used, x, squares, form, gamma, coef0, degree):
-    if place[i] < 0:
-        s = np.argmin(used)                        # the slot that was not read for the longest
+def slot_of(i, now, owner, place, used):
+    # Where row i lies in the cache; or the slot that was not read for the longest, which the
+    # caller is to fill. It is never the slot of the other row of this step, whose `used` is now.
+    s = place[i]
+    if s < 0:
+        s = np.argmin(used)
         if owner[s] >= 0:
             place[owner[s]] = -1
-        owner[s], place[i] = i, s
-        row_of_gram(rows[s], i, x, squares, form, gamma, coef0, degree)
-    used[place[i]] = now
-    return place[i]
+        place[i] = s
+    used[s] = now
+    return s
 
 
-def solve(x, t, low, high, tolerance, limit, megabytes, form, gamma=1.0, coef0=0.0, degree=3):
+def solve(x, t, low, high, tolerance, limit, megabytes, like):
     """(β, b, steps) of (2) and (6). steps = limit: it was stopped before (3) was met.
 
-    x (n, p) float64, or K itself where form is PRECOMPUTED; t, low, high (n,) or (2n,), with
-    low ≤ 0 ≤ high. megabytes: of the cache.
+    x (n, p) float64, or K itself where its form is PRECOMPUTED; t, low, high (n,) or (2n,), with
+    low ≤ 0 ≤ high. megabytes: of the cache. like: (form, γ, c, d) of (1).
     """
     beta, g, steps = np.zeros_like(t), t.copy(), np.zeros(1, np.int64)
     slots = min(len(x), max(2, int(megabytes * 2**20 / (x.itemsize * len(x)))))
-    smo(steps, beta, g, x, low, high, form, float(gamma), float(coef0), degree, tolerance, limit,
-        slots)
+    smo(steps, beta, g, x, low, high, like, tolerance, limit, slots)
     free = (low < beta) & (beta < high)
     if free.any():
         return beta, g[free].mean(), int(steps[0])
-    top = g[beta < high].max(initial=-np.inf)
-    bottom = g[beta > low].min(initial=np.inf)
-    return beta, (top + bottom) / 2, int(steps[0])                                             # (6)
+    ends = g[beta < high].max(initial=-np.inf), g[beta > low].min(initial=np.inf)
+    return beta, sum(ends) / 2, int(steps[0])                                                  # (6)
 
 
 if __name__ == "__main__":
@@ -205,8 +230,9 @@ if __name__ == "__main__":
     x = np.random.default_rng(0).standard_normal((2000, 10))
     t = np.sign(x[:, 0] * x[:, 1])
     bounds = np.minimum(t, 0), np.maximum(t, 0)
-    solve(x, t, *bounds, 1e-3, 1, 200, RBF, 0.1)  # compile
+    like = RBF, 0.1, 0.0, 3
+    solve(x, t, *bounds, 1e-3, 1, 200, like)  # compile
     start = perf_counter()
-    beta, _, steps = solve(x, t, *bounds, 1e-3, 10**6, 200, RBF, 0.1)
+    beta, _, steps = solve(x, t, *bounds, 1e-3, 10**6, 200, like)
     took = perf_counter() - start
     print(f"rows=2000 support={np.count_nonzero(beta)} steps={steps} us={took / steps * 1e6:.1f}")

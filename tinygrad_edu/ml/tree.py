@@ -1,6 +1,6 @@
-"""Lesson 4.72 · Decision trees: questions that one can read
+"""Lesson 4.73 · Decision trees: questions that one can read
 
-Needs estimator, growing, inputs, pruning, ranks. Used by forest.
+Needs cuts, estimator, growing, inputs, pruning, ranks. Used by forest, neighbours, boosting.
 
 Idea      A decision tree for classes says what share of the training rows in its leaf had which
           class; a tree for numbers says their mean. Nothing has to be scaled, no two features are
@@ -33,8 +33,9 @@ from numbers import Integral
 
 import numpy as np
 
+from .cuts import CRITERIA, SQUARED
 from .estimator import Classifier, Regressor
-from .growing import CRITERIA, LEAF, SQUARED, empty_nodes, grow_tree
+from .growing import LEAF, empty_nodes, grow_tree
 from .inputs import check_random_state
 from .pruning import Tree, prune
 from .ranks import ranked

@@ -1,4 +1,4 @@
-"""Lesson 4.108 · t-SNE: a map on which neighbours stay neighbours
+"""Lesson 4.109 · t-SNE: a map on which neighbours stay neighbours
 
 Needs barnes_hut, decompose, estimator, inputs, kernel, loops. Used by tests/ml/test_tsne.py.
 
@@ -19,6 +19,8 @@ Math      p(j|i) = exp(−βᵢ·dᵢⱼ²)/Σ,  βᵢ such that −Σ p·log p 
 Shapes    x (n, p) · y (n, m), m = 1, 2 or 3 · P by rows: begins, ends (n,), columns, values
 Pitfalls  Distances between groups, and their sizes, mean nothing on the map: every group is drawn
           about equally dense. Clusters appear in pure noise if the perplexity is small.
+          A row far from all others has p(j|i) near zero for all j if ‖xᵢ − xⱼ‖² is not reduced by
+          the smallest of them first: then (1) divides zero by zero.
           From a random start the large arrangement is luck; the first two components are better.
           In the first 250 rounds p is 12 times too large (exaggeration): groups contract and can
           pass through each other. Without it they stay torn.
@@ -63,6 +65,7 @@ def bells(p, d, entropy):
 
 @bells.body("numba", rows="p d", grain=0)
 def bells_numba(p, d, entropy):
+    # With weights e^(−β·away) and their sum, −Σ p·log p = log sum + β·(mean of away).
     for i in range(d.shape[0]):
         nearest = d[i].min()
         low, high, beta = 0.0, np.inf, 1.0
@@ -77,8 +80,9 @@ def bells_numba(p, d, entropy):
                 low = beta
             else:
                 high = beta
-            before, beta = beta, 2 * low if np.isinf(high) else (low + high) / 2
-            if beta == before:
+            before = beta
+            beta = 2 * low if np.isinf(high) else (low + high) / 2
+            if beta == before:  # the interval has no number left inside
                 break
         for j in range(d.shape[1]):
             p[i, j] /= total
@@ -86,14 +90,16 @@ def bells_numba(p, d, entropy):
 
 def neighbours(x, count):
     """(squared distances, rows) of the `count` nearest other rows of each row, in no order."""
-    squares, block = np.einsum("ij,ij->i", x, x), max(1, 2**24 // len(x))
+    squares = np.einsum("ij,ij->i", x, x)
+    block = max(1, 2**24 // len(x))  # of rows: their distances fill 128 MB
     rows = np.empty((len(x), count), np.int64)
     for low in range(0, len(x), block):
         part = x[low : low + block]
         d = squares - 2 * part @ x.T
-        d[np.arange(len(part)), low + np.arange(len(part))] = np.inf
+        here = np.arange(len(part))
+        d[here, low + here] = np.inf  # a row is no neighbour of itself
         rows[low : low + block] = np.argpartition(d, count - 1, axis=1)[:, :count]
-    d = np.empty(rows.shape)
+    d = np.empty(rows.shape)  # once more, without the rounding of the product
     for column in range(count):
         d[:, column] = ((x - x[rows[:, column]]) ** 2).sum(1)
     return d, rows
@@ -104,7 +110,8 @@ def joint(x, perplexity, count):
     n = len(x)
     d, rows = neighbours(x, count)
     p = np.empty_like(d)
-    bells(p, d / (d.mean() or 1.0), np.log(perplexity))
+    bells(p, d / (d.mean() or 1.0), np.log(perplexity))  # β is searched from 1 on
+    # A pair is one number, i·n + j. Those that occur both ways round are added up by sorting.
     pairs = np.arange(n)[:, None] * n + rows
     turned = rows * n + np.arange(n)[:, None]
     both, where = np.unique(np.concatenate([pairs, turned]), return_inverse=True)
@@ -147,7 +154,9 @@ class Map:
     """Points y (n, 3) that move until q agrees with P; of the three columns m are used."""
 
     def __init__(self, y, m, neighbours, theta):
-        self.y, self.m, self.theta = y, m, theta
+        self.y = y
+        self.m = m
+        self.theta = theta
         self.neighbours = neighbours
         self.velocity, self.gain = np.zeros_like(y), np.ones_like(y)
 
@@ -182,11 +191,18 @@ class TSNE(Estimator):
                  learning_rate="auto", max_iter=1000, n_iter_without_progress=300,
                  min_grad_norm=1e-7, init="pca", verbose=False, random_state=None,
                  method="barnes_hut", angle=0.5):
-        self.n_components, self.perplexity = n_components, perplexity
-        self.early_exaggeration, self.learning_rate = early_exaggeration, learning_rate
-        self.max_iter, self.n_iter_without_progress = max_iter, n_iter_without_progress
-        self.min_grad_norm, self.init, self.verbose = min_grad_norm, init, verbose
-        self.random_state, self.method, self.angle = random_state, method, angle
+        self.n_components = n_components
+        self.perplexity = perplexity
+        self.early_exaggeration = early_exaggeration
+        self.learning_rate = learning_rate
+        self.max_iter = max_iter
+        self.n_iter_without_progress = n_iter_without_progress
+        self.min_grad_norm = min_grad_norm
+        self.init = init
+        self.verbose = verbose
+        self.random_state = random_state
+        self.method = method
+        self.angle = angle
 
     def fit(self, X, y=None):
         """Draw the map."""
@@ -197,7 +213,7 @@ class TSNE(Estimator):
         """The map: (n, n_components)."""
         m = self.number("n_components", 1, 3, whole=True)
         exact = self.choice("method", "barnes_hut", "exact") == "exact"
-        perplexity = self.number("perplexity", 1)
+        perplexity = self.number("perplexity", 0, open_low=True)
         X, _, _ = self.check_fit(X, least=2)
         n = len(X)
         if perplexity >= n:
@@ -212,7 +228,8 @@ class TSNE(Estimator):
 
     def _start(self, X, m):
         """Where the points begin: (n, 3), very near each other, unless they were given."""
-        y, generator = np.zeros((len(X), 3)), check_random_state(self.random_state)
+        y = np.zeros((len(X), 3))  # kernels take three coordinates
+        generator = check_random_state(self.random_state)
         if not isinstance(self.init, str):
             y[:, :m] = np.asarray(self.init, float)
         elif self.choice("init", "pca", "random") == "random" or X.shape[1] < m:
@@ -223,7 +240,11 @@ class TSNE(Estimator):
         return y
 
     def _run(self, exaggeration, rounds):
-        """Move the points to the end, and write down how it went."""
+        """Move the points to the end, and write down how it went.
+
+        KL costs a logarithm a pair, so it is looked at every EVERY rounds. While p is exaggerated
+        it measures something else, and no round counts as the last.
+        """
         from tqdm import trange
 
         rate = self.learning_rate
@@ -237,7 +258,7 @@ class TSNE(Estimator):
             early, look = turn <= EXAGGERATED, turn % EVERY == 0 or turn == rounds
             gradient, kl = self._map.gradient(exaggeration if early else 1.0, look)
             self._map.step(gradient, rate, 0.5 if early else 0.8)
-            if look and not early:
+            if look and not early:  # is it still getting better?
                 if kl < best:
                     best, best_round = kl, turn
                 if turn - best_round > self.n_iter_without_progress or (
@@ -255,4 +276,5 @@ if __name__ == "__main__":
         TSNE(method=method, max_iter=2).fit(x)  # compile
         start = perf_counter()
         found = TSNE(method=method, random_state=0).fit(x).kl_divergence_
-        print(f"method={method} points={len(x)} seconds={perf_counter() - start:.1f} kl={found:.3f}")
+        took = perf_counter() - start
+        print(f"method={method} points={len(x)} seconds={took:.1f} kl={found:.3f}")
