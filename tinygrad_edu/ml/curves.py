@@ -1,6 +1,6 @@
 """Lesson 4.88 · Curves: what every threshold would do, and whether 70 % means 70 %
 
-Needs inputs, scores. Used by validate, pictures.
+Needs inputs, scores. Used by validate, pictures, scripts/classical.py.
 
 Idea      A classifier gives scores, and somebody chooses the threshold above which there is an
           alarm. A curve shows all thresholds at once: how many cases are found against how many
@@ -33,7 +33,7 @@ from itertools import combinations
 import numpy as np
 
 from .inputs import as_array, check_weights, refuse_holes
-from .scores import probabilities, ratio, same_length
+from .scores import probabilities, ratio, refuse_improbable, same_length
 
 
 def cumulated(y, score, pos_label=None, sample_weight=None):
@@ -44,14 +44,16 @@ def cumulated(y, score, pos_label=None, sample_weight=None):
         raise ValueError("a curve is drawn for two classes, multiclass format is not supported: y "
                          f"has the labels {labels.tolist()}")
     refuse_holes(score, "score")
-    heavy = weights > 0
-    order = np.flatnonzero(heavy)[np.argsort(-score[heavy], kind="stable")]
-    case = y == (labels[-1] if pos_label is None else pos_label)
-    score, case, weights = score[order], case[order], weights[order]
-    last = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)  # of each different score
-    tp = np.cumsum(weights * case)[last]                                                      # (1)
-    fp = np.cumsum(weights * ~case)[last]
-    return fp, tp, score[last]
+    heavy = np.flatnonzero(weights)
+    falling = np.argsort(-score[heavy], kind="stable")
+    order = heavy[falling]
+    score, weights = score[order], weights[order]
+    case = y[order] == (labels[-1] if pos_label is None else pos_label)
+    changes = np.flatnonzero(np.diff(score))
+    last = np.append(changes, len(score) - 1)  # the last row of each different score
+    tp = np.cumsum(weights * case)                                                            # (1)
+    fp = np.cumsum(weights * ~case)
+    return fp[last], tp[last], score[last]
 
 
 def roc_curve(y, score, pos_label=None, sample_weight=None):
@@ -61,19 +63,27 @@ def roc_curve(y, score, pos_label=None, sample_weight=None):
     """
     fp, tp, thresholds = cumulated(y, score, pos_label, sample_weight)
     corner = np.ones(len(fp), bool)
-    corner[1:-1] = (np.diff(fp, 2) != 0) | (np.diff(tp, 2) != 0)
-    fp, tp = (np.append(0.0, counts[corner]) for counts in (fp, tp))
-    thresholds = np.append(np.inf, thresholds[corner])
-    return ratio(fp, fp[-1], np.nan), ratio(tp, tp[-1], np.nan), thresholds
+    corner[1:-1] = np.any(np.diff([fp, tp], 2), axis=0)
+    fp, tp = fp[corner], tp[corner]
+    fp = np.append(0.0, fp)
+    tp = np.append(0.0, tp)
+    thresholds = thresholds[corner]
+    thresholds = np.append(np.inf, thresholds)
+    fpr = ratio(fp, fp[-1], np.nan)                                                           # (2)
+    tpr = ratio(tp, tp[-1], np.nan)
+    return fpr, tpr, thresholds
 
 
 def auc(x, y):
     """The area below straight lines between points whose x rises."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    return float(np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2)
+    y = np.asarray(y, float)
+    left, right = y[:-1], y[1:]
+    heights = (left + right) / 2
+    return float(np.diff(x) @ heights)
 
 
-def roc_auc_score(y, score, multi_class="raise", average="macro", labels=None, sample_weight=None):
+def roc_auc_score(y, score, multi_class="raise", average="macro", *, labels=None,
+                  sample_weight=None):
     """The area below the ROC curve, (2); NaN where y has one class.
 
     For more than two classes multi_class is "ovr", each against the rest, or "ovo", each pair, and
@@ -85,24 +95,27 @@ def roc_auc_score(y, score, multi_class="raise", average="macro", labels=None, s
     if score.ndim == 1:
         fpr, tpr, _ = roc_curve(y, score, None, sample_weight)
         return auc(fpr, tpr)
-    if multi_class not in ("ovr", "ovo") or average not in ("macro", "weighted"):
-        raise ValueError("multi_class must be in ('ovo', 'ovr') and average in ('macro', "
-                         f"'weighted'), not {multi_class!r} and {average!r}")
+    kinds = {"ovr": one_against_rest, "ovo": one_against_one}
+    if multi_class not in kinds:
+        raise ValueError(f"multi_class must be in ('ovo', 'ovr'), not {multi_class!r}")
+    if average not in ("macro", "weighted"):
+        raise ValueError(f"average must be in ('macro', 'weighted'), not {average!r}")
     codes, score = probabilities(y, score, labels)
     weights = check_weights(sample_weight, len(codes))
-    areas = one_against_rest if multi_class == "ovr" else one_against_one
-    values, shares = areas(codes, score, weights)
+    areas, shares = kinds[multi_class](codes, score, weights)
     if average == "macro":
-        return float(np.mean(values))                                                         # (4)
-    there = np.asarray(shares) > 0  # a class without weight has no area, and no say
-    return float(np.average(np.asarray(values)[there], weights=np.asarray(shares)[there]))
+        return float(np.mean(areas))                                                          # (4)
+    there = shares > 0  # a class without weight has no area, and no say
+    return float(np.average(areas[there], weights=shares[there]))
 
 
 def one_against_rest(codes, score, weights):
     """The ROC areas of all classes, and how many rows each has."""
-    every = range(score.shape[1])
-    areas = [roc_auc_score(codes == c, score[:, c], sample_weight=weights) for c in every]
-    return areas, np.bincount(codes, weights, score.shape[1])
+    K = score.shape[1]
+    areas = np.empty(K)
+    for c in range(K):
+        areas[c] = roc_auc_score(codes == c, score[:, c], sample_weight=weights)
+    return areas, np.bincount(codes, weights, K)
 
 
 def one_against_one(codes, score, weights):
@@ -111,11 +124,12 @@ def one_against_one(codes, score, weights):
     for a, b in combinations(range(score.shape[1]), 2):
         pair = (codes == a) | (codes == b)
         kept = codes[pair]
-        both = [roc_auc_score(kept == c, score[pair, c], sample_weight=weights[pair])
-                for c in (a, b)]
-        areas.append(np.mean(both))
+        w = weights[pair]
+        of_a = roc_auc_score(kept == a, score[pair, a], sample_weight=w)
+        of_b = roc_auc_score(kept == b, score[pair, b], sample_weight=w)
+        areas.append((of_a + of_b) / 2)
         shares.append(pair.mean())
-    return areas, shares
+    return np.array(areas), np.array(shares)
 
 
 def precision_recall_curve(y, score, pos_label=None, sample_weight=None):
@@ -124,14 +138,20 @@ def precision_recall_curve(y, score, pos_label=None, sample_weight=None):
     Without a single case recall is 1 throughout.
     """
     fp, tp, thresholds = cumulated(y, score, pos_label, sample_weight)
-    precision, recall = ratio(tp, tp + fp), ratio(tp, tp[-1], 1.0)
-    return np.append(precision[::-1], 1.0), np.append(recall[::-1], 0.0), thresholds[::-1]
+    precision = ratio(tp, tp + fp)                                                            # (3)
+    recall = ratio(tp, tp[-1], 1.0)
+    rising = slice(None, None, -1)
+    precision = np.append(precision[rising], 1.0)
+    recall = np.append(recall[rising], 0.0)
+    return precision, recall, thresholds[rising]
 
 
 def average_precision_score(y, score, pos_label=1, sample_weight=None):
     """The area below the PR curve, as a sum of steps, (3)."""
     precision, recall, _ = precision_recall_curve(y, score, pos_label, sample_weight)
-    return float(max(0.0, -np.sum(np.diff(recall) * precision[:-1])))                         # (3)
+    steps = -np.diff(recall)
+    heights = precision[:-1]
+    return float(steps @ heights)                                                             # (3)
 
 
 # ---- calibration ------------------------------------------------------------------------------
@@ -143,8 +163,7 @@ def calibration_bins(y, proba, bins=10, strategy="uniform", pos_label=None):
     strategy: "uniform", bins of one width; "quantile", bins of about as many rows each.
     """
     y, proba, _ = same_length(y, proba)
-    if not (np.all(proba >= 0) and np.all(proba <= 1)):
-        raise ValueError("proba has values outside [0, 1], so they are no probabilities")
+    refuse_improbable(proba)
     case = y == (np.unique(y)[-1] if pos_label is None else pos_label)
     edges = np.linspace(0, 1, bins + 1)
     if strategy == "quantile":
@@ -154,8 +173,12 @@ def calibration_bins(y, proba, bins=10, strategy="uniform", pos_label=None):
     place = np.searchsorted(edges[1:-1], proba)
     rows = np.bincount(place, minlength=bins)
     there = rows > 0
-    share, mean = (np.bincount(place, v, bins)[there] / rows[there] for v in (case, proba))
-    return share, mean, rows[there]
+    cases = np.bincount(place, case, bins)
+    sums = np.bincount(place, proba, bins)
+    rows = rows[there]
+    share = cases[there] / rows
+    mean = sums[there] / rows
+    return share, mean, rows
 
 
 def calibration_curve(y, proba, n_bins=10, strategy="uniform", pos_label=None):
@@ -166,4 +189,5 @@ def calibration_curve(y, proba, n_bins=10, strategy="uniform", pos_label=None):
 def calibration_error(y, proba, bins=10):
     """ECE, (5): how far the probabilities are off, averaged over the rows."""
     share, mean, rows = calibration_bins(y, proba, bins)
-    return float(np.sum(rows * np.abs(share - mean)) / rows.sum())                            # (5)
+    off = np.abs(share - mean)
+    return float(off @ rows / rows.sum())                                                     # (5)

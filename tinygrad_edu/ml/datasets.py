@@ -1,6 +1,6 @@
 """Lesson 4.82 · Datasets: clouds whose truth is known, and files whose truth is not
 
-Needs table, inputs. Used by leaks, scripts/classical.py.
+Needs table, inputs. Used by scripts/classical.py.
 
 Idea      A method is understood on data that somebody made: then it is known which columns matter,
           how much of y is noise, and how well anybody could do. So the default is to make them:

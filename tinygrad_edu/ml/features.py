@@ -1,6 +1,6 @@
 """Lesson 4.85 · Features: holes filled, numbers cut into bins, columns multiplied
 
-Needs estimator, inputs, scaling, table. Used by pipeline, tests/ml/test_features.py.
+Needs estimator, inputs, scaling, table. Used by encoding, columns, scripts/classical.py.
 
 Idea      A method can only use what its columns say in its own language. A line cannot bend, so one
           gives it the square of a column, or the column cut into bins, each with a height of its

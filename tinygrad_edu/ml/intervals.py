@@ -1,6 +1,6 @@
 """Lesson 4.92 · Intervals: how far a score may be from the truth, and whether two differ
 
-Needs inputs, table. Used by validate, scripts/classical.py.
+Needs inputs, table. Used by scripts/classical.py.
 
 Idea      0.93 on 50 rows and 0.93 on 50,000 rows are different findings. An interval says which
           values would not be surprised by what was seen. It can be drawn out of the rows: act as if

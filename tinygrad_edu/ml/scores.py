@@ -1,6 +1,6 @@
 """Lesson 4.87 · Scores: how right were the answers?
 
-Needs inputs. Used by curves, intervals, validate, leaks.
+Needs inputs. Used by curves, validate, leaks.
 
 Idea      One number cannot say how good a classifier is, since mistakes differ: an illness that is
           missed, a healthy person who is frightened. The confusion matrix counts all kinds of them,
@@ -50,7 +50,13 @@ def same_length(y, guess, sample_weight=None):
     if y.ndim == 0 or not len(y):
         raise ValueError("Found array with 0 sample(s): nothing can be scored")
     y = check_column(y, len(y))
-    return y, check_column(guess, len(y), name="the guess"), check_weights(sample_weight, len(y))
+    guess = check_column(guess, len(y), name="the guess")
+    return y, guess, check_weights(sample_weight, len(y))
+
+
+def mean(values, weights):
+    """The weighted mean, as a float."""
+    return float(np.average(values, weights=weights))
 
 
 # ---- classes ----------------------------------------------------------------------------------
@@ -61,37 +67,46 @@ def confusion_matrix(y, guess, labels=None, sample_weight=None, normalize=None):
     whole = sample_weight is None
     y, guess, weights = same_length(y, guess, sample_weight)
     labels = labels_of(y, guess, labels)
-    order = np.argsort(labels)
-    matrix = np.zeros((len(labels), len(labels)))
     known = np.isin(y, labels) & np.isin(guess, labels)
-    rows, columns = (order[np.searchsorted(labels, v[known], sorter=order)] for v in (y, guess))
-    np.add.at(matrix, (rows, columns), weights[known])                                        # (1)
+    rows = place_among(labels, y[known])
+    columns = place_among(labels, guess[known])
+    K = len(labels)
+    counts = np.bincount(rows * K + columns, weights[known], K * K)
+    matrix = counts.reshape(K, K)                                                             # (1)
     if normalize is None:
         return matrix.astype(int) if whole else matrix
-    sums = {"true": matrix.sum(1, keepdims=True), "pred": matrix.sum(0, keepdims=True),
-            "all": matrix.sum()}
-    if normalize not in sums:
+    axes = {"true": 1, "pred": 0, "all": None}
+    if normalize not in axes:
         raise ValueError(f"normalize takes 'true', 'pred', 'all' or None, not {normalize!r}")
-    return ratio(matrix, sums[normalize])
+    return ratio(matrix, matrix.sum(axes[normalize], keepdims=True))
+
+
+def place_among(labels, values):
+    """Where each of `values` stands among the labels, which need not be sorted."""
+    order = np.argsort(labels)
+    return order[np.searchsorted(labels, values, sorter=order)]
 
 
 def ratio(top, bottom, zero_division=0.0):
     """top/bottom, and `zero_division` where bottom is 0."""
-    top, bottom = np.broadcast_arrays(np.asarray(top, float), np.asarray(bottom, float))
-    return np.divide(top, bottom, out=np.full(top.shape, float(zero_division)), where=bottom != 0)
+    top, bottom = np.broadcast_arrays(top, bottom)
+    known = np.full(top.shape, zero_division, float)
+    return np.divide(top, bottom, out=known, where=bottom != 0)
 
 
 def accuracy_score(y, guess, sample_weight=None):
     """The share of right answers, (4)."""
     y, guess, weights = same_length(y, guess, sample_weight)
-    return float(np.average(y == guess, weights=weights))
+    return mean(y == guess, weights)
 
 
 def balanced_accuracy_score(y, guess, sample_weight=None):
     """The mean recall of the classes that occur, (4)."""
-    matrix = confusion_matrix(y, guess, sample_weight=check_weights(sample_weight, len(y)))
-    there = matrix.sum(1) > 0
-    return float(np.mean(np.diag(matrix)[there] / matrix.sum(1)[there]))                      # (4)
+    weights = check_weights(sample_weight, len(y))
+    matrix = confusion_matrix(y, guess, sample_weight=weights)
+    rows = matrix.sum(1)
+    recall = np.diag(matrix)[rows > 0] / rows[rows > 0]                                       # (2)
+    return float(recall.mean())                                                               # (4)
 
 
 def precision_recall_f1(y, guess, labels=None, average=None, **options):
@@ -105,20 +120,22 @@ def precision_recall_f1(y, guess, labels=None, average=None, **options):
     y, guess, _ = same_length(y, guess)
     every = labels_of(y, guess)
     asked = wanted_labels(every, labels, average, options.get("pos_label", 1))
-    whole = np.concatenate([asked, np.setdiff1d(every, asked)])
-    matrix = confusion_matrix(y, guess, whole, weights)
-    right, called, there = (v[:len(asked)] for v in (np.diag(matrix), matrix.sum(0),
-                                                     matrix.sum(1)))
-    if average == "micro":
-        right, called, there = right.sum(), called.sum(), there.sum()
-    scores = (ratio(right, called, zero), ratio(right, there, zero),                          # (2)
-              ratio(2 * right, called + there, zero))                                         # (3)
+    others = np.setdiff1d(every, asked)
+    matrix = confusion_matrix(y, guess, np.append(asked, others), weights)
+    right, called, there = np.diag(matrix), matrix.sum(0), matrix.sum(1)
+    counts = np.stack([right, called, there])[:, :len(asked)]
+    right, called, there = counts.sum(1) if average == "micro" else counts
+    scores = (
+        ratio(right, called, zero),                                                           # (2)
+        ratio(right, there, zero),
+        ratio(2 * right, called + there, zero),                                               # (3)
+    )
     if average is None:
         return scores
-    if average == "weighted" and not there.any():
-        return zero, zero, zero
     shares = there if average == "weighted" else None
-    return tuple(float(np.average(score, weights=shares)) for score in scores)
+    if shares is not None and not shares.any():  # none of these labels is there
+        return zero, zero, zero
+    return tuple(mean(score, shares) for score in scores)
 
 
 def wanted_labels(every, labels, average, pos_label):
@@ -157,8 +174,9 @@ def f1_score(y, guess, average="binary", **options):
 
 def probabilities(y, proba, labels=None):
     """(codes of y, proba (N, K) with rows that add up to one): what both scores of (5) need."""
-    y, proba = same_length(y, np.arange(len(y)))[0], as_array(proba, "proba").astype(float)
-    labels = np.unique(y) if labels is None else np.unique(labels)
+    y = check_column(y, len(y))
+    proba = as_array(proba, "proba").astype(float)
+    labels = np.unique(y if labels is None else labels)
     if proba.ndim == 1:
         proba = np.column_stack([1 - proba, proba])
     if len(proba) != len(y):
@@ -169,9 +187,15 @@ def probabilities(y, proba, labels=None):
                          f"{proba.shape[1]} columns: pass labels=, all that there are")
     if not np.isin(y, labels).all():
         raise ValueError(f"y has labels that are not among {labels.tolist()}")
-    if not (np.all(proba >= 0) and np.all(proba <= 1)):  # also where one is NaN
-        raise ValueError("proba has entries that are not in [0, 1], so they are no probabilities")
+    refuse_improbable(proba)
     return np.searchsorted(labels, y), proba
+
+
+def refuse_improbable(proba):
+    """Raise ValueError where a number cannot be a probability."""
+    inside = (proba >= 0) & (proba <= 1)  # NaN is not
+    if not inside.all():
+        raise ValueError("proba has values outside [0, 1], so they are no probabilities")
 
 
 def log_loss(y, proba, labels=None, sample_weight=None):
@@ -179,8 +203,9 @@ def log_loss(y, proba, labels=None, sample_weight=None):
     weights = check_weights(sample_weight, len(y))
     codes, proba = probabilities(y, proba, labels)
     tiny = np.finfo(float).eps
-    chosen = np.clip(proba, tiny, 1 - tiny)[np.arange(len(codes)), codes]
-    return float(np.average(-np.log(chosen), weights=weights))                                # (5)
+    chosen = proba[np.arange(len(codes)), codes]
+    surprise = -np.log(np.clip(chosen, tiny, 1 - tiny))                                       # (5)
+    return mean(surprise, weights)
 
 
 def brier_score_loss(y, proba, labels=None, sample_weight=None):
@@ -189,7 +214,8 @@ def brier_score_loss(y, proba, labels=None, sample_weight=None):
     codes, proba = probabilities(y, proba, labels)
     happened = np.eye(proba.shape[1])[codes]
     distance = np.sum((proba - happened) ** 2, axis=1)                                        # (5)
-    return float(np.average(distance, weights=weights) / (2 if proba.shape[1] == 2 else 1))
+    score = mean(distance, weights)
+    return score / 2 if proba.shape[1] == 2 else score
 
 
 # ---- numbers ----------------------------------------------------------------------------------
@@ -199,17 +225,21 @@ def r2_score(y, guess, sample_weight=None):
     """R², (6): 1 is perfect, 0 is what the mean reaches; of a constant y 1 if met, else 0."""
     y, guess, weights = same_length(y, guess, sample_weight)
     left = np.sum(weights * (y - guess) ** 2)
-    whole = np.sum(weights * (y - np.average(y, weights=weights)) ** 2)
-    return float(1 - left / whole) if whole else float(left == 0)                             # (6)
+    whole = np.sum(weights * (y - mean(y, weights)) ** 2)
+    if whole == 0:
+        return float(left == 0)
+    return float(1 - left / whole)                                                            # (6)
 
 
 def mean_absolute_error(y, guess, sample_weight=None):
     """The mean distance, in the unit of y, (6)."""
     y, guess, weights = same_length(y, guess, sample_weight)
-    return float(np.average(np.abs(y - guess), weights=weights))
+    distance = np.abs(y - guess)                                                              # (6)
+    return mean(distance, weights)
 
 
 def mean_squared_error(y, guess, sample_weight=None):
     """The mean squared distance, in the unit of y squared, (6)."""
     y, guess, weights = same_length(y, guess, sample_weight)
-    return float(np.average((y - guess) ** 2, weights=weights))
+    squares = (y - guess) ** 2                                                                # (6)
+    return mean(squares, weights)

@@ -1,6 +1,6 @@
 """Lesson 4.81 · Table: columns with names, and how they are read from a CSV file
 
-Needs nothing. Used by datasets, splits, pipeline, scripts/classical.py.
+Needs nothing. Used by datasets, splits, columns, scripts/classical.py.
 
 Idea      Data come as columns of different kinds: an age is a number, a job is a word, and some
           cells are empty. A matrix can hold only one kind, so the columns stay apart until somebody
