@@ -27,23 +27,27 @@ from tqdm import tqdm
 
 from tinygrad_edu.ml import pictures, scores
 from tinygrad_edu.ml.bayes import GaussianNB
+from tinygrad_edu.ml.boosting import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from tinygrad_edu.ml.cluster import KMeans
 from tinygrad_edu.ml.columns import usual_columns
 from tinygrad_edu.ml.curves import calibration_error, roc_auc_score
 from tinygrad_edu.ml.datasets import load
 from tinygrad_edu.ml.dbscan import DBSCAN
 from tinygrad_edu.ml.decompose import PCA
+from tinygrad_edu.ml.descent import plots
 from tinygrad_edu.ml.features import PolynomialFeatures
 from tinygrad_edu.ml.forest import RandomForestClassifier, RandomForestRegressor
+from tinygrad_edu.ml.halving import HalvingGridSearchCV
+from tinygrad_edu.ml.inspection import export_text
 from tinygrad_edu.ml.intervals import fold_interval, mcnemar_test, permutation_test
 from tinygrad_edu.ml.leaks import find_leaks
 from tinygrad_edu.ml.linear import Lasso, LinearRegression, Ridge
 from tinygrad_edu.ml.logistic import LogisticRegression
 from tinygrad_edu.ml.mixture import GaussianMixture
+from tinygrad_edu.ml.neighbours import KNeighborsClassifier, KNeighborsRegressor
 from tinygrad_edu.ml.pipeline import Pipeline
 from tinygrad_edu.ml.search import (
     GridSearchCV,
-    HalvingGridSearchCV,
     LogUniform,
     RandomizedSearchCV,
 )
@@ -57,6 +61,7 @@ from tinygrad_edu.ml.splits import (
 from tinygrad_edu.ml.svm import SVC, SVR
 from tinygrad_edu.ml.table import Table, take_rows
 from tinygrad_edu.ml.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from tinygrad_edu.ml.tree_pictures import draw_tree
 from tinygrad_edu.ml.tsne import TSNE
 from tinygrad_edu.ml.validate import cross_validate, learning_curve
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
@@ -68,17 +73,21 @@ TASKS = ("classify", "regress", "curve", "tree", "search", "cluster", "map", "le
 CLASSIFIERS = {
     "logistic": lambda seed: LogisticRegression(),
     "bayes": lambda seed: GaussianNB(),
+    "neighbours": lambda seed: KNeighborsClassifier(),
     "svc": lambda seed: SVC(),
     "tree": lambda seed: DecisionTreeClassifier(random_state=seed),
     "forest": lambda seed: RandomForestClassifier(random_state=seed),
+    "boosting": lambda seed: HistGradientBoostingClassifier(random_state=seed),
 }
 REGRESSORS = {
     "linear": lambda seed: LinearRegression(),
     "ridge": lambda seed: Ridge(),
     "lasso": lambda seed: Lasso(alpha=0.1),
+    "neighbours": lambda seed: KNeighborsRegressor(),
     "svr": lambda seed: SVR(),
     "tree": lambda seed: DecisionTreeRegressor(random_state=seed),
     "forest": lambda seed: RandomForestRegressor(random_state=seed),
+    "boosting": lambda seed: HistGradientBoostingRegressor(random_state=seed),
 }
 # word of --models -> what a search tries: a grid, and distributions of as many draws
 GRIDS = {
@@ -89,8 +98,11 @@ GRIDS = {
             {"C": LogUniform(0.03, 30), "gamma": LogUniform(3e-4, 0.3)}),
     "ridge": ({"alpha": [0.01, 0.1, 1, 10, 100]}, {"alpha": LogUniform(1e-3, 1e3)}),
     "lasso": ({"alpha": [0.001, 0.01, 0.1, 1]}, {"alpha": LogUniform(1e-4, 10)}),
+    "neighbours": ({"n_neighbors": [1, 3, 5, 9, 15]}, {"n_neighbors": list(range(1, 20))}),
     "tree": ({"max_depth": [2, 4, 8, 16], "min_samples_leaf": [1, 3, 10]},
              {"max_depth": list(range(2, 17)), "min_samples_leaf": list(range(1, 11))}),
+    "boosting": ({"learning_rate": [0.03, 0.1, 0.3], "max_leaf_nodes": [7, 31]},
+                 {"learning_rate": LogUniform(0.01, 0.5), "max_leaf_nodes": list(range(4, 40))}),
     "forest": ({"max_features": [0.1, 0.3, 0.6], "min_samples_leaf": [1, 3, 10]},
                {"max_features": LogUniform(0.05, 1), "min_samples_leaf": list(range(1, 11))}),
 }
@@ -136,7 +148,7 @@ def main():
             lines = show_leaks(settings)
         else:
             dataset, groups = read(settings, given)
-            pyplot = pictures.plots() if settings.pictures else None
+            pyplot = plots() if settings.pictures else None
             if settings.pictures:
                 settings.pictures.mkdir(parents=True, exist_ok=True)
             lines = DO[settings.task](settings, dataset, groups, pyplot)
@@ -363,7 +375,7 @@ def curve(settings, dataset, groups, pyplot):
           [[name, *(f"{mean:.3f}" for mean in test.mean(1)), f"{train[-1].mean():.3f}"]
            for name, (_, train, test) in found.items()])
     if pyplot:
-        figure, axes = grid(pyplot, len(found), min(3, len(found)), 3.4)
+        figure, axes = grid(pyplot, len(found), min(3, len(found)), 3.4, sharey=True)
         for axis, (name, parts) in zip(axes, found.items(), strict=False):
             pictures.learning(axis, *parts, name, quantity)
         save(figure, settings, "learning_curves")
@@ -381,7 +393,9 @@ def tree(settings, dataset, groups, pyplot):
     if not isinstance(dataset.X, Table):
         names = dataset.feature_names
     fitted = kind(max_depth=settings.depth, random_state=settings.seed).fit(X, dataset.y)
-    print("\n".join(questions(fitted.tree_, names, dataset.target_names)))
+    if dataset.target_names:
+        fitted.classes_ = np.array(dataset.target_names)
+    print(export_text(fitted, names))
     splitter, rows = folds_of(settings, dataset, groups), []
     for depth in (1, 2, 3, 4, 6, 8, None):
         model = whole(settings, kind(max_depth=depth, random_state=settings.seed))
@@ -390,29 +404,15 @@ def tree(settings, dataset, groups, pyplot):
         low, high = fold_interval(report["test_score"], 1 / settings.folds)
         rows.append([str(depth or "grown out"), f"{report['train_score'].mean():.3f}",
                      f"{report['test_score'].mean():.3f}", f"{low:.3f} … {min(high, 1):.3f}"])
-    print()
     table(["depth", "on its own rows", "on others", "95 % interval"], rows)
     if pyplot:
         figure, axis = pyplot.subplots(layout="constrained")
-        width, height = pictures.tree(axis, fitted.tree_, names, dataset.target_names,
-                                      settings.depth)
-        figure.set_size_inches(max(5, 1.25 * (width + 1)), max(3, 0.95 * (height + 1)))
+        width, height = draw_tree(axis, fitted.tree_, names, dataset.target_names, settings.depth)
+        figure.set_size_inches(max(5, 1.25 * width), max(3, 0.95 * height))
         save(figure, settings, "tree")
     best = max(rows, key=lambda row: float(row[2]))
     return {"best_depth": best[0].replace(" ", "_"), "score": best[2],
             "leaves": fitted.get_n_leaves()}
-
-
-def questions(nodes, names, classes, node=0, indent=""):
-    """A tree as lines of text."""
-    if nodes.left[node] < 0:
-        value = nodes.value[node]
-        answer = classes[int(np.argmax(value))] if classes else f"{value[0]:.4g}"
-        return [f"{indent}→ {answer} ({nodes.rows[node]} rows)"]
-    name, cut = names[nodes.feature[node]], nodes.cut[node]
-    below = partial(questions, nodes, names, classes, indent=indent + "    ")
-    return [f"{indent}{name} ≤ {cut:.4g}?", *below(nodes.left[node]), f"{indent}else",
-            *below(nodes.right[node])]
 
 
 def search(settings, dataset, groups, pyplot):
@@ -534,11 +534,11 @@ DO = {"classify": classify, "regress": regress, "curve": curve, "tree": tree, "s
 # ---- files ------------------------------------------------------------------------------------
 
 
-def grid(pyplot, count, columns, size):
+def grid(pyplot, count, columns, size, sharey=False):
     """(figure, axes) of that many panels; what is left over stays empty."""
     rows = -(-count // columns)
     figure, axes = pyplot.subplots(rows, columns, figsize=(size * columns, size * rows + 0.3),
-                                   layout="constrained", squeeze=False)
+                                   layout="constrained", squeeze=False, sharey=sharey)
     for axis in axes.flat[count:]:
         axis.axis("off")
     return figure, list(axes.flat)

@@ -35,7 +35,7 @@ def columns_of(X):
     """(name or number, values (N,)) of each column."""
     if isinstance(X, Table):
         return [(name, X[name]) for name in X.columns]
-    if hasattr(X, "iloc"):
+    if hasattr(X, "iloc"):  # a data frame of pandas
         return [(name, np.asarray(X[name])) for name in X.columns]
     return list(enumerate(np.asarray(X).T))
 
@@ -72,6 +72,7 @@ class ColumnTransformer(Composed, Transformer):
     def __sklearn_tags__(self):
         from sklearn.utils import get_tags
 
+        # NaN may come in if all groups can bear it, text if one of them can use it.
         tags = super().__sklearn_tags__()
         inner = [get_tags(part).input_tags for part in self.named().values()
                  if not isinstance(part, str)]
@@ -94,6 +95,7 @@ class ColumnTransformer(Composed, Transformer):
             wanted, single = self._resolve(X, asked, everything)
             used.update(wanted)
             self._fit_group(name, transformer, wanted, single, X, y, results)
+        # What no group has asked for is one group more.
         rest = [name for name in everything if name not in used]
         self._fit_group("remainder", self.remainder, rest, False, X, y, results)
         if not results:
@@ -124,6 +126,7 @@ class ColumnTransformer(Composed, Transformer):
 
     def _resolve(self, X, wanted, everything):
         """(columns by name, or by number where X is an array; whether it is a single one)."""
+        # A function is asked when fitting, so that it sees training rows alone.
         wanted = wanted(X) if callable(wanted) else wanted
         single = isinstance(wanted, str | int | np.integer)
         if isinstance(wanted, slice):

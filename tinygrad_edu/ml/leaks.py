@@ -1,4 +1,4 @@
-"""Lesson 4.95 · Leaks: scores that the future will not keep
+"""Lesson 4.96 · Leaks: scores that the future will not keep
 
 Needs encoding, estimator, inputs, logistic, pipeline, scaling, scores, splits, tree, validate.
 Used by scripts/classical.py.

@@ -96,7 +96,8 @@ def passed_on(name):
     """
 
     def get(self):
-        getattr(self._last, name)  # AttributeError where there is none
+        # hasattr(pipeline, "predict_proba") asks this: AttributeError where there is none.
+        getattr(self._last, name)
 
         def ask(X, **options):
             z = self._before_last(X)
@@ -139,6 +140,7 @@ class Pipeline(Composed):
     def __sklearn_tags__(self):
         from sklearn.utils import get_tags
 
+        # What may come in is said by the first step, what comes out by the last one.
         inner = [get_tags(step) for _, step in self.steps if step != PASS]
         tags = copy.deepcopy(inner[-1])
         tags.input_tags = copy.deepcopy(inner[0].input_tags)

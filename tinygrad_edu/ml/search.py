@@ -1,33 +1,32 @@
 """Lesson 4.94 · Search: settings that nothing learns
 
-Needs estimator, inputs, pipeline, splits, table, validate. Used by scripts/classical.py.
+Needs estimator, inputs, pipeline, splits, table, validate. Used by halving,
+scripts/classical.py.
 
 Idea      How deep a tree may grow and how much a ridge punishes is not learned by fit: it is
-          chosen, by trying. All combinations of a few values each are many; the same number of
-          random draws tries more values of each setting, and usually only a few settings matter.
-          And most candidates are seen to be bad long before they have seen all rows: start all of
-          them on few rows, keep the better third, give those three times as many, and so on. What
-          is found is fitted once more on all rows: the search is an estimator like any other.
+          chosen, by trying. All combinations of a few values each are many, and most of the work
+          goes into settings that do not matter. The same number of random draws tries as many
+          values of each setting as there are draws, so that those which do matter are tried more
+          finely. What is found is fitted once more on all rows: the search is an estimator too.
 Math      chosen = argmax over candidates θ of the mean over folds of score(θ)                  (1)
           grid: all combinations      random: θᵢ ~ its distribution, n_iter times               (2)
-          halving: round r has ⌈n/fʳ⌉ candidates on m·fʳ rows, f the factor, m the first rows   (3)
-          log-uniform on [a, b]: a·(b/a)ᵘ, u uniform on [0, 1)                                  (4)
+          log-uniform on [a, b]: a·(b/a)ᵘ, u uniform on [0, 1)                                  (3)
 Shapes    param_grid: {setting: values}, or a list of such · cv_results_: a dict of arrays, an
-          entry a candidate, for halving an entry a candidate and round
+          entry a candidate: mean_test_score, split0_test_score, …, param_C, params
 Pitfalls  best_score_ is the best of many, so it flatters: judge the search itself on other rows,
           by cross_validate(search, X, y).
           A rate or a penalty matters by its logarithm: 1, 2, 3 … 10 tries one decade ten times.
-          Halving trusts that what is good on few rows is good on many: a model that needs many rows
-          to shine is thrown away early.
-          Random draws of a grid repeat themselves: from lists, it is drawn without replacement.
-Cost      candidates × folds fits, and one. Halving: each round costs about as much as the first.
-Try       build it    successive halving of the rounds of boosting, in place of rows.
+          Two candidates are compared on the same folds, or the luck of the folds decides.
+          Random draws of a grid repeat themselves: from lists, they are without replacement.
+          A candidate is an estimator inside an estimator: what is tried must be cloned, or the
+          second fold goes on with what the first one has learned.
+Cost      candidates × folds fits, and one.
+Try       build it    start each candidate of a ridge at the weights of the one before.
           break it    let (1) take the smallest. Which test notices?
-          measure it  python scripts/classical.py search --data digits
-See       Bergstra, Bengio 2012 · Jamieson, Talwalkar 2016 (halving)
+          measure it  python scripts/classical.py search --data digits --models tree
+See       Bergstra, Bengio 2012 · Hastie, Tibshirani, Friedman 2009, ch. 7.10 (the wrong way)
 """
 
-import math
 from itertools import product
 
 import numpy as np
@@ -56,7 +55,7 @@ def grid_of(param_grid):
 
 
 class LogUniform:
-    """For RandomizedSearchCV: every decade between low and high is as likely, (4)."""
+    """For RandomizedSearchCV: every decade between low and high is as likely, (3)."""
 
     def __init__(self, low, high):
         if not 0 < low < high:
@@ -69,7 +68,7 @@ class LogUniform:
     def rvs(self, random_state=None):
         """One draw; the name is that of scipy's distributions, which serve as well."""
         u = check_random_state(random_state).random()
-        return float(self.low * (self.high / self.low) ** u)                                  # (4)
+        return float(self.low * (self.high / self.low) ** u)                                  # (3)
 
 
 def draws_of(distributions, count, random_state):
@@ -230,55 +229,3 @@ class RandomizedSearchCV(Search):
         """The settings to try."""
         count = self.number("n_iter", low=1, whole=True)
         return draws_of(self.param_distributions, count, self.random_state)
-
-
-class HalvingGridSearchCV(GridSearchCV):
-    """All combinations on few rows, the best 1/factor of them on factor times as many, …, (3).
-
-    The rows to learn from are drawn anew in every round; all test rows of a fold judge.
-    """
-
-    def __init__(self, estimator, param_grid, factor=3, scoring=None, cv=5, random_state=None,
-                 verbose=False):
-        super().__init__(estimator, param_grid, scoring, cv, verbose)
-        self.factor = factor
-        self.random_state = random_state
-
-    def rounds(self, X, y, folds, bar):
-        """Round after round; the best is chosen among the candidates of the last, on all rows."""
-        factor = self.number("factor", low=1, open_low=True)
-        random = check_random_state(self.random_state)
-        candidates = self.candidates()
-        classes = len(np.unique(y)) if self.kind == "classifier" else 1
-        most = min(len(train) for train, _ in folds)
-        # As many rounds as it takes to have few candidates, if there are rows enough for them.
-        wanted = math.ceil(math.log(len(candidates), factor) - 1e-9)
-        possible = max(0, int(math.log(max(1.0, most / (4 * classes)), factor)))
-        count = min(wanted, possible) + 1
-        self.n_candidates_, self.n_resources_ = [], []
-        for number in range(count):
-            rows = max(1, int(most / factor ** (count - 1 - number)))                         # (3)
-            parts = [(smaller(train, rows, y, classes, random), test) for train, test in folds]
-            results = [self.try_one(settings, X, y, parts, bar, iter=number, n_resources=rows)
-                       for settings in candidates]
-            self.n_candidates_.append(len(candidates))
-            self.n_resources_.append(rows)
-            if number < count - 1:
-                kept = math.ceil(len(candidates) / factor)
-                best = sorted(results, key=lambda row: -row["mean_test_score"])[:kept]
-                candidates = [row["params"] for row in best]
-        return results
-
-
-def smaller(train, rows, y, classes, random):
-    """That many of the training rows, each class in its share; all of them if that is as many."""
-    if rows >= len(train):
-        return train
-    train = random.permutation(train)
-    if classes == 1:
-        return np.sort(train[:rows])
-    _, codes = np.unique(np.asarray(y)[train], return_inverse=True)
-    place = np.empty(len(train))
-    for code, size in enumerate(np.bincount(codes)):
-        place[codes == code] = (np.arange(size) + 0.5) / size  # spread evenly over [0, 1)
-    return np.sort(train[np.argsort(place, kind="stable")[:rows]])
