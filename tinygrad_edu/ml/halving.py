@@ -6,7 +6,7 @@ Idea      A search gives every candidate all rows, the hopeless ones too. But ho
           let all of them learn from few rows, keep the better third, give those three times as many
           rows, and so on. Every round costs about the same, since there are fewer candidates as
           there are more rows, and the last few are compared on all of them.
-Math      round r has ⌈n/fʳ⌉ candidates on m·fʳ rows, f the factor; the last round has all rows  (1)
+Math      round r has ⌈n/fʳ⌉ candidates on m·fʳ rows, f the factor; the last one all rows       (1)
           rounds = ⌈log_f n⌉ + 1, or fewer: the first has at least 4 rows a class               (2)
 Shapes    n_candidates_, n_resources_: how many there were in each round, and rows they had ·
           cv_results_ as in lesson search, an entry a candidate and round, with iter

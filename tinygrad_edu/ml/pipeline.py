@@ -30,7 +30,10 @@ PASS = "passthrough"  # a step that leaves everything as it is
 
 
 def clone(estimator):
-    """A new estimator with the same settings, which has seen no data; also of a list of them."""
+    """A new estimator with the same settings, which has seen no data; also of a list of them.
+
+    What is no estimator, such as a step "passthrough" or an array, is copied.
+    """
     if isinstance(estimator, list | tuple):
         return type(estimator)(clone(each) for each in estimator)
     if not hasattr(estimator, "get_params") or isinstance(estimator, type):
@@ -72,6 +75,7 @@ class Composed(Estimator):
 
     def set_params(self, **settings):
         """Change settings, replace estimators by name, or reach inside with name__setting."""
+        # The list itself comes first: the other names may mean estimators in the new one.
         own = {name: settings.pop(name) for name in list(settings) if name in self._defaults()}
         super().set_params(**own)
         for name in sorted(settings, key=len):  # an estimator before what is inside it

@@ -40,7 +40,10 @@ from .validate import judge, scorer_of
 
 
 def grid_of(param_grid):
-    """All combinations as dicts, (2); of several grids one after the other."""
+    """All combinations as dicts, (2); of several grids one after the other.
+
+    Raises ValueError for a setting without a list of values.
+    """
     grids = [param_grid] if isinstance(param_grid, dict) else list(param_grid)
     found = []
     for grid in grids:
@@ -72,7 +75,10 @@ class LogUniform:
 
 
 def draws_of(distributions, count, random_state):
-    """`count` candidates, (2): a setting is drawn from a list, or by .rvs of a distribution."""
+    """`count` candidates, (2): a setting is drawn from a list, or by .rvs of a distribution.
+
+    Fewer where all are lists that have fewer combinations.
+    """
     random = check_random_state(random_state)
     lists = {name: values for name, values in distributions.items() if not hasattr(values, "rvs")}
     if len(lists) == len(distributions):
@@ -89,7 +95,11 @@ def draws_of(distributions, count, random_state):
 
 
 class Search(Estimator):
-    """Tries candidates; a subclass has `candidates()`, and perhaps its own `rounds`."""
+    """Tries candidates; a subclass has `candidates()`, and perhaps its own `rounds`.
+
+    Its estimator, scoring, cv and verbose mean the same in all of them: see cross_validate of
+    lesson validate; verbose shows a bar.
+    """
 
     @property
     def kind(self):
@@ -102,11 +112,15 @@ class Search(Estimator):
         return get_tags(self.estimator)
 
     def fit(self, X, y=None, groups=None):
-        """Try all candidates on the same folds, then fit the best one on all rows."""
+        """Try all candidates on the same folds, then fit the best one on all rows.
+
+        Afterwards best_params_, best_score_ and best_estimator_ say what was found, cv_results_ how
+        all candidates did.
+        """
         X = with_rows(X)
         y = y if y is None else check_column(y, count_rows(X), type(self).__name__)
         splitter = check_cv(self.cv, y, self.kind == "classifier")
-        folds = list(splitter.split(X, y, groups))
+        folds = list(splitter.split(X, y, groups))  # a list, so that all see the same ones
         self.results_ = []
         with self._bar() as bar:
             last = self.rounds(X, y, folds, bar)
