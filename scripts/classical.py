@@ -171,8 +171,9 @@ def read(settings, given):
         groups = np.asarray(dataset.X[settings.groups]).astype(str)
         dataset.X = dataset.X.without(settings.groups)
         dataset.feature_names = dataset.X.columns
-    for column, cell in getattr(dataset.X, "reasons", {}).items():
-        print(f"column {column} is read as text, since {cell!r} is no number")
+    reasons = getattr(dataset.X, "reasons", {})
+    if reasons:  # one cell makes a column of numbers a column of text
+        print("read as text:", ", ".join(f"{name} ({cell!r})" for name, cell in reasons.items()))
     about = f"{dataset.name}: {len(dataset.y)} rows, {len(dataset.feature_names)} columns"
     counts = np.bincount(dataset.y) if dataset.target_names else []
     told = ", ".join(f"{n} {word}" for word, n in zip(dataset.target_names, counts, strict=True))

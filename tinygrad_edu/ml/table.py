@@ -61,14 +61,20 @@ class Table:
         try:
             if isinstance(names, str):
                 return self._arrays[names]
-            return Table({name: self._arrays[name] for name in names})
+            return self._with({name: self._arrays[name] for name in names})
         except KeyError as error:
             raise ValueError(f"there is no column {error}: the columns are "
                              f"{', '.join(self.columns)}") from None
 
+    def _with(self, arrays):
+        """A Table of other arrays that knows the same reasons."""
+        table = Table(arrays)
+        table.reasons = {name: cell for name, cell in self.reasons.items() if name in arrays}
+        return table
+
     def take(self, rows):
         """A Table of these rows, by numbers or by a mask."""
-        return Table({name: array[rows] for name, array in self._arrays.items()})
+        return self._with({name: array[rows] for name, array in self._arrays.items()})
 
     def without(self, *names):
         """A Table that lacks these columns."""
