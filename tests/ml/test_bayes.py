@@ -16,7 +16,10 @@ def test_a_coin_and_two_words_are_decided_by_counting():
     spam = MultinomialNB().fit([[3, 0], [1, 2]], ["spam", "ham"])
     # with α = 1: θ = (4, 1)/5 in spam and (2, 3)/5 in ham
     assert np.allclose(np.exp(spam.feature_log_prob_), [[2 / 5, 3 / 5], [4 / 5, 1 / 5]])
+    assert np.allclose(np.exp(spam.class_log_prior_), 0.5)
     assert np.allclose(spam.predict_proba([[1, 0]]), [[1 / 3, 2 / 3]])
+    shares = MultinomialNB().fit([[3, 0], [1, 2], [1, 1]], [0, 1, 1]).class_log_prior_
+    assert np.allclose(np.exp(shares), [1 / 3, 2 / 3])
     assert spam.predict([[1, 0], [0, 1]]).tolist() == ["spam", "ham"]
 
 

@@ -1,4 +1,4 @@
-"""Lesson 4.65 · Descent: eight ways down, on surfaces one can look at
+"""Lesson 4.65 · Descent: six ways down, by all rows or a few, on surfaces one can look at
 
 Needs nothing. Used by regularisation, tests/ml/test_descent.py.
 
@@ -210,7 +210,8 @@ def draw_walks(target, steps=60):
     """Write a picture: each rule on each surface, and batches of some sizes on one line."""
     pyplot = plots()
     shape = len(SURFACES) + 1, len(RULES)
-    figure, axes = pyplot.subplots(*shape, figsize=(15, 12.5), layout="constrained")
+    figure, axes = pyplot.subplots(*shape, figsize=(15, 12.5))
+    figure.subplots_adjust(0.025, 0.01, 0.995, 0.975, wspace=0.04, hspace=0.13)
     for row, name in zip(axes, SURFACES, strict=False):
         surface, start, frame = SURFACES[name]
         heights = heights_of(surface, frame)

@@ -49,6 +49,22 @@ EPSILON = np.finfo(np.float64).eps
 
 # ---- least squares by mirrors -------------------------------------------------------------------
 
+@Kernel(inout="table")
+def mirror(table, v):
+    table -= np.outer(2 * (table @ v), v)                                                     # (2)
+
+
+@mirror.body("numba", rows="table")
+def mirror_numba(table, v):
+    for c in range(len(table)):
+        x, twice = table[c], table.dtype.type(0)
+        for n in range(v.size):
+            twice += v[n] * x[n]
+        twice += twice
+        for n in range(v.size):
+            x[n] -= twice * v[n]                                                              # (2)
+
+
 def triangle(columns, rows):
     """QR of A = columnsᵀ with the largest column next: A[:, order] = QR, R (rank, C).
 
@@ -60,16 +76,17 @@ def triangle(columns, rows):
         left = np.einsum("cn,cn->c", columns[k:, k:], columns[k:, k:])
         largest = k + int(left.argmax())
         columns[[k, largest]], order[[k, largest]] = columns[[largest, k]], order[[largest, k]]
-        v = columns[k, k:].copy()
+        v = columns[k].copy()
+        v[:k] = 0  # rows above are finished
         size = math.sqrt(v @ v)
         if k == 0:
             smallest = max(C, N) * EPSILON * size
         if size <= smallest:  # what is left is rounding: k is the rank
             return columns[:, :k].T, rows, order
-        v[0] += math.copysign(size, v[0])
+        v[k] += math.copysign(size, v[k])
         v /= math.sqrt(v @ v)
-        columns[k:, k:] -= np.outer(2 * (columns[k:, k:] @ v), v)                             # (2)
-        rows[:, k:] -= np.outer(2 * (rows[:, k:] @ v), v)
+        mirror(columns[k:], v)
+        mirror(rows, v)
     return columns[:, : min(C, N)].T, rows, order
 
 
@@ -86,10 +103,11 @@ def least_squares(X, y):
     R, (b,), order = triangle(X.T.copy(), y[None].copy())
     rank, C = R.shape
     w = np.zeros(C)
+    R = np.triu(R)
     if rank == C:
-        w[order] = solve_triangle(np.triu(R), b[:C])                                          # (3)
+        w[order] = solve_triangle(R, b[:C])                                                   # (3)
     elif rank:
-        R2, Q2, order2 = triangle(np.triu(R).copy(), np.eye(C))
+        R2, Q2, order2 = triangle(R.copy(), np.eye(C))
         w[order] = Q2[:, :rank] @ solve_triangle(np.triu(R2).T, b[order2], lower=True)        # (3)
     return w, rank
 
@@ -186,8 +204,12 @@ class LinearModel(Regressor):
             means, mean = np.average(X, axis=0, weights=w), float(np.average(y, weights=w))
             constant = X.max(axis=0) == X.min(axis=0)
             means[constant] = X[0, constant]  # so that nothing but zero is left of it
-        root = np.sqrt(w)
-        self.coef_ = self.solve((X - means) * root[:, None], (y - mean) * root, w.sum())
+        X, y = X - means, y - mean
+        if sample_weight is not None:
+            root = np.sqrt(w)
+            X *= root[:, None]
+            y *= root
+        self.coef_ = self.solve(X, y, w.sum())
         self.intercept_ = mean - float(means @ self.coef_)
         return self
 
