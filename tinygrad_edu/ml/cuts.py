@@ -79,7 +79,7 @@ def best_of_feature(x, sums, w, criterion, min_leaf, min_weight):
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = score(left, heavy, criterion) + score(rest, light, criterion)
     i = np.argmax(np.where(allowed, scores, -math.inf))
-    return scores[i], x[i] / 2.0 + x[i + 1] / 2.0, x[i]                                       # (3)
+    return scores[i], float(x[i]) / 2 + float(x[i + 1]) / 2, x[i]                             # (3)
 
 
 # ---- the same as loops, for compiled callers ----------------------------------------------------
@@ -100,10 +100,10 @@ def best_of_keys(keys, levels, y, w, mean, totals, weight, criterion, min_leaf, 
                  right):
     """(score, how many keys go left) of the best cut between sorted keys of lesson ranks."""
     best, place = -math.inf, 0
-    left[:] = 0
-    right[:] = totals
-    heavy = square_left = 0.0
-    square_right = np.sum(totals * totals)
+    heavy = square_left = square_right = 0.0
+    for k in range(totals.size):
+        left[k], right[k] = 0.0, totals[k]
+        square_right += totals[k] * totals[k]
     for i in range(keys.size):
         n = keys[i] & ROW
         here, before = keys[i] >> LOW, keys[max(i - 1, 0)] >> LOW
@@ -130,22 +130,27 @@ def best_of_keys(keys, levels, y, w, mean, totals, weight, criterion, min_leaf, 
 @helper
 def describe_node(value, totals, y, w, rows, criterion):
     """(weight, impurity, score) of a node, (1), (2); its value and the S of all of it in place."""
-    totals[:] = 0
-    weight = rest = 0.0
+    weight = rest = square = 0.0
+    for k in range(totals.size):
+        totals[k] = 0.0
     for n in rows:
         weight += w[n]
         if criterion == SQUARED:
             totals[0] += w[n] * y[n]
         else:
             totals[int(y[n])] += w[n]
-    value[:] = totals / weight
+    for k in range(totals.size):
+        value[k] = totals[k] / weight
+        square += totals[k] * totals[k]
+        rest += value[k] * value[k]
     if criterion == SQUARED:
-        totals[0] = 0
+        totals[0] = rest = 0.0
         for n in rows:
             rest += w[n] * (y[n] - value[0]) ** 2
         return weight, rest / weight, 0.0
     if criterion == ENTROPY:
+        rest = 0.0
         for share in value:
             rest -= share * math.log2(share) if share > 0 else 0.0
         return weight, rest, entropy_score(totals, weight)
-    return weight, 1 - np.sum(value * value), np.sum(totals * totals) / weight
+    return weight, 1 - rest, square / weight

@@ -113,20 +113,29 @@ def grow_tree(feature, cut, left, right, impurity, rows, weight, value, rank, le
 
 
 @helper
-def best_of_drawn(drawn, rank, levels, rows, keys, spare, tally, y, w, mean, totals, weight,
-                  criterion, min_leaf, min_weight, left, right):
+def best_of_drawn(features, begin, rank, levels, rows, keys, spare, tally, y, w, mean, sums, weight,
+                  criterion, min_leaf, min_weight):
     """(score, feature, cut, last rank left of it), the best of the drawn features' best cuts."""
     best, feature, cut, last = -math.inf, 0, 0.0, 0
-    for f in drawn:
+    for at in range(features.size - 1, begin - 1, -1):
+        f = features[at]
         for i in range(rows.size):
             keys[i] = np.int64(rank[f, rows[i]]) << LOW | rows[i]
         ordered = sort_keys(keys[:rows.size], spare[:rows.size], tally, levels.shape[1])
-        new, i = best_of_keys(ordered, levels[f], y, w, mean, totals, weight, criterion,
-                              min_leaf, min_weight, left, right)
+        new, i = best_of_keys(ordered, levels[f], y, w, mean, sums[0], weight, criterion,
+                              min_leaf, min_weight, sums[1], sums[2])
         if new > best:
             best, feature, last = new, f, ordered[i - 1] >> LOW
             cut = levels[f, last] / 2.0 + levels[f, ordered[i] >> LOW] / 2.0
     return best, feature, cut, last
+
+
+@helper
+def push(stack, waiting, start, stop, depth, parent, known):
+    """One more node to do; returns how many wait now."""
+    stack[waiting, 0], stack[waiting, 1], stack[waiting, 2] = start, stop, depth
+    stack[waiting, 3], stack[waiting, 4] = parent, known
+    return waiting + 1
 
 
 @grow_tree.body("numba")
@@ -137,14 +146,18 @@ def grow_tree_numba(feature, cut, left, right, impurity, rows, weight, value, ra
     order = np.flatnonzero(w)
     features, constants, state = np.arange(len(rank)), np.zeros(len(rank), np.int64), seed
     keys, spare, tally = np.empty_like(order), np.empty_like(order), np.empty(DIGIT, np.int64)
-    totals, sums_left, sums_right = np.empty((3, value.shape[1]))
-    stack, node = [(0, order.size, 0, LEAF, 0)], 0
-    while len(stack) > 0:
-        start, stop, depth, parent, known = stack.pop()
+    sums = np.empty((3, value.shape[1]))
+    stack = np.empty((order.size + 1, 5), np.int64)  # a node for each row at most, and two halves
+    waiting = push(stack, 0, 0, order.size, 0, LEAF, 0)
+    node = 0
+    while waiting > 0:
+        waiting -= 1
+        start, stop, depth = stack[waiting, 0], stack[waiting, 1], stack[waiting, 2]
+        parent, known = stack[waiting, 3], stack[waiting, 4]
         if parent != LEAF:
             right[parent] = node
         inside = order[start:stop]
-        weight[node], impurity[node], score_here = describe_node(value[node], totals, y, w, inside,
+        weight[node], impurity[node], score_here = describe_node(value[node], sums[0], y, w, inside,
                                                                  criterion)
         rows[node], feature[node], cut[node] = inside.size, 0, 0.0
         left[node] = right[node] = LEAF
@@ -153,18 +166,19 @@ def grow_tree_numba(feature, cut, left, right, impurity, rows, weight, value, ra
             begin, known, state = draw_features(features, constants, known, state, max_features,
                                                 rank, levels, inside)
             best, f, middle, last = best_of_drawn(
-                features[begin:][::-1], rank, levels, inside, keys, spare, tally, y, w,
-                value[node, 0], totals, weight[node], criterion, min_leaf, min_weight, sums_left,
-                sums_right)
+                features, begin, rank, levels, inside, keys, spare, tally, y, w, value[node, 0],
+                sums, weight[node], criterion, min_leaf, min_weight)
             if best > -math.inf and (best - score_here) / weight[0] + TINY >= min_gain:       # (1)
                 feature[node], cut[node], left[node] = f, middle, node + 1
                 place = start + cut_in_two(inside, spare, rank[f], last)
-                stack.append((place, stop, depth + 1, node, known))
-                stack.append((start, place, depth + 1, LEAF, known))
+                waiting = push(stack, waiting, place, stop, depth + 1, node, known)
+                waiting = push(stack, waiting, start, place, depth + 1, LEAF, known)
         node += 1
-    feature[node:], cut[node:], rows[node:], impurity[node:], weight[node:] = 0, 0.0, 0, 0.0, 0.0
-    left[node:] = right[node:] = LEAF
-    value[node:] = 0.0
+    for i in range(node, len(rows)):
+        feature[i], cut[i], rows[i], impurity[i], weight[i] = 0, 0.0, 0, 0.0, 0.0
+        left[i] = right[i] = LEAF
+        for k in range(value.shape[1]):
+            value[i, k] = 0.0
 
 
 def empty_nodes(most, classes):

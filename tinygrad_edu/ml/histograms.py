@@ -1,6 +1,6 @@
 """Lesson 4.76 · Histograms: the best cut from 256 sums instead of N rows
 
-Needs kernel, memory. Used by boosting.
+Needs kernel, loops, memory. Used by leafwise, boosting.
 
 Idea      A tree that sorts its rows looks at every place between two of them. Hundreds of small
           trees in a row need not be that exact: put each value into one of at most 255 bins with
@@ -21,12 +21,12 @@ Pitfalls  Equally wide bins waste themselves on outliers: the edges are quantile
           x ≤ edge must be decided alike when binning and when predicting, or rows at an edge fall
           on the other side: an edge is a value of the data, or the middle between two.
           (3) subtracts large sums to get small ones: float32 sums would end as rounding noise.
-          An empty bin offers no cut that the one before it did not offer.
           The gain of a cut through equal slopes is 0, or 10⁻¹⁵ by rounding: gains below NOISE times
           G²/(H + λ) do not count, or pure nodes would be cut at random places.
 Cost      (2) reads a byte and adds three numbers for each row and feature; a feature's 256 sums
-          stay in the first cache, and so do its bins. (4) costs divisions for each bin, which
-          outweigh (2) in small nodes: python -m tinygrad_edu.ml.histograms
+          stay in the first cache, and so do its bins. (4) costs a division for each bin, which
+          outweighs (2) in small nodes. Features are dealt out to the threads:
+          python -m tinygrad_edu.ml.histograms
 Try       build it    bins of categories: sort the bins of a feature by G/H, then cut.
           break it    give NaN the bin of the smallest value. Which test notices?
           measure it  python -m tinygrad_edu.ml.histograms, with rows of a node in random order
@@ -36,7 +36,8 @@ See       Ke et al. 2017 "LightGBM" · Chen, Guestrin 2016 "XGBoost", equations 
 import numpy as np
 
 from ..kernel import Kernel
-from ..memory import empty
+from ..loops import helper
+from ..memory import empty, zeros
 
 BINS = 256  # the last one for missing values
 MISSING = BINS - 1
@@ -106,79 +107,88 @@ def put_in_bins_numba(bins, columns, edges):
 # ---- sums and cuts ----------------------------------------------------------------------------
 
 
-@Kernel
-def sum_histograms(hist, bins, rows, slopes):
-    """(2), a feature at a time: bincount adds weights up by bin."""
+def best_cut(hist, used, sums, least, ridge):
+    """The row of `found` for one feature's hist (256, 3), (4); gain −1 where (5) allows no cut."""
+    best, missing = (-1.0, 0, 0, 0, 0, 0), hist[MISSING]
+    G, H, count = sums
+    for to_left in (0, 1) if missing[2] else (0,):
+        left = np.cumsum(hist[:used], axis=0) + missing * to_left
+        g, h, n = left.T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            here = G**2 / (H + ridge)
+            gain = g**2 / (h + ridge) + (G - g) ** 2 / (H - h + ridge) - here                 # (4)
+        allowed = (n >= least) & (count - n >= least)
+        allowed &= (h >= LEAST_CURVATURE) & (H - h >= LEAST_CURVATURE)                        # (5)
+        gain = np.where(allowed, gain, -1)
+        b = np.argmax(gain)  # of equal gains the leftmost
+        if gain[b] > max(best[0], NOISE * here):
+            best = gain[b], b, to_left, *left[b]
+    return best
+
+
+@Kernel(outputs=3, inout="rest")
+def sum_and_cut(found, found_rest, hist, rest, bins, rows, slopes, used, sums, sums_rest, least,
+                ridge):
+    """hist of these rows, (2), taken away from `rest`, (3); the best cuts of both.
+
+    rest: the parent's hist, then the larger child's. sums, sums_rest: (G, H, count) of the two.
+    used: how many bins each feature has.
+    """
     for f in range(len(bins)):
         b = bins[f, rows]
         for i, weights in enumerate((slopes[:, 0], slopes[:, 1], None)):
             hist[f, :, i] = np.bincount(b, weights, minlength=BINS)                           # (2)
+        rest[f] -= hist[f]                                                                    # (3)
+        found[f] = best_cut(hist[f], used[f], sums, least, ridge)
+        found_rest[f] = best_cut(rest[f], used[f], sums_rest, least, ridge)
 
 
-@sum_histograms.body("numba")
-def sum_histograms_numba(hist, bins, rows, slopes):
-    hist[:] = 0
-    for f in range(len(bins)):  # the sums of one feature, 6 KB, stay in the first cache
+@helper
+def walk_over_bins(found, hist, used, sums, least, ridge, left, gains):
+    """best_cut in three short loops: running sums, gains (a vector loop), the greatest of them."""
+    G, H, count = sums[0], sums[1], sums[2]
+    here = G * G / (H + ridge)
+    found[:] = 0
+    found[0] = -1
+    best = NOISE * here
+    for to_left in range(2 if hist[MISSING, 2] > 0 else 1):
+        g, h, n = hist[MISSING, 0] * to_left, hist[MISSING, 1] * to_left, hist[MISSING, 2] * to_left
+        for b in range(used):
+            g += hist[b, 0]
+            h += hist[b, 1]
+            n += hist[b, 2]
+            left[0, b], left[1, b], left[2, b] = g, h, n
+        for b in range(used):
+            g, h, n = left[0, b], left[1, b], left[2, b]
+            a, c = h + ridge, H - h + ridge
+            gain = (g * g * c + (G - g) * (G - g) * a) / (a * c) - here  # (4) with one division
+            enough = (n >= least) & (count - n >= least)
+            curved = (h >= LEAST_CURVATURE) & (H - h >= LEAST_CURVATURE)                      # (5)
+            gains[b] = gain if enough & curved else -1.0
+        for b in range(used):
+            if gains[b] > best:
+                best = gains[b]
+                found[0], found[1], found[2] = best, b, to_left
+                found[3], found[4], found[5] = left[0, b], left[1, b], left[2, b]
+
+
+@sum_and_cut.body("numba", rows="found found_rest hist rest bins used")
+def sum_and_cut_numba(found, found_rest, hist, rest, bins, rows, slopes, used, sums, sums_rest,
+                      least, ridge):
+    """A feature at a time: its sums, 6 KB, stay in the first cache until its cuts are known."""
+    left, gains = np.empty((3, BINS)), np.empty(BINS)
+    for f in range(len(bins)):
+        hist[f] = 0
         for i in range(rows.size):
             b = bins[f, rows[i]]
             hist[f, b, 0] += slopes[i, 0]                                                     # (2)
             hist[f, b, 1] += slopes[i, 1]
             hist[f, b, 2] += 1
-
-
-@Kernel
-def find_cuts(found, hist, used, least, ridge):
-    """The best cut of each feature, (4); gain −1 where (5) allows none. used: bins of a feature."""
-    G, H, count = hist[0].sum(axis=0)
-    found[...] = 0
-    found[:, 0] = -1
-    for f in range(len(hist)):
-        missing = hist[f, MISSING]
-        for to_left in (False, True) if missing[2] else (False,):
-            left = np.cumsum(hist[f, : used[f]], axis=0) + missing * to_left
-            g, h, n = left.T
-            with np.errstate(divide="ignore", invalid="ignore"):
-                gain = (g**2 / (h + ridge) + (G - g) ** 2 / (H - h + ridge)
-                        - G**2 / (H + ridge))                                                 # (4)
-            allowed = (n >= least) & (count - n >= least)
-            allowed &= (h >= LEAST_CURVATURE) & (H - h >= LEAST_CURVATURE)                    # (5)
-            b = np.argmax(np.where(allowed, gain, -1))  # of equal gains the leftmost
-            if allowed[b] and gain[b] > max(found[f, 0], NOISE * G**2 / (H + ridge)):
-                found[f] = gain[b], b, to_left, *left[b]
-
-
-@find_cuts.body("numba")
-def find_cuts_numba(found, hist, used, least, ridge):
-    """A walk over the bins of each feature, with the sums left of the cut in g, h and n."""
-    G = H = count = 0.0
-    for b in range(BINS):  # any feature has the sums of all rows
-        G += hist[0, b, 0]
-        H += hist[0, b, 1]
-        count += hist[0, b, 2]
-    here = G * G / (H + ridge)
-    for f in range(len(hist)):
-        found[f] = 0
-        found[f, 0] = -1
-        best = NOISE * here
-        missing = hist[f, MISSING]
-        for to_left in range(2 if missing[2] > 0 else 1):
-            g, h, n = missing[0] * to_left, missing[1] * to_left, missing[2] * to_left
-            for b in range(used[f]):
-                if hist[f, b, 2] == 0:
-                    continue
-                g += hist[f, b, 0]
-                h += hist[f, b, 1]
-                n += hist[f, b, 2]
-                if n < least or h < LEAST_CURVATURE:                                          # (5)
-                    continue
-                if count - n < least or H - h < LEAST_CURVATURE:
-                    break  # and it only gets worse to the right
-                a, c = h + ridge, H - h + ridge
-                gain = (g * g * c + (G - g) * (G - g) * a) / (a * c) - here  # (4) with one division
-                if gain > best:
-                    best = gain
-                    found[f, 0], found[f, 1], found[f, 2] = gain, b, to_left
-                    found[f, 3], found[f, 4], found[f, 5] = g, h, n
+        for b in range(BINS):
+            for i in range(3):
+                rest[f, b, i] -= hist[f, b, i]                                                # (3)
+        walk_over_bins(found[f], hist[f], used[f], sums, least, ridge, left, gains)
+        walk_over_bins(found_rest[f], rest[f], used[f], sums_rest, least, ridge, left, gains)
 
 
 @Kernel(outputs=2)
@@ -215,12 +225,17 @@ def _measure(rows=20_000, features=40, rounds=30):
     edges, used = find_edges(x, np.ones(rows))
     bins = empty((features, rows), np.uint8)
     slopes = random.uniform(0.1, 1, (rows, 2))
-    hist, found = empty((features, BINS, 3), np.float64), empty((features, 6), np.float64)
-    parted, parted_slopes, columns = np.arange(rows), slopes.copy(), np.ascontiguousarray(x.T)
+    found, found_rest = empty((2, features, 6), np.float64)
+    hist, rest = zeros((2, features, BINS, 3), np.float64)
+    parted, columns = np.arange(rows), np.ascontiguousarray(x.T)
+    sums, none = np.append(slopes.sum(axis=0), rows), np.zeros(3)
+    some = np.sort(random.permutation(rows)[:500])
     calls = {"bins": (put_in_bins, bins, columns, edges),
-             "sums": (sum_histograms, hist, bins, random.permutation(rows), slopes),
-             "cuts": (find_cuts, found, hist, used, 20, 0.0),
-             "parts": (part_rows, parted, parted_slopes, np.arange(rows), slopes, bins[0], 99, 0)}
+             "all_rows": (sum_and_cut, found, found_rest, hist, rest, bins, np.arange(rows), slopes,
+                          used, sums, none, 20, 0.0),
+             "500_rows": (sum_and_cut, found, found_rest, hist, rest, bins, some, slopes[some],
+                          used, sums, none, 20, 0.0),
+             "parts": (part_rows, parted, slopes.copy(), np.arange(rows), slopes, bins[0], 99, 0)}
     for name, (kernel, *args) in calls.items():
         times = []
         for _ in range(rounds):

@@ -1,6 +1,6 @@
 """Lesson 4.77 · A tree by leaves: the one that gains most grows next
 
-Needs histograms, memory, threads. Used by boosting.
+Needs histograms, memory. Used by boosting.
 
 Idea      A tree of boosting is small on purpose, 31 leaves or so, and what counts is what these few
           can say. So it does not grow level by level: of all leaves the one whose best cut gains
@@ -30,36 +30,37 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import threads
-from ..memory import empty
-from .histograms import BINS, MISSING, find_cuts, part_rows, sum_histograms
-
-MANY = 1 << 16  # sums (rows · features) from which all threads add up
+from ..memory import empty, zeros
+from .histograms import BINS, MISSING, part_rows, sum_and_cut
 
 
 class Leaf:
-    """A leaf while the tree grows: its rows, their slopes, and the best cut of it."""
+    """A leaf while the tree grows: its rows, their slopes and sums (G, H, count), its best cut."""
 
-    def __init__(self, node, depth, rows, slopes, G, H):
+    def __init__(self, node, depth, rows, slopes, sums):
         self.node, self.depth, self.rows, self.slopes = node, depth, rows, slopes
-        self.G, self.H, self.gain = G, H, 0.0
+        self.sums, self.gain = sums, 0.0
 
-    def sum_up(self, bins):
-        """Equation (2) of lesson histograms; the threads share the features of large leaves."""
-        self.hist = empty((len(bins), BINS, 3), np.float64)
-        work = len(self.rows) * len(bins)
-        threads.split(sum_histograms, (self.hist, bins, self.rows, self.slopes), (0, 1),
-                      grain=0 if work > MANY else 1 << 62)
-
-    def choose(self, used, least, ridge):
-        """Find the best cut of all features."""
-        found = empty((len(self.hist), 6), np.float64)
-        find_cuts(found, self.hist, used, least, ridge)
-        self.feature = int(np.argmax(found[:, 0]))
+    def choose(self, hist, found):
+        """Take the best cut of all features from what sum_and_cut found."""
+        self.hist = hist
+        self.feature = int(found[:, 0].argmax())
         self.gain, *self.cut = found[self.feature].tolist()
 
     def __lt__(self, other):
         return self.gain > other.gain  # the heap's first is the one that gains most
+
+
+def look_at(small, large, hist, bins, used, least, ridge):
+    """Find the best cuts of two children; hist: their parent's. large: None for the root."""
+    found, found_rest = empty((2, len(bins), 6), np.float64)
+    mine = empty((len(bins), BINS, 3), np.float64)
+    sums_rest = large.sums if large else np.zeros(3)
+    sum_and_cut(found, found_rest, mine, hist, bins, small.rows, small.slopes, used, small.sums,
+                sums_rest, least, ridge)
+    small.choose(mine, found)
+    if large:
+        large.choose(hist, found_rest)
 
 
 class Questions(NamedTuple):
@@ -86,51 +87,41 @@ class Questions(NamedTuple):
 
 def grow_by_leaves(bins, used, slopes, model, prediction):
     """A tree on slopes (N, 2), the settings from model; its answers are added to prediction."""
-    n, least, ridge = len(slopes), model.min_samples_leaf, model.l2_regularization
+    n, least, ridge = len(slopes), model.min_samples_leaf, float(model.l2_regularization)
     most, deepest = model.max_leaf_nodes or n, model.max_depth or n
     nodes = [[0, 0, 0, 0, 0.0]]
-    root = Leaf(0, 0, np.arange(n), slopes, *slopes.sum(axis=0))
-    heap, leaves = [], [root]
-
-    def consider(leaf):
-        """Put a leaf that can be cut into the heap."""
-        leaf.choose(used, least, ridge)
-        if leaf.gain > 0:
-            heapq.heappush(heap, leaf)
-
-    if n >= 2 * least and most > 1:
-        root.sum_up(bins)
-        consider(root)
-    while heap and len(leaves) < most:
+    root = Leaf(0, 0, np.arange(n), slopes, np.append(slopes.sum(axis=0), n))
+    heap, leaves = [root], 1
+    if n >= 2 * least:
+        look_at(root, None, zeros((len(bins), BINS, 3), np.float64), bins, used, least, ridge)
+    while leaves < most and heap[0].gain > 0:
         leaf = heapq.heappop(heap)                                                            # (3)
         children = cut_leaf(leaf, bins, nodes)
-        leaves.remove(leaf)
-        leaves += children
+        leaves += 1
         small, large = sorted(children, key=lambda child: len(child.rows))
-        if len(leaves) < most and leaf.depth + 1 < deepest and len(large.rows) >= 2 * least:
-            small.sum_up(bins)
-            large.hist = np.subtract(leaf.hist, small.hist, out=leaf.hist)
-            for child in children:
-                if len(child.rows) >= 2 * least:
-                    consider(child)
-        leaf.hist = None
-    for leaf in leaves:
-        value = -model.learning_rate * leaf.G / (leaf.H + ridge) if leaf.H + ridge > 0 else 0.0
-        nodes[leaf.node][4] = value                                                           # (2)
+        if leaves < most and leaf.depth + 1 < deepest and len(large.rows) >= 2 * least:
+            look_at(small, large, leaf.hist, bins, used, least, ridge)
+        for child in children:
+            heapq.heappush(heap, child)
+    for leaf in heap:
+        G, H, _ = leaf.sums
+        value = -model.learning_rate * G / (H + ridge) if H + ridge > 0 else 0.0              # (2)
+        nodes[leaf.node][4] = value
         prediction[leaf.rows] += value
     return Questions(*(np.array(column) for column in zip(*nodes, strict=True)))
 
 
 def cut_leaf(leaf, bins, nodes):
     """Make a leaf a question; returns its two children, the left one first."""
-    b, missing_left, G, H, count = leaf.cut
-    count, size = int(count), len(leaf.rows)
+    b, missing_left, *left = leaf.cut
+    left = np.array(left)
+    count, size = int(left[2]), len(leaf.rows)
     if not leaf.hist[leaf.feature, MISSING, 2]:
         missing_left = count > size - count
-    nodes[leaf.node][:4] = leaf.feature, int(b), bool(missing_left), len(nodes)
+    first, depth = len(nodes), leaf.depth + 1
+    nodes[leaf.node][:4] = leaf.feature, int(b), bool(missing_left), first
     rows, slopes = np.empty_like(leaf.rows), np.empty_like(leaf.slopes)
     part_rows(rows, slopes, leaf.rows, leaf.slopes, bins[leaf.feature], int(b), int(missing_left))
-    first, depth = len(nodes), leaf.depth + 1
     nodes += [0, 0, 0, 0, 0.0], [0, 0, 0, 0, 0.0]
-    return (Leaf(first, depth, rows[:count], slopes[:count], G, H),
-            Leaf(first + 1, depth, rows[count:], slopes[count:], leaf.G - G, leaf.H - H))
+    return (Leaf(first, depth, rows[:count], slopes[:count], left),
+            Leaf(first + 1, depth, rows[count:], slopes[count:], leaf.sums - left))

@@ -80,7 +80,8 @@ def sort_keys(keys, spare, tally, levels):
         return keys
     shift = LOW
     while (levels - 1) >> (shift - LOW) > 0:
-        tally[:] = 0
+        for digit in range(DIGIT):
+            tally[digit] = 0
         for key in keys:
             tally[(key >> shift) % DIGIT] += 1
         before = 0
@@ -106,7 +107,8 @@ def cut_in_two(order, spare, ranks, last):
         else:
             spare[later] = n
             later += 1
-    order[count:] = spare[:later]
+    for i in range(later):
+        order[count + i] = spare[i]
     return count
 
 
@@ -159,8 +161,10 @@ def draw_features(features, constants, known, state, wanted, rank, levels, rows)
             end -= 1
             goal = end
         features[at], features[goal] = features[goal], feature
-    features[:known] = constants[:known]  # in the order in which the sibling will meet them
-    constants[known : known + found] = features[known : known + found]
+    for i in range(known):
+        features[i] = constants[i]  # in the order in which the sibling will meet them
+    for i in range(known, known + found):
+        constants[i] = features[i]
     return end, known + found, state
 
 
