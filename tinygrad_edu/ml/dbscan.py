@@ -15,8 +15,9 @@ Math      near(i, t): d(xᵢ, xₜ) ≤ ε, a row is near itself                
           core(i): Σ wₜ over the rows near i ≥ min_samples                                     (3)
           cluster = cores joined by near, directly or through others; numbered by first row    (4)
           border: the smallest number of a cluster with a core near it; none: −1, noise        (5)
-Shapes    x (n, p) · labels (n,) · how: (metric, limit), the limit ε², or ε · first, last (n, 3): the window of row i in each of three strips,
-          for rows in the order of the strips
+Shapes    x (n, p) · labels (n,) · how: (metric, limit), where the limit of d² is ε², else ε ·
+          first, last (n, 3): the windows of each row in its own strip and the two beside it, for
+          rows in the order of the strips
 Pitfalls  ε has the unit of the columns: scale them. One ε for all: of a dense and a loose group it
           serves one.
           A border row near two clusters belongs to whichever came first: (5) makes that a rule
@@ -96,7 +97,7 @@ def mass_near_numba(mass, rows, first, last, x, w, how):
 
 @Kernel
 def join_cores(parent, first, last, x, core, how):
-    parent[:] = np.arange(len(parent))
+    parent[:] = np.arange(len(parent))  # each row alone; at the end, the first row of its cluster
     for i in np.flatnonzero(core):
         rows = near(x, i, first[i], last[i], how)
         roots = np.unique(parent[rows[core[rows]]])
@@ -199,6 +200,7 @@ class DBSCAN(Clusterer):
         x, rows = np.ascontiguousarray(X[order]), np.arange(len(X))
         mass = np.empty(len(X))
         mass_near(mass, rows, first, last, x, w[order], how)
+        # Three walks over the same windows: who is a core, which cores hang together, who joins.
         core = mass >= enough                                                                  # (3)
         parent, labels = np.empty((2, len(X)), np.int64)
         join_cores(parent, first, last, x, core, how)

@@ -34,7 +34,7 @@ Try       build it    leave rows at a bound out of the sweeps for a while (shrin
           measure it  fit 20,000 × 40 numbers with dual=True and dual=False, and C from 0.01 to 100:
                       seconds and n_iter_. From where on does Newton win?
 See       Cortes, Vapnik 1995 · Hsieh et al. 2008, algorithm 1 (dual coordinate descent) ·
-          Mangasarian 2002 (Newton for the squared hinge) · Fan et al. 2008 (liblinear, its stopping rules)
+          Mangasarian 2002 (Newton for the squared hinge) · Fan et al. 2008 (liblinear: the end)
 """
 
 import numpy as np

@@ -74,7 +74,8 @@ def row_of_gram(row, i, x, squares, like):
     form, gamma, coef0, degree = like
     real = x.dtype.type
     if form == PRECOMPUTED:
-        row[:] = x[i]
+        for t in range(row.size):
+            row[t] = x[i, t]
         return
     for t in range(row.size):
         dot = real(0)
@@ -94,9 +95,12 @@ def row_of_gram(row, i, x, squares, like):
 
 
 @helper
-def diagonal_of_gram(diagonal, x, squares, like):
+def diagonal_of_gram(diagonal, squares, x, like):
+    # Also the squared lengths of the rows, which are zeros before.
     form, gamma, coef0, degree = like
     for t in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            squares[t] += x[t, c] * x[t, c]
         inside = gamma * squares[t] + coef0
         if form == RBF:
             diagonal[t] = 1
@@ -135,14 +139,14 @@ def smo(steps, beta, g, x, low, high, like, tolerance, limit, slots):
 @smo.body("numba")
 def smo_numba(steps, beta, g, x, low, high, like, tolerance, limit, slots):
     real, n = x.dtype.type, x.shape[0]
-    squares = (x * x).sum(axis=1)
-    diagonal = np.empty(n, x.dtype)
-    diagonal_of_gram(diagonal, x, squares, like)
+    squares, diagonal = np.zeros(n, x.dtype), np.empty(n, x.dtype)
+    diagonal_of_gram(diagonal, squares, x, like)
     # The cache: slot s holds row owner[s] of K, last read at step used[s]; it is found by place.
     rows = np.empty((slots, n), x.dtype)
     owner, place = np.full(slots, -1), np.full(n, -1)
     used = np.zeros(slots, np.int64)
     for steps[0] in range(limit + 1):
+        # Who grows, who shrinks; their rows of K, computed if they are not in the cache; the step.
         i, top = highest(beta, g, high)                                                        # (3)
         if i < 0 or steps[0] == limit:
             break
@@ -163,7 +167,7 @@ def smo_numba(steps, beta, g, x, low, high, like, tolerance, limit, slots):
         step = min((top - g[j]) / max(curve, real(TINY)), room, depth)                         # (5)
         beta[i] = high[i] if step == room else beta[i] + step
         beta[j] = low[j] if step == depth else beta[j] - step
-        for half in range(0, beta.size, n):
+        for half in range(0, beta.size, n):  # twice where m is 2n
             for t in range(n):
                 g[half + t] -= step * (rows[s, t] - rows[r, t])
 
@@ -200,7 +204,10 @@ def slot_of(i, now, owner, place, used):
     # caller is to fill. It is never the slot of the other row of this step, whose `used` is now.
     s = place[i]
     if s < 0:
-        s = np.argmin(used)
+        s = 0
+        for other in range(used.size):
+            if used[other] < used[s]:
+                s = other
         if owner[s] >= 0:
             place[owner[s]] = -1
         place[i] = s

@@ -23,7 +23,9 @@ Pitfalls  Distances between groups, and their sizes, mean nothing on the map: ev
           the smallest of them first: then (1) divides zero by zero.
           From a random start the large arrangement is luck; the first two components are better.
           In the first 250 rounds p is 12 times too large (exaggeration): groups contract and can
-          pass through each other. Without it they stay torn.
+          pass through each other. Without it they stay torn. Such strong forces make
+          the gains small, which would hold the points for hundreds of rounds after it: so velocity
+          and gain start anew.
 Cost      A round: the pairs of neighbours, 3·perplexity a point, and the repulsion of lesson
           barnes_hut. Neighbours, once: n² distances as a matrix product.
 Try       build it    give the map of new rows: a net that is trained on x → y.
@@ -158,7 +160,11 @@ class Map:
         self.m = m
         self.theta = theta
         self.neighbours = neighbours
-        self.velocity, self.gain = np.zeros_like(y), np.ones_like(y)
+        self.rest()
+
+    def rest(self):
+        """Forget how the points moved: when the exaggeration ends, the forces are others."""
+        self.velocity, self.gain = np.zeros_like(self.y), np.ones_like(self.y)
 
     def gradient(self, exaggeration=1.0, told=False):
         """(gradient (4), KL): P counts `exaggeration` times; KL is 0 unless it is to be told."""
@@ -256,6 +262,8 @@ class TSNE(Estimator):
         best, best_round = np.inf, 0
         for turn in trange(1, rounds + 1, disable=not self.verbose, desc="t-SNE"):
             early, look = turn <= EXAGGERATED, turn % EVERY == 0 or turn == rounds
+            if turn == EXAGGERATED + 1:
+                self._map.rest()
             gradient, kl = self._map.gradient(exaggeration if early else 1.0, look)
             self._map.step(gradient, rate, 0.5 if early else 0.8)
             if look and not early:  # is it still getting better?
