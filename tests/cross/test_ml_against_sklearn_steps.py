@@ -20,8 +20,8 @@ from tinygrad_edu.ml.text_features import CountVectorizer, TfidfTransformer
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install scikit-learn")
 
-from sklearn import base, ensemble, feature_extraction, model_selection, pipeline  # noqa: E402
-from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
+from sklearn import base, ensemble, feature_extraction, model_selection, pipeline
+from sklearn.utils.estimator_checks import check_estimator
 
 CV = {"cv": 2}
 MODEL = [("scale", StandardScaler()), ("model", LogisticRegression())]
@@ -59,9 +59,10 @@ def test_our_steps_work_in_their_pipeline_and_theirs_in_ours():
                                model_selection.cross_val_score(ours, X, y))
     theirs = Pipeline([("scale", StandardScaler()),
                        ("model", ensemble.ExtraTreesClassifier(10, random_state=0))])
-    assert base.is_classifier(theirs) and theirs.fit(X, y).score(X, y) == 1
-    search = model_selection.GridSearchCV(ours, {"model__C": [0.1, 1.0]}).fit(X, y)
-    assert search.best_params_ == GridSearchCV(ours, {"model__C": [0.1, 1.0]}).fit(X, y).best_params_
+    assert base.is_classifier(theirs) and theirs.fit(X, y).score(X, y) > 0.95
+    found = [kind(ours, {"model__C": [0.1, 1.0]}).fit(X, y).best_params_
+             for kind in (GridSearchCV, model_selection.GridSearchCV)]
+    assert found[0] == found[1]
 
 
 def test_counts_of_words_are_theirs():
