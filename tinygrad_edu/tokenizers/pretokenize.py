@@ -191,8 +191,9 @@ class Pattern(Cut):
         spans = [match.span() for match in self._find.finditer(piece) if match.group()]
         if not self.invert:
             return spans
+        # Between two matches that touch lies an empty one: a border, unless contiguous.
         ends = [0, *(place for span in spans for place in span), len(piece)]
-        return [(a, b) for a, b in zip(ends[::2], ends[1::2], strict=True) if a < b]
+        return list(zip(ends[::2], ends[1::2], strict=True))
 
 
 def _escaped(text):
@@ -262,7 +263,7 @@ class ByteLevel(Cut):
         source = None
         if self.space_before:
             low = spans[:, 0]
-            chosen = low[[text[at] not in SPACES for at in low.tolist()]]
+            chosen = low[[text[at] != " " for at in low.tolist()]]
             text, spans, source = put_before(text, spans, chosen, " ")
         if self.regex:
             spans = cut_by_bytes(text, spans, presplit)
