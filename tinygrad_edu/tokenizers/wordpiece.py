@@ -130,39 +130,44 @@ class Neighbours:
         self.row = {}  # pair -> its row in the table
         self.where = defaultdict(set)  # pair -> the pieces that hold it, or once did
         self.last = 0  # the score of the last merge
-        self._recount(range(len(pieces)), lambda piece: piece)
+        self._count((index, [], piece) for index, piece in enumerate(pieces))
 
-    def _recount(self, indices, change):
-        """Replace these pieces by change(piece), and count what that takes away and adds."""
+    def _count(self, changes):
+        """Count anew: in the piece of this index a row of symbols, `old`, has become `new`."""
         single, pairs = Counter(), Counter()
-        for index in indices:
-            old, weight = self.pieces[index], self.weights[index]
-            new = self.pieces[index] = change(old)
-            for piece, times in [(old, -weight)] * (new is not old) + [(new, weight)]:
-                for symbol in piece:
+        for index, old, new in changes:
+            weight = self.weights[index]
+            for symbols, times in (old, -weight), (new, weight):
+                for symbol in symbols:
                     single[symbol] += times
-                for pair in zip(piece, piece[1:], strict=False):
+                for pair in zip(symbols, symbols[1:], strict=False):
                     pairs[pair] += times
-                    self.where[pair].add(index)
-        fresh = [(0, *pair) for pair in pairs if pair not in self.row]
-        for row, (_, *pair) in enumerate(fresh, start=len(self.row)):
-            self.row[tuple(pair)] = row
-        self.table = np.concatenate([self.table, np.array(fresh, np.int64).reshape(-1, 3)])
+            for pair in zip(new, new[1:], strict=False):
+                self.where[pair].add(index)
+        fresh = [pair for pair in pairs if pair not in self.row]
+        self.row.update((pair, row) for row, pair in enumerate(fresh, start=len(self.row)))
+        rows = np.array([(0, *pair) for pair in fresh], np.int64).reshape(-1, 3)
+        self.table = np.concatenate([self.table, rows])
         self.table[[self.row[pair] for pair in pairs], 0] += list(pairs.values())
         self.single[list(single)] += list(single.values())
 
     def merge(self, pair, symbol):
         """Put `symbol` wherever the pair stands, from left to right in each piece."""
-
-        def joined(piece):
-            result, i = [], 0
-            while i < len(piece):
-                here = tuple(piece[i : i + 2]) == pair
-                result.append(symbol if here else piece[i])
-                i += 2 if here else 1
-            return result
-
-        self._recount(sorted(self.where.pop(pair)), joined)
+        changes = []
+        for index in sorted(self.where.pop(pair)):
+            old, new, places = self.pieces[index], [], []
+            i = 0
+            while i < len(old):
+                here = old[i] == pair[0] and tuple(old[i : i + 2]) == pair
+                if here:
+                    places.append(i)
+                new.append(symbol if here else old[i])
+                i += 1 + here
+            if places:  # what lies more than one symbol away from all of them is as it was
+                first, end = max(places[0] - 1, 0), places[-1] + 3
+                changes.append((index, old[first:end], new[first : end - len(places)]))
+                self.pieces[index] = new
+        self._count(changes)
 
     def best(self, score, least_count):
         """The pair to join next by (1) ("likelihood") or (2) ("count"), or None."""
