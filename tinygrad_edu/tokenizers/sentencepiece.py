@@ -154,7 +154,6 @@ class CharacterBPE(Model):
         self.bytes = byte_ids(self.ids) if byte_fallback else None
 
     def mark(self, text, spans):
-        """The marks of Model: each character's own token, then all merges."""
         points = code_points(text.tobytes().decode("utf-8"))
         begins = np.flatnonzero((text & 0xC0) != 0x80)
         edges = np.zeros(text.size + 1, bool)

@@ -82,7 +82,8 @@ def expected_counts(counts, loss, text, spans, weights, edges, ids, scores, long
 def expected_counts_numba(counts, loss, text, spans, weights, edges, ids, scores, longest):
     unknown = scores.size - 1
     found = np.empty(longest, np.int64)
-    # left and rest hold one number for each place of the longest piece, and serve all pieces.
+    # left and rest have one number for each place of the longest piece, and serve all pieces: it is
+    # the loops that are hot, not their memory.
     counts[:] = 0
     loss[:] = 0
     room = 1
@@ -144,23 +145,18 @@ class Pieces:
         """(n(x) of (2) for all tokens, loss)."""
         counts, loss = np.empty(len(tokens) + 1), np.empty(1)
         model = Unigram(tokens, scores)
-        expected_counts(counts, loss, self.text, self.spans, self.weights, *arrays(model))
+        expected_counts(counts, loss, self.text, self.spans, self.weights, *model.arrays)
         return counts[:-1], loss[0]
 
     def in_best_cuts(self, tokens, scores):
         """f(x) of (4): how often each token is in the best cuts."""
         model = Unigram(tokens, scores)
         marks = np.empty(self.text.shape, np.int32)
-        best_cut(marks, self.text, self.spans, *arrays(model), True)
+        best_cut(marks, self.text, self.spans, *model.arrays, True)
         # Characters that were not kept have the mark V, and count for nothing.
         begins = np.flatnonzero((marks >= 0) & (marks < len(tokens)))
         piece = np.searchsorted(self.spans[:, 0], begins, "right") - 1
         return np.bincount(marks[begins], self.weights[piece], len(tokens))
-
-
-def arrays(model):
-    """What the kernels read of a Unigram."""
-    return model.trie.edges, model.trie.ids, model.scores, model.longest
 
 
 def seeds(counts, letters, most):
@@ -196,7 +192,7 @@ def prune(tokens, scores, pieces, fixed, wanted):
     own = Pieces(dict.fromkeys(tokens[fixed:], 1))
     model = Unigram(tokens, scores)
     marks = np.empty(own.text.shape, np.int32)
-    best_cut(marks, own.text, own.spans, *arrays(model), False)
+    best_cut(marks, own.text, own.spans, *model.arrays, False)
     total, losses = f.sum(), []
     # The best cut of x into several tokens, and what they would cost if they took its place.
     for low, high in own.spans.tolist():
@@ -215,8 +211,8 @@ def refuse_too_small(vocab_size, before, letters):
     """ValueError where a vocabulary has no room for what must be in it."""
     if vocab_size < before + letters:
         raise ValueError(
-            f"a vocabulary of {vocab_size} is too small: {before} special and byte tokens and "
-            f"{letters} characters need {before + letters}"
+            f"a vocabulary of {vocab_size} is too small: it has to hold {before} special and byte "
+            f"tokens and {letters} characters"
         )
 
 
@@ -262,7 +258,12 @@ def train_unigram(
 
 
 def train_sentencepiece(
-    counts, vocab_size, special=SPECIAL, most=1000, least_count=2, progress=iter
+    counts,
+    vocab_size,
+    special=SPECIAL,
+    most=1000,
+    least_count=2,
+    progress=iter,
 ):
     """A CharacterBPE of at most vocab_size tokens; arguments as for train_unigram.
 
@@ -278,16 +279,9 @@ def train_sentencepiece(
     pieces = sorted(piece for piece in counts if known.issuperset(piece.decode()))
     symbols = [[ids[c.encode()] for c in piece.decode()] for piece in pieces]
     weights = [counts[piece] for piece in pieces]
-    merges = learn(
-        symbols,
-        weights,
-        tokens,
-        vocab_size,
-        bytes.__add__,
-        "count",
-        least_count,
-        progress,
-    )
+    counted = symbols, weights, tokens, vocab_size
+    rules = bytes.__add__, "count", least_count, progress
+    merges = learn(*counted, *rules)
     return CharacterBPE(tokens, merges, unknown=0, fuse_unknown=True, byte_fallback=True)
 
 
@@ -301,8 +295,6 @@ if __name__ == "__main__":
     for train in (train_unigram, train_sentencepiece):
         start = perf_counter()
         model = train(found, 4096)
-        took = perf_counter() - start
-        size = sum(map(len, texts))
+        took = f"train_s={perf_counter() - start:.1f}"
         count = sum(n * len(model.encode_piece(piece)) for piece, n in found.items())
-        rate = size / count
-        print(f"{train.__name__}: bytes={size} bytes_per_token={rate:.3f} train_s={took:.1f}")
+        print(f"{train.__name__}: bytes_per_token={sum(map(len, texts)) / count:.3f} {took}")

@@ -224,23 +224,25 @@ class Unigram(Model):
         self.longest = max(map(len, self.tokens), default=0) + 4
         self.bytes = byte_ids(self.ids) if byte_fallback else None
 
+    @property
+    def arrays(self):
+        """What the kernels read: the trie, the scores, and room for the longest token."""
+        return self.trie.edges, self.trie.ids, self.scores, self.longest
+
     def mark(self, text, spans):
         """The marks of Model: the best cut of each piece."""
         marks = empty(text.shape, np.int32)
-        trie = self.trie
-        best_cut(marks, text, spans, trie.edges, trie.ids, self.scores, self.longest, True)
+        best_cut(marks, text, spans, *self.arrays, True)
         return self._finished(marks, text, spans)
 
     def sample(self, text, spans, generator, alpha=1.0):
         """ids (M,) int32 of a cut of each piece, drawn by (5) with a numpy generator."""
-        array, trie = np.frombuffer(text, np.uint8), self.trie
+        array = np.frombuffer(text, np.uint8)
+        spans = np.ascontiguousarray(spans, np.int64)
         marks = empty(array.shape, np.int32)
         # A number for each byte, though only those where a token begins are looked at.
         chance = generator.random(array.size)
-        drawn_cut(
-            *(marks, array, spans, trie.edges, trie.ids),
-            *(self.scores, self.longest, float(alpha), chance),
-        )
+        drawn_cut(marks, array, spans, *self.arrays, float(alpha), chance)
         marks = self._finished(marks, array, spans)
         return marks[marks >= 0]
 
