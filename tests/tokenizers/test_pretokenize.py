@@ -51,14 +51,13 @@ def test_known_texts(cut, text, expected):
     assert cut(text) == expected
 
 
-@pytest.mark.parametrize(("behaviour", "expected"), zip(BEHAVIOURS, [
-    ["a", "-", "-", "b", "-"],
-    ["a", "b"],
-    ["a", "--", "b", "-"],
-    ["a-", "-", "b-"],
-    ["a", "-", "-b", "-"],
-], strict=True))
-def test_what_becomes_of_a_match(behaviour, expected):
+MATCHES = [["a", "-", "-", "b", "-"], ["a", "b"], ["a", "--", "b", "-"]]
+MATCHES += [["a-", "-", "b-"], ["a", "-", "-b", "-"]]
+
+
+@pytest.mark.parametrize("place", range(len(BEHAVIOURS)), ids=BEHAVIOURS)
+def test_what_becomes_of_a_match(place):
+    behaviour, expected = BEHAVIOURS[place], MATCHES[place]
     assert Class(punctuation(), behaviour)("a--b-") == expected
     assert Pattern("-", behaviour)("a--b-") == expected
 
@@ -85,7 +84,7 @@ def test_a_pattern_sees_one_piece_at_a_time():
 def test_a_sign_in_front_is_aligned_with_the_first_character():
     both = Cuts(whitespace_split(), Metaspace())
     text, spans, source = both.cut("xé y", np.array([[0, 4]]))
-    assert text == "▁xé ▁y".replace(" ", "▁") or text == "▁xé▁▁y"
+    assert text == "▁xé▁▁y"
     assert spans.tolist() == [[0, 3], [4, 6]]
     assert source.tolist() == [0, 0, 1, 2, 3, 3]
 
