@@ -82,8 +82,7 @@ def expected_counts(counts, loss, text, spans, weights, edges, ids, scores, long
 def expected_counts_numba(counts, loss, text, spans, weights, edges, ids, scores, longest):
     unknown = scores.size - 1
     found = np.empty(longest, np.int64)
-    # left and rest have one number for each place of the longest piece, and serve all pieces: it is
-    # the loops that are hot, not their memory.
+    # left and rest have one number for each place of the longest piece, and serve all pieces.
     counts[:] = 0
     loss[:] = 0
     room = 1
@@ -159,8 +158,8 @@ class Pieces:
         return np.bincount(marks[begins], self.weights[piece], len(tokens))
 
 
-def seeds(counts, letters, most):
-    """(tokens, count of each): the characters, then the `most` best strings by (1)."""
+def seeds(counts, letters, most, names=()):
+    """(tokens, count of each): characters, then the `most` best strings by (1), no names."""
     known, found = set(letters), Counter()
     for piece, times in counts.items():
         text = piece.decode()
@@ -170,7 +169,7 @@ def seeds(counts, letters, most):
                     break
                 found[text[i:j]] += times
     # What occurs once would only repeat the text.
-    long = [text for text, times in found.items() if len(text) > 1 and times > 1]
+    long = [text for text, n in found.items() if len(text) > 1 < n and text not in names]
     long.sort(key=lambda text: (-found[text] * len(text), text))
     chosen = [*letters, *long[:most]]
     return [text.encode() for text in chosen], np.array([found[text] for text in chosen], float)
@@ -235,7 +234,8 @@ def train_unigram(
     before = [name.encode() for name in special] + BYTE_TOKENS * byte_fallback
     wanted, fixed = vocab_size - len(before), len(letters)
     refuse_too_small(vocab_size, len(before), fixed)
-    tokens, times = seeds(counts, letters, seed_factor * wanted)
+    names = {name.decode() for name in before}
+    tokens, times = seeds(counts, letters, seed_factor * wanted, names)
     scores = np.log(np.maximum(times, NEEDED) / times.sum())
     pieces = Pieces(counts)
     # Each round leaves three quarters of the tokens; the last one, all that are wanted.

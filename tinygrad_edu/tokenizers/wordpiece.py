@@ -172,6 +172,10 @@ class Neighbours:
                 self.pieces[index] = new
         self._count(changes)
 
+    def forbid(self, pair):
+        """Never return this pair as the best one."""
+        self.table[self.row[pair], 0] = -1 << 60
+
     def best(self, score, least_count):
         """The pair to join next by (1) ("likelihood") or (2) ("count"), or None."""
         count, left, right = self.table.T
@@ -213,7 +217,7 @@ def learn(pieces, weights, tokens, vocab_size, joined, score, least_count, progr
     """Append the tokens that merging gives until there are vocab_size; returns the merges."""
     # Two different pairs may spell the same token; such a merge joins, but adds none to the list.
     neighbours = Neighbours(pieces, weights, vocab_size)
-    ids = {token: index for index, token in enumerate(tokens)}
+    ids, given = {token: index for index, token in enumerate(tokens)}, len(tokens)
     merges = []
     for _ in progress(range(vocab_size - len(tokens))):
         pair = True
@@ -222,6 +226,9 @@ def learn(pieces, weights, tokens, vocab_size, joined, score, least_count, progr
             pair = neighbours.best(score, least_count)
             if pair:
                 token = joined(tokens[pair[0]], tokens[pair[1]])
+                if ids.get(token, given) < given:  # text that spells a special token stays text
+                    neighbours.forbid(pair)
+                    continue
                 symbol = ids.setdefault(token, len(tokens))
                 tokens += [token] * (symbol == len(tokens))
                 neighbours.merge(pair, symbol)
