@@ -20,7 +20,8 @@ from tinygrad_edu.tokenizers.wordpiece import (
 
 TOKENS = ["[UNK]", "un", "una", "##ble", "##able", "a", "b", "##a", "##b", "##c"]
 TOKENS += ["狐", "##狸", "##é"]
-WORDS = ["unable", "una", "unx", "ab", "abc", "ca", "狐狸", "狐狐", "aé", "##a", "a" * 100, "a" * 101]
+WORDS = ["unable", "una", "unx", "ab", "abc", "ca", "狐狸", "狐狐", "aé", "##a"]
+WORDS += ["a" * 100, "a" * 101]
 
 
 def model(**options):

@@ -291,7 +291,7 @@ if __name__ == "__main__":
     from time import perf_counter
 
     tokens = ["<unk>", *"▁abcdefghijklmnopqrstuvwxyz", "▁t", "in", "he", "▁the", "an", "ing"]
-    model = CharacterBPE([token.encode() for token in tokens], None, 0, scores=range(0, -33, -1))
+    model = CharacterBPE([token.encode() for token in tokens], None, 0, scores=range(0, -99, -1))
     text = "▁the▁fox▁and▁another▁thing".encode()
     model.encode_piece(text)  # compile, then measure
     for name, data in {"words": text * 40_000, "one_letter": b"a" * 1_000_000}.items():

@@ -160,7 +160,8 @@ class Pieces:
 
 def seeds(counts, letters, most, names=()):
     """(tokens, count of each): characters, then the `most` best strings by (1), no names."""
-    known, found = set(letters), Counter()
+    known = set(letters)
+    found = Counter()
     for piece, times in counts.items():
         text = piece.decode()
         for i in range(len(text)):
@@ -169,7 +170,7 @@ def seeds(counts, letters, most, names=()):
                     break
                 found[text[i:j]] += times
     # What occurs once would only repeat the text.
-    long = [text for text, n in found.items() if len(text) > 1 < n and text not in names]
+    long = [text for text, n in found.items() if len(text) > 1 < n and text.encode() not in names]
     long.sort(key=lambda text: (-found[text] * len(text), text))
     chosen = [*letters, *long[:most]]
     return [text.encode() for text in chosen], np.array([found[text] for text in chosen], float)
@@ -192,7 +193,8 @@ def prune(tokens, scores, pieces, fixed, wanted):
     model = Unigram(tokens, scores)
     marks = np.empty(own.text.shape, np.int32)
     best_cut(marks, own.text, own.spans, *model.arrays, False)
-    total, losses = f.sum(), []
+    total = f.sum()
+    losses = []
     # The best cut of x into several tokens, and what they would cost if they took its place.
     for low, high in own.spans.tolist():
         x = model.ids[own.text[low:high].tobytes()]
@@ -234,8 +236,7 @@ def train_unigram(
     before = [name.encode() for name in special] + BYTE_TOKENS * byte_fallback
     wanted, fixed = vocab_size - len(before), len(letters)
     refuse_too_small(vocab_size, len(before), fixed)
-    names = {name.decode() for name in before}
-    tokens, times = seeds(counts, letters, seed_factor * wanted, names)
+    tokens, times = seeds(counts, letters, seed_factor * wanted, set(before))
     scores = np.log(np.maximum(times, NEEDED) / times.sum())
     pieces = Pieces(counts)
     # Each round leaves three quarters of the tokens; the last one, all that are wanted.
@@ -278,8 +279,7 @@ def train_sentencepiece(
     known = set(letters)
     pieces = sorted(piece for piece in counts if known.issuperset(piece.decode()))
     symbols = [[ids[c.encode()] for c in piece.decode()] for piece in pieces]
-    weights = [counts[piece] for piece in pieces]
-    counted = symbols, weights, tokens, vocab_size
+    counted = symbols, [counts[piece] for piece in pieces], tokens, vocab_size
     rules = bytes.__add__, "count", least_count, progress
     merges = learn(*counted, *rules)
     return CharacterBPE(tokens, merges, unknown=0, fuse_unknown=True, byte_fallback=True)
