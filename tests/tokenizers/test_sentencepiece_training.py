@@ -141,6 +141,12 @@ def test_a_text_that_spells_a_special_token_teaches_no_second_one(train):
     assert 0 not in ids
 
 
+def test_training_on_nothing_gives_the_names_alone():
+    assert train_sentencepiece({}, 300).vocab_size == 259
+    assert train_unigram({}, 300).vocab_size == 3
+    assert train_unigram({b"a": 2}, 300).tokens[3:] == [b"a"]
+
+
 @pytest.mark.parametrize("train", [train_unigram, train_sentencepiece])
 def test_a_vocabulary_without_room_for_the_characters_is_refused(train):
     with pytest.raises(ValueError, match="a vocabulary of 5 is too small: it has to hold"):

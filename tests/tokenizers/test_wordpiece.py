@@ -146,6 +146,11 @@ def test_training_keeps_the_most_frequent_characters_and_every_word_of_them_can_
     assert trained.encode_piece(b"ac") == [trained.unknown]
 
 
+def test_words_of_one_letter_have_no_pairs_and_no_words_have_no_letters():
+    assert train_wordpiece({b"a": 3, b"b": 1}, 20).tokens[5:] == [b"a", b"b", b"##a", b"##b"]
+    assert train_wordpiece({}, 20).vocab_size == 5
+
+
 def test_a_vocabulary_without_room_for_the_letters_is_refused():
     with pytest.raises(ValueError, match="5 special tokens and 2 characters, .* need 9"):
         train_wordpiece({b"ab": 3}, 8)

@@ -137,7 +137,7 @@ class Pieces:
         pieces = sorted(counts)
         ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
         self.text = np.frombuffer(b"".join(pieces), np.uint8)
-        self.spans = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
+        self.spans = np.stack([np.append(0, ends)[:-1], ends], axis=1)
         self.weights = np.array([counts[piece] for piece in pieces], float)
 
     def expected(self, tokens, scores):
@@ -240,7 +240,7 @@ def train_unigram(
     scores = np.log(np.maximum(times, NEEDED) / times.sum())
     pieces = Pieces(counts)
     # Each round leaves three quarters of the tokens; the last one, all that are wanted.
-    rounds = 1 + max(0, int(np.ceil(np.log(1.1 * wanted / len(tokens)) / np.log(KEPT))))
+    rounds = 1 + max(0, int(np.ceil(np.log(1.1 * wanted / max(len(tokens), 1)) / np.log(KEPT))))
     for last in progress([False] * (rounds - 1) + [True]):
         for _ in range(2):
             expected, _ = pieces.expected(tokens, scores)

@@ -151,8 +151,10 @@ class Neighbours:
         self.row.update((pair, row) for row, pair in enumerate(fresh, start=len(self.row)))
         rows = np.array([(0, *pair) for pair in fresh], np.int64).reshape(-1, 3)
         self.table = np.concatenate([self.table, rows])
-        self.table[[self.row[pair] for pair in pairs], 0] += list(pairs.values())
-        self.single[list(single)] += list(single.values())
+        where = np.array([self.row[pair] for pair in pairs], np.int64)
+        self.table[where, 0] += np.array(list(pairs.values()), np.int64)
+        where = np.array(list(single), np.int64)
+        self.single[where] += np.array(list(single.values()), np.int64)
 
     def merge(self, pair, symbol):
         """Put `symbol` wherever the pair stands, from left to right in each piece."""
