@@ -16,7 +16,7 @@ Math      decode(ids) = tokens[id₁] + tokens[id₂] + …      decode(encode(t
 Shapes    text: str or UTF-8 bytes, N characters → ids (N,) int32 · tokens: V byte strings
 Pitfalls  No text may produce a special token such as <|endoftext|> by accident: a user who writes
           those 13 characters must not end the document. So `encode` reads them as
-          plain text unless `allowed_special` names them.
+          plain text unless `allowed_special` names them, and refuses what `disallowed_special` says.
           One token may hold part of a character (lesson bpe), so tokens must not be turned into
           text one by one: `StreamDecoder` waits until a character is complete.
 Cost      Encoding is one look-up a character, decoding one copy.
@@ -67,19 +67,33 @@ class Tokenizer:
         """The bytes of one token; of a special token, its name."""
         return self.tokens[int(self._checked(index))]
 
-    def encode(self, text, allowed_special=()):
+    def encode(self, text, allowed_special=(), disallowed_special=()):
         """Ids, (N,) int32, of a str or bytes.
 
-        allowed_special: names of special tokens to recognise in the text, or "all"; the
-        others are read as plain text. ValueError for an unknown name.
+        allowed_special: names of special tokens to recognise in the text, or "all".
+        disallowed_special: names that the text must not hold, or "all": those not allowed.
+        What is in neither is read as plain text. ValueError for an unknown name, and for text that
+        holds a disallowed one.
         """
+        text = as_bytes(text)
         names = self.special if allowed_special == "all" else allowed_special
+        self._refuse(text, names, disallowed_special)
         ids = [empty(0, np.int32)]
-        for part in self._cut(as_bytes(text), names):
+        for part in self._cut(text, names):
             index = self.special.get(part) if isinstance(part, str) else None
             found = self.encode_ordinary(part) if index is None else np.array([index], np.int32)
             ids.append(found)
         return np.concatenate(ids) if len(ids) > 2 else ids[-1]
+
+    def _refuse(self, text, allowed, disallowed):
+        """ValueError where the text holds the name of a disallowed special token."""
+        names = self.special.keys() - set(allowed) if disallowed == "all" else disallowed
+        for name in sorted(names):
+            if as_bytes(name) in text:
+                raise ValueError(
+                    f"the text holds {name!r}, which is a special token; allow it (allowed_special)"
+                    ", or have it read as plain text (disallowed_special=())"
+                )
 
     def _cut(self, text, names):
         """Yield plain text as bytes and special tokens as str, in the order of the text."""

@@ -1,6 +1,6 @@
 """Lesson 4.19 · tokenizer.json: a tokenizer as a file
 
-Needs atomic, bpe, characters, presplit, unicode. Used by models/run.py,
+Needs atomic, bpe, byte_characters, characters, presplit, unicode. Used by models/run.py,
 scripts/train_gpt.py.
 
 Idea      A model without its tokenizer is a list of numbers that nobody can read, so the two travel
@@ -38,15 +38,10 @@ from pathlib import Path
 
 from tinygrad_edu.files.atomic import write_text
 from tinygrad_edu.tokenizers.bpe import BPETokenizer, train_bpe
+from tinygrad_edu.tokenizers.byte_characters import hidden, visible
 from tinygrad_edu.tokenizers.characters import CharacterTokenizer
 from tinygrad_edu.tokenizers.presplit import python_library
 from tinygrad_edu.tokenizers.unicode import as_bytes
-
-VISIBLE = (*range(33, 127), *range(161, 173), *range(174, 256))
-HIDDEN = [byte for byte in range(256) if byte not in VISIBLE]
-CHARACTER_OF_BYTE = {byte: chr(byte) for byte in VISIBLE}  # (1)
-CHARACTER_OF_BYTE |= {byte: chr(256 + k) for k, byte in enumerate(HIDDEN)}  # (2)
-BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
 
 # GPT-2's pattern on bytes, and every character by itself ("." would leave out the line feed).
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
@@ -92,11 +87,6 @@ def save_tokenizer(tokenizer, path):
         "model": model,
     }
     write_text(path, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
-
-
-def visible(token):
-    """Bytes as the characters of (1) and (2)."""
-    return "".join([CHARACTER_OF_BYTE[byte] for byte in token])
 
 
 def bpe_model(vocab, texts, merges):
@@ -223,19 +213,11 @@ def read_bpe(document, model, texts, special):
     for option in CHANGES_IDS:
         if model.get(option):
             raise ValueError(f"its model sets {option}, which is not supported here")
-    # Special tokens are spelt as they are, all others by (1) and (2).
+    # Special tokens are spelt as they are, all others by `visible`.
     tokens = [as_bytes(text) if text in special else hidden(text) for text in texts]
     ids = {text: index for index, text in enumerate(texts)}
     merges = [read_merge(merge, ids) for merge in entry(model, "merges", list)]
     return BPETokenizer(tokens, merges, special)
-
-
-def hidden(text):
-    """The bytes that `visible` made visible."""
-    try:
-        return bytes([BYTE_OF_CHARACTER[character] for character in text])
-    except KeyError:
-        raise ValueError(f"token {text!r} holds a character that stands for no byte") from None
 
 
 def read_merge(merge, ids):
