@@ -1,4 +1,4 @@
-"""Lesson 4.8 · Byte characters: bytes that a text file can hold
+"""Lesson 4.16 · Byte characters: bytes that a text file can hold
 
 Needs nothing. Used by tokenizer_file.
 

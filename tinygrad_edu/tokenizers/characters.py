@@ -76,8 +76,7 @@ class Tokenizer:
         holds a disallowed one.
         """
         text = as_bytes(text)
-        names = self.special if allowed_special == "all" else allowed_special
-        self._refuse(text, names, disallowed_special)
+        names = self._allowed(text, allowed_special, disallowed_special)
         ids = [empty(0, np.int32)]
         for part in self._cut(text, names):
             index = self.special.get(part) if isinstance(part, str) else None
@@ -85,22 +84,23 @@ class Tokenizer:
             ids.append(found)
         return np.concatenate(ids) if len(ids) > 2 else ids[-1]
 
-    def _refuse(self, text, allowed, disallowed):
-        """ValueError where the text holds the name of a disallowed special token."""
-        names = self.special.keys() - set(allowed) if disallowed == "all" else disallowed
-        for name in sorted(names):
+    def _allowed(self, text, allowed, disallowed):
+        """The names to recognise; ValueError for unknown ones and for a text with a disallowed one."""
+        allowed = frozenset(self.special if allowed == "all" else allowed)
+        refused = self.special.keys() - allowed if disallowed == "all" else set(disallowed)
+        for name in sorted((allowed | refused) - self.special.keys()):
+            known = ", ".join(self.special) or "none"
+            raise ValueError(f"no special token is called {name!r}; there are: {known}")
+        for name in sorted(refused):
             if as_bytes(name) in text:
                 raise ValueError(
                     f"the text holds {name!r}, which is a special token; allow it (allowed_special)"
                     ", or have it read as plain text (disallowed_special=())"
                 )
+        return allowed
 
     def _cut(self, text, names):
         """Yield plain text as bytes and special tokens as str, in the order of the text."""
-        for name in names:
-            if name not in self.special:
-                known = ", ".join(self.special) or "none"
-                raise ValueError(f"no special token is called {name!r}; there are: {known}")
         # The longest name first: where one name begins another, the longer one is meant.
         longest = sorted((as_bytes(name) for name in names), key=len, reverse=True)
         pattern = b"(" + b"|".join(map(re.escape, longest)) + b")"

@@ -1,4 +1,4 @@
-"""Lesson 4.19 · tokenizer.json: a tokenizer as a file
+"""Lesson 4.23 · tokenizer.json: a tokenizer as a file
 
 Needs atomic, bpe, byte_characters, characters, presplit, unicode. Used by models/run.py,
 scripts/train_gpt.py.
