@@ -33,7 +33,7 @@ from dataclasses import asdict
 
 from tinygrad_edu.tokenizers.added import BARE, Added
 from tinygrad_edu.tokenizers.bpe import BPETokenizer
-from tinygrad_edu.tokenizers.byte_characters import hidden, visible
+from tinygrad_edu.tokenizers.byte_characters import SUFFIX, WordEnds, ended, hidden, spelt, visible
 from tinygrad_edu.tokenizers.characters import CharacterTokenizer
 from tinygrad_edu.tokenizers.hf_steps import (
     PARTS,
@@ -128,6 +128,12 @@ def read_vocabulary(vocab, added):
     return texts
 
 
+def own_tokens(model, added):
+    """The texts of a model's tokens, without those that were only added behind them."""
+    vocab = entry(model, "vocab", dict)
+    return read_vocabulary(vocab, added)[: len(vocab)]
+
+
 def choice(model, key, kind, default):
     """An option of a model, of this type, or its default where the file has null or nothing."""
     value = model.get(key)
@@ -157,12 +163,17 @@ def read_bpe(model, added, parts):
         tokens = [as_bytes(text) for text in texts]
         unknown = unknown_id(model, texts)
         return CharacterBPE(tokens, merges, unknown, **options, **ends, ignore_merges=whole)
-    for option in ("continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
+    for option in ("continuing_subword_prefix", "byte_fallback"):
         if model.get(option):
             raise ValueError(f"its model sets {option}, not supported for tokens that are bytes")
     if "ByteLevel" not in [step["type"] for step in flat(parts["decoder"])]:
         raise ValueError("its pre-tokenizer makes bytes, but its decoder is not ByteLevel")
     names = {token.content for token in added}
+    if model.get("end_of_word_suffix") == SUFFIX:
+        tokens = [as_bytes(text) if text in names else ended(text) for text in texts]
+        return WordEnds(tokens, merges)
+    if model.get("end_of_word_suffix"):
+        raise ValueError(f"its words end with {short(model['end_of_word_suffix'])}, not {SUFFIX}")
     tokens = [as_bytes(text) if text in names else hidden(text) for text in texts]
     special = {token.content: token.id for token in added}
     pattern = pattern_of_chain(parts["pre_tokenizer"]) or "none"
@@ -182,7 +193,7 @@ def read_merge(merge, ids):
 
 def read_wordpiece(model, added, parts):
     """A WordPiece model."""
-    texts = read_vocabulary(entry(model, "vocab", dict), added)
+    texts = own_tokens(model, added)
     prefix = choice(model, "continuing_subword_prefix", str, "##")
     most = choice(model, "max_input_chars_per_word", int, 100)
     return WordPiece(list(map(as_bytes, texts)), unknown_id(model, texts), prefix, most)
@@ -190,7 +201,7 @@ def read_wordpiece(model, added, parts):
 
 def read_words(model, added, parts):
     """A list of words."""
-    texts = read_vocabulary(entry(model, "vocab", dict), added)
+    texts = own_tokens(model, added)
     return Words(list(map(as_bytes, texts)), unknown_id(model, texts))
 
 
@@ -222,3 +233,72 @@ def read_characters(model, added):
 
 MODELS = {"BPE": read_bpe, "WordPiece": read_wordpiece, "Unigram": read_unigram,
           "WordLevel": read_words}
+
+
+# ---- writing -----------------------------------------------------------------------------------
+
+
+def write_document(tokenizer):
+    """What `read_document` reads, for a tokenizer of this folder, as a dict of JSON's types.
+
+    ValueError for a pipeline that was not built from parts, and where a special token is spelt like
+    the visible form of an ordinary one, "Ġ" for example.
+    """
+    model = tokenizer.model if isinstance(tokenizer, Pipeline) else tokenizer
+    if isinstance(tokenizer, Pipeline):
+        added, parts = tokenizer.added, getattr(tokenizer, "parts", None)
+        if parts is None:
+            raise ValueError("this pipeline was put together by hand; build it from the parts of a "
+                             "file (build_pipeline), then it can be written")
+    else:
+        added = [Added(name, index, special=True) for name, index in tokenizer.special.items()]
+        characters = isinstance(tokenizer, CharacterTokenizer)
+        parts = dict.fromkeys(PARTS)
+        if characters:
+            parts |= {"pre_tokenizer": EACH_CHARACTER, "decoder": {"type": "Fuse"}}
+        else:
+            parts["pre_tokenizer"] = part_of_pattern(tokenizer.pattern)
+            parts["decoder"] = part_of_pattern("gpt2")
+    added = sorted(added, key=lambda token: token.id)
+    names = {token.id: token.content for token in added}
+    fields = [{"id": token.id, **asdict(token)} for token in added]
+    document = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": fields}
+    return document | parts | {"model": write_model(model, names)}
+
+
+def write_model(model, names):
+    """The part `model`; names: id → content of the added tokens."""
+    spell = {BPETokenizer: visible, WordEnds: spelt}.get(type(model), bytes.decode)
+    texts = [names.get(index) or spell(token) for index, token in enumerate(model.tokens)]
+    vocab = {text: index for index, text in enumerate(texts)}
+    if len(vocab) < len(texts):
+        raise ValueError("a special token is spelt like an ordinary one; give it another name")
+    unknown = getattr(model, "unknown", None)
+    name = None if unknown is None else texts[unknown]
+    if isinstance(model, Unigram):
+        rows = [[text, score] for text, score in zip(texts, model.scores, strict=True)]
+        return {"type": "Unigram", "unk_id": unknown, "vocab": rows,
+                "byte_fallback": model.byte_fallback}
+    if isinstance(model, WordPiece):
+        return {"type": "WordPiece", "unk_token": name or absent(vocab), "vocab": vocab,
+                "continuing_subword_prefix": model.prefix, "max_input_chars_per_word": model.most}
+    if isinstance(model, Words | CharacterTokenizer):
+        return {"type": "WordLevel", "vocab": vocab, "unk_token": name or absent(vocab)}
+    options = {key: getattr(model, key, False) for key in ("fuse_unk", "byte_fallback")}
+    ends = {"continuing_subword_prefix": getattr(model, "prefix", "") or None,
+            "end_of_word_suffix": getattr(model, "suffix", "") or None}
+    if isinstance(model, WordEnds):
+        ends["end_of_word_suffix"] = SUFFIX
+    pairs = [f"{texts[left]} {texts[right]}" for left, right in model.merges]
+    if any(pair.count(" ") > 1 for pair in pairs):  # a token holds a space itself
+        pairs = [[texts[left], texts[right]] for left, right in model.merges]
+    return {"type": "BPE", "dropout": None, "unk_token": name, **ends, **options,
+            "ignore_merges": model.ignore_merges, "vocab": vocab, "merges": pairs}
+
+
+def absent(vocab):
+    """A name that is no token: the package refuses unknown words then, as we do."""
+    name = "<unknown>"
+    while name in vocab:
+        name = f"<{name}>"
+    return name

@@ -1,6 +1,6 @@
 """Lesson 4.19 · The steps of a tokenizer.json
 
-Needs added, decoders, normalize, pipeline, pretokenize. Used by hf_json.
+Needs added, byte_characters, decoders, normalize, pipeline, pretokenize. Used by hf_json.
 
 Idea      A tokenizer.json describes a chain by four parts: normalizer, pre-tokenizer, post-processor,
           decoder. Each is an object with a "type" and its settings, or a "Sequence" of such objects.
@@ -28,6 +28,7 @@ See       huggingface/tokenizers, documentation of the components
 
 from tinygrad_edu.tokenizers import decoders, normalize, pretokenize
 from tinygrad_edu.tokenizers.added import BARE, Template
+from tinygrad_edu.tokenizers.byte_characters import WordEnds, words_from_ends
 from tinygrad_edu.tokenizers.pipeline import Pipeline
 
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
@@ -46,7 +47,7 @@ def build_pipeline(model, added, parts):
         [make(NORMALIZERS, step, "normalizer") for step in flat(parts.get("normalizer"))],
         cutters_of(model, parts.get("pre_tokenizer")),
         template,
-        read_decoders(parts.get("decoder")),
+        [words_from_ends] if isinstance(model, WordEnds) else read_decoders(parts.get("decoder")),
         trim,
     )
     pipeline.parts = {name: parts.get(name) for name in PARTS}
@@ -301,7 +302,7 @@ DECODERS = {
     "Strip": (decoders.Strip, {"content": str, "start": int, "stop": int}),
     "Replace": (lambda pattern, content: decoders.Replace(*replaced(pattern, content)),
                 {"pattern": dict, "content": str}),
-    "BPEDecoder": (decoders.BPEDecoder, {"suffix": "</w>"}),
+    "BPEDecoder": (decoders.EndOfWord, {"suffix": "</w>"}),
 }
 
 

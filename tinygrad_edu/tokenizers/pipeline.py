@@ -44,7 +44,7 @@ class Pipeline(Tokenizer):
                  words has; or it is a tokenizer of bytes that cuts for itself, as BPETokenizer
     added        list of Added; those with an id beyond the model's tokens lengthen the list
     normalizers  steps of lesson normalize: step(text) and step.trace(text)
-    cutters      steps of lesson pretokenize: step(text, spans, at_start)
+    cutters      steps of lesson pretokenize: step.cut(text, spans, at_start)
     decoders     steps of lesson decoders, or None: tokens are then joined with spaces, as the
                  package does. A model that cuts for itself needs none: its tokens are bytes.
     trim         offsets leave out spaces at the ends of tokens; "first": but not the very first
@@ -147,8 +147,8 @@ class Pipeline(Tokenizer):
     def _part(self, part, source, at_start):
         """(ids, offsets or None) of text without added tokens."""
         spans = np.array([[0, len(part)]])
-        for cut in self.cutters:
-            part, spans, moved = cut(part, spans, at_start)
+        for step in self.cutters:
+            part, spans, moved = step.cut(part, spans, at_start)
             source = None if source is None else followed(source, moved)
         data = part.encode("utf-8", "surrogateescape")
         begins = first_bytes(part, len(data))
