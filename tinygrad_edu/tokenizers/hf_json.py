@@ -276,7 +276,7 @@ def write_model(model, names):
     unknown = getattr(model, "unknown", None)
     name = None if unknown is None else texts[unknown]
     if isinstance(model, Unigram):
-        rows = [[text, score] for text, score in zip(texts, model.scores, strict=True)]
+        rows = [[text, score] for text, score in zip(texts, model.scores.tolist(), strict=False)]
         return {"type": "Unigram", "unk_id": unknown, "vocab": rows,
                 "byte_fallback": model.byte_fallback}
     if isinstance(model, WordPiece):

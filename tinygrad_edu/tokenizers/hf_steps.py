@@ -225,7 +225,10 @@ def cutters_of(model, part):
     """The cuts of a pre-tokenizer; none where the model, a byte-level BPE, makes this cut itself."""
     if getattr(model, "pattern", None) and pattern_of_chain(part) == model.pattern:
         return []
-    return [make(CUTTERS, step, "pre-tokenizer") for step in flat(part)]
+    steps = flat(part)
+    if any(step["type"] == "ByteLevel" for step in steps[:-1]):
+        raise ValueError("its pre-tokenizer cuts again after ByteLevel, where bytes are no text")
+    return [make(CUTTERS, step, "pre-tokenizer") for step in steps]
 
 
 # ---- post-processors ------------------------------------------------------------------------------

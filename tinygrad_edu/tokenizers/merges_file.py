@@ -52,8 +52,8 @@ START_OF_TEXT = "<|startoftext|>"
 STEPS_OF_CLIP = {
     "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]},
     "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-        {"type": "WhitespaceSplit"}, BYTES | {"use_regex": True},
-        {"type": "Digits", "individual_digits": True}]},
+        {"type": "WhitespaceSplit"}, {"type": "Digits", "individual_digits": True},
+        BYTES | {"use_regex": True}]},
     "decoder": BYTES,
 }
 

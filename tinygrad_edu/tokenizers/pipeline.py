@@ -124,6 +124,9 @@ class Pipeline(Tokenizer):
         """Yield (ids, offsets or None) of the parts of a text, in order."""
         for begin, end, token in self._early.cut(text, allowed):
             if token:
+                if self.trim:  # and without the white space that it has swallowed
+                    begin += len(text[begin:end]) - len(text[begin:end].lstrip())
+                    end = begin + len(text[begin:end].rstrip())
                 yield one(token, begin, end)
                 continue
             part, source = self._normalized(text[begin:end], begin, located)
@@ -198,8 +201,8 @@ class Pipeline(Tokenizer):
         before = np.array([len(token) - len(token.lstrip(b" ")) for token in tokens], np.int64)
         after = np.array([len(token) - len(token.rstrip(b" ")) for token in tokens], np.int64)
         low, high = offsets.T
-        if self.trim == "first":  # the space in front of a text may be one that was put there
-            before[(low == 0) & (before > 0)] -= 1
+        if self.trim == "first":  # a single space in front of a text may have been put there
+            before[(low == 0) & (before == 1)] = 0
         low = np.minimum(low + before, high)
         return np.stack([low, np.where(high >= after, np.maximum(high - after, low), high)], axis=1)
 
