@@ -1,4 +1,4 @@
-"""Lesson 4.13 · Normalize: the same text, always spelt the same way
+"""Lesson 4.12 · Normalize: the same text, always spelt the same way
 
 Needs unicode. Used by sentencepiece, pretokenize.
 

@@ -1,6 +1,6 @@
 """Lesson 4.14 · Pre-tokenize: other ways to cut, and what they do to white space
 
-Needs normalize, presplit, unicode. Used by tests/tokenizers/test_pretokenize.py.
+Needs normalize, presplit, unicode, words. Used by tests/tokenizers/test_pretokenize.py.
 
 Idea      Lesson presplit cuts as GPT-2 does. Other models cut otherwise, most of them by simple
           questions about single characters: is it white space, a digit, punctuation? Each cut here
@@ -12,12 +12,12 @@ Idea      Lesson presplit cuts as GPT-2 does. Other models cut otherwise, most o
           where spaces were. SentencePiece makes it visible: each space becomes ▁ (U+2581), an
           ordinary character that begins a piece, and a text gets one in front, so that its first
           word looks like all others; then decoding is plain replacement.
-Math      covered[i]: character i is in a piece      border[i]: a cut lies before character i
-          a piece begins at i  ⇔  covered[i] and (border[i] or i = 0 or not covered[i − 1])     (1)
-          a piece ends before i  ⇔  covered[i − 1] and (border[i] or i = n or not covered[i])   (2)
+Math      inside[i]: character i is in a piece       border[i]: a cut lies before character i
+          a piece begins at i  ⇔  inside[i] and (border[i] or i = 0 or not inside[i − 1])     (1)
+          a piece ends before i  ⇔  inside[i − 1] and (border[i] or i = n or not inside[i])   (2)
           behaviour of matches [l, h):                                                          (3)
             isolated    borders at l and h          merged with previous    at h only
-            removed     the same, not covered       merged with next        at l only
+            removed     the same, not inside        merged with next        at l only
             contiguous  the same, but not between two matches that touch
 Shapes    cut(text, spans (P, 2), at_start) → (text, spans (Q, 2), source), counted in characters;
           source as in lesson normalize, None where the text is as it was
@@ -43,7 +43,8 @@ import numpy as np
 
 from tinygrad_edu.tokenizers.normalize import SPACES, code_points, compiled, compose
 from tinygrad_edu.tokenizers.presplit import presplit
-from tinygrad_edu.tokenizers.unicode import CODE_POINTS, NAMES, categories
+from tinygrad_edu.tokenizers.unicode import NAMES, categories
+from tinygrad_edu.tokenizers.words import covered
 
 SPACE = "▁"  # U+2581, what SentencePiece writes for a space
 ASCII_SIGNS = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
@@ -85,19 +86,16 @@ def word_characters():
 
 
 def marks_of(size, spans):
-    """(covered, border) of the pieces that spans names, in a text of that many characters."""
-    steps = np.zeros(size + 1, np.int64)
-    np.add.at(steps, spans[:, 0], 1)
-    np.add.at(steps, spans[:, 1], -1)
+    """(inside, border) of the pieces that spans names, in a text of that many characters."""
     border = np.zeros(size + 1, bool)
     border[spans[:, 0]] = True
-    return np.cumsum(steps)[:size] > 0, border
+    return covered(size, spans), border
 
 
-def spans_of(covered, border):
+def spans_of(inside, border):
     """(Q, 2) the pieces between borders, by (1) and (2)."""
-    inside = np.concatenate([[False], covered, [False]])
-    before, after = inside[:-1], inside[1:]
+    padded = np.concatenate([[False], inside, [False]])
+    before, after = padded[:-1], padded[1:]
     begins = np.flatnonzero(after & (border | ~before))  # (1)
     ends = np.flatnonzero(before & (border | ~after))  # (2)
     return np.stack([begins, ends], axis=1)
@@ -105,7 +103,7 @@ def spans_of(covered, border):
 
 def cut_at(size, spans, matches, behaviour):
     """The pieces that are left of `spans` where `matches` (M, 2) behave so, (3)."""
-    covered, border = marks_of(size, spans)
+    inside, border = marks_of(size, spans)
     low, high = matches[:, 0], matches[:, 1]
     if behaviour == "contiguous":
         low, high = np.setdiff1d(low, high), np.setdiff1d(high, low)
@@ -114,8 +112,8 @@ def cut_at(size, spans, matches, behaviour):
     if behaviour != "merged_with_next":
         border[high] = True
     if behaviour == "removed":
-        covered &= ~marks_of(size, matches)[0]
-    return spans_of(covered, border)
+        inside &= ~covered(size, matches)
+    return spans_of(inside, border)
 
 
 class Cut:
@@ -164,10 +162,10 @@ class Words(Cut):
     def pieces(self, text, spans):
         """The spans after the cut."""
         points = code_points(text)
-        covered, border = marks_of(len(text), spans)
+        inside, border = marks_of(len(text), spans)
         word = word_characters()[points]
         border[1:-1] |= word[1:] != word[:-1]
-        return spans_of(covered & ~spaces()[points], border)
+        return spans_of(inside & ~spaces()[points], border)
 
 
 class Pattern(Cut):

@@ -23,7 +23,7 @@ Pitfalls  A table that is nearly full is slow: the search for a free slot passes
 Cost      A step is one multiplication and, mostly, one read. Building takes Python one look-up for
           each byte of each word: `measure it`.
 Try       build it    the double array of Aoe 1989: no keys, no hash, child = base[node] ^ byte.
-          break it    let `child` give up at the first slot that holds another key. Which test
+          break it    let `look_up` give up at the first slot that holds another key. Which test
                       notices?
           measure it  python -m tinygrad_edu.tokenizers.trie
 See       Fredkin 1960 (trie) · Knuth, The Art of Computer Programming 3, section 6.4 (2)
@@ -47,16 +47,21 @@ def slot_of(key, slots):
 
 
 @helper
-def child(edges, node, byte):
-    """The node that one step leads to, or NONE."""
-    key = (node << 8) | np.int64(byte)  # (1)
-    slots = edges.shape[0]
+def look_up(table, key):
+    """What a hash table holds for a key, or NONE."""
+    slots = table.shape[0]
     slot = slot_of(key, slots)
-    while edges[slot, 0] != key:
-        if edges[slot, 0] == NONE:
+    while table[slot, 0] != key:
+        if table[slot, 0] == NONE:
             return np.int64(NONE)
         slot = (slot + 1) & (slots - 1)
-    return edges[slot, 1]
+    return table[slot, 1]
+
+
+@helper
+def child(edges, node, byte):
+    """The node that one step leads to, or NONE."""
+    return look_up(edges, (node << 8) | np.int64(byte))  # (1)
 
 
 @helper
@@ -106,11 +111,11 @@ class Trie:
         return NONE if node == NONE else int(self.ids[node])
 
 
-def hash_table(steps):
-    """dict from key to node -> (S, 2) int64, every key in its slot (2) or the next free one."""
-    slots = 1 << max(2 * len(steps), 1).bit_length()
+def hash_table(entries):
+    """dict of integers -> (S, 2) int64: each [key, value] in slot (2) or the next free one."""
+    slots = 1 << max(2 * len(entries), 1).bit_length()
     table = np.full((slots, 2), NONE, np.int64)
-    rows = np.array(list(steps.items()), np.int64).reshape(-1, 2)
+    rows = np.array(list(entries.items()), np.int64).reshape(-1, 2)
     slot = slot_of(rows[:, 0], slots)
     # All keys at once: each takes its slot where that is free, the others go on to the next one.
     while rows.size:

@@ -94,6 +94,14 @@ def located(marks, spans):
     return marks[begins], np.stack([begins, ends], axis=1)
 
 
+def covered(size, spans):
+    """(size,) bool: which places lie in one of the spans (P, 2)."""
+    # +1 where a piece begins, −1 where one ends: the running sum is 1 inside, 0 in the gaps.
+    steps = np.bincount(spans[:, 0], minlength=size + 1)
+    steps -= np.bincount(spans[:, 1], minlength=size + 1)
+    return np.cumsum(steps[:size]) > 0
+
+
 class Bytes(Model):
     """Every byte is the token of its own value; `first` ids before them are for special tokens."""
 
@@ -103,10 +111,7 @@ class Bytes(Model):
 
     def mark(self, text, spans):
         """The marks of Model: inside the pieces, the byte itself."""
-        # +1 where a piece begins, −1 where one ends: the running sum is 1 inside, 0 in the gaps.
-        steps = np.bincount(spans[:, 0], minlength=text.size + 1)
-        steps -= np.bincount(spans[:, 1], minlength=text.size + 1)
-        inside = np.cumsum(steps[: text.size]) > 0
+        inside = covered(text.size, spans)
         return np.where(inside, text.astype(np.int32) + self.first, NONE).astype(np.int32)
 
 
