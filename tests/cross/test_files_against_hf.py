@@ -4,13 +4,13 @@ offsets and text come out of the file in both, and what is written here is read 
 
 import json
 import random
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from tinygrad_edu.tokenizers.hf_json import read_document, write_document
 from tinygrad_edu.tokenizers.hf_steps import CHAINS, part_of_pattern
-from tinygrad_edu.tokenizers.unicode import NAMES, categories
 
 pytest.importorskip("tokenizers.models")  # the folder tests/tokenizers is no package of that name
 tokenizers = pytest.importorskip("tokenizers")
@@ -96,11 +96,12 @@ def bert():
 def t5():
     chain = tokenizers.Tokenizer(tokenizers.models.Unigram())
     normal = tokenizers.normalizers
-    chain.normalizer = normal.Sequence([normal.NFKC(), normal.Replace(" {2,}", " ")])
-    chain.normalizer = normal.Sequence([normal.NFKC()])
+    # A pattern of T5's; what Replace takes is a string, unless it is wrapped in Regex.
+    squeeze = normal.Replace(tokenizers.Regex(" {2,}"), "▁")
+    chain.normalizer = normal.Sequence([normal.NFKC(), squeeze])
     chain.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
     chain.decoder = tokenizers.decoders.Metaspace()
-    special = ["<pad>", "</s>", "<unk>", "<extra>"]
+    special = ["<pad>", "</s>", "<unk>", "<extra_0>"]
     trainer = tokenizers.trainers.UnigramTrainer(vocab_size=400, special_tokens=special,
                                                  unk_token="<unk>", show_progress=False)
     chain.train_from_iterator([CODE, *PARTS * 3], trainer)
@@ -127,7 +128,25 @@ def clip():
     return around(tokenizers.Tokenizer.from_str(json.dumps(document)), "<s>", "</s>")
 
 
-MAKERS = [gpt2, roberta, smollm2, llama3, qwen2, bert, t5, clip]
+def llama2():
+    """BPE over characters, the space as ▁, unknown characters as bytes."""
+    normal, decode = tokenizers.normalizers, tokenizers.decoders
+    chain = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>", fuse_unk=True,
+                                                       byte_fallback=True))
+    chain.normalizer = normal.Sequence([normal.Prepend("▁"), normal.Replace(" ", "▁")])
+    chain.decoder = decode.Sequence([decode.Replace("▁", " "), decode.ByteFallback(),
+                                     decode.Fuse(), decode.Strip(" ", 1, 0)])
+    names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=600, special_tokens=names,
+                                             limit_alphabet=60, show_progress=False)
+    words = ["▁" + word for text in [CODE, *PARTS * 3] for word in text.split()]
+    chain.train_from_iterator(words, trainer)
+    document = json.loads(chain.to_str())
+    document["added_tokens"] = document["added_tokens"][:3]
+    return around(tokenizers.Tokenizer.from_str(json.dumps(document)), "<s>", "</s>")
+
+
+MAKERS = [llama2, gpt2, roberta, smollm2, llama3, qwen2, bert, t5, clip]
 
 
 @pytest.fixture(scope="module", params=MAKERS, ids=lambda maker: maker.__name__)
@@ -138,10 +157,12 @@ def both(request):
 
 
 def texts_of(count, seed=0):
-    """Made of nasty parts, and of code points that Unicode 16 knows."""
+    """Made of nasty parts, and of code points that old versions of Unicode know: the steps of the
+    package have tables of several (lesson normalize), which differ in the newer ones.
+    """
     source = random.Random(seed)
-    unwanted = [NAMES.index(name) for name in ("Cn", "Cs", "Co")]
-    assigned = [p for p, category in enumerate(categories()) if category not in unwanted]
+    old = unicodedata.ucd_3_2_0.category
+    assigned = [p for p in range(0x110000) if old(chr(p)) not in ("Cn", "Cs", "Co")]
     yield from ("", " ", CODE[:3000])
     for turn in range(count):
         if turn % 4:

@@ -156,13 +156,7 @@ def read_bpe(model, added, parts):
     whole = choice(model, "ignore_merges", bool, False)
     cuts = [step["type"] for step in flat(parts["pre_tokenizer"])]
     if "ByteLevel" not in cuts:
-        names = ("fuse_unk", "byte_fallback")
-        options = {name: choice(model, name, bool, False) for name in names}
-        ends = {"prefix": choice(model, "continuing_subword_prefix", str, ""),
-                "suffix": choice(model, "end_of_word_suffix", str, "")}
-        tokens = [as_bytes(text) for text in texts]
-        unknown = unknown_id(model, texts)
-        return CharacterBPE(tokens, merges, unknown, **options, **ends, ignore_merges=whole)
+        return read_character_bpe(model, texts, merges)
     for option in ("continuing_subword_prefix", "byte_fallback"):
         if model.get(option):
             raise ValueError(f"its model sets {option}, not supported for tokens that are bytes")
@@ -178,6 +172,15 @@ def read_bpe(model, added, parts):
     special = {token.content: token.id for token in added}
     pattern = pattern_of_chain(parts["pre_tokenizer"]) or "none"
     return BPETokenizer(tokens, merges, special, pattern=pattern, ignore_merges=whole)
+
+
+def read_character_bpe(model, texts, merges):
+    """BPE over characters, as Llama-2 has it."""
+    for option in ("continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"):
+        if model.get(option):
+            raise ValueError(f"its model sets {option}, not supported for BPE over characters")
+    fuse, fallback = (choice(model, key, bool, False) for key in ("fuse_unk", "byte_fallback"))
+    return CharacterBPE(list(map(as_bytes, texts)), merges, unknown_id(model, texts), fuse, fallback)
 
 
 def read_merge(merge, ids):
@@ -284,16 +287,16 @@ def write_model(model, names):
                 "continuing_subword_prefix": model.prefix, "max_input_chars_per_word": model.most}
     if isinstance(model, Words | CharacterTokenizer):
         return {"type": "WordLevel", "vocab": vocab, "unk_token": name or absent(vocab)}
-    options = {key: getattr(model, key, False) for key in ("fuse_unk", "byte_fallback")}
-    ends = {"continuing_subword_prefix": getattr(model, "prefix", "") or None,
-            "end_of_word_suffix": getattr(model, "suffix", "") or None}
-    if isinstance(model, WordEnds):
-        ends["end_of_word_suffix"] = SUFFIX
+    options = {"fuse_unk": getattr(model, "fuse_unknown", False),
+               "byte_fallback": getattr(model, "byte_fallback", False),
+               "ignore_merges": getattr(model, "ignore_merges", False)}
+    ends = {"continuing_subword_prefix": None,
+            "end_of_word_suffix": SUFFIX if isinstance(model, WordEnds) else None}
     pairs = [f"{texts[left]} {texts[right]}" for left, right in model.merges]
     if any(pair.count(" ") > 1 for pair in pairs):  # a token holds a space itself
         pairs = [[texts[left], texts[right]] for left, right in model.merges]
-    return {"type": "BPE", "dropout": None, "unk_token": name, **ends, **options,
-            "ignore_merges": model.ignore_merges, "vocab": vocab, "merges": pairs}
+    return {"type": "BPE", "dropout": None, "unk_token": name, **ends, **options, "vocab": vocab,
+            "merges": pairs}
 
 
 def absent(vocab):

@@ -1,6 +1,7 @@
 """Lesson 4.19 · The steps of a tokenizer.json
 
-Needs added, byte_characters, decoders, normalize, pipeline, pretokenize. Used by hf_json.
+Needs added, byte_characters, decoders, normalize, pipeline, pretokenize,
+sentencepiece. Used by hf_json.
 
 Idea      A tokenizer.json describes a chain by four parts: normalizer, pre-tokenizer, post-processor,
           decoder. Each is an object with a "type" and its settings, or a "Sequence" of such objects.
@@ -26,10 +27,13 @@ Try       build it    a line for the pre-tokenizer "CharDelimiterSplit" of the p
 See       huggingface/tokenizers, documentation of the components
 """
 
+import base64
+
 from tinygrad_edu.tokenizers import decoders, normalize, pretokenize
 from tinygrad_edu.tokenizers.added import BARE, Template
 from tinygrad_edu.tokenizers.byte_characters import WordEnds, words_from_ends
 from tinygrad_edu.tokenizers.pipeline import Pipeline
+from tinygrad_edu.tokenizers.sentencepiece import Charsmap
 
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 LISTS = ("normalizers", "pretokenizers", "processors", "decoders")  # what a Sequence calls its steps
@@ -131,9 +135,17 @@ NORMALIZERS = {
     "Prepend": (lambda prepend: normalize.Prepend(prepend), {"prepend": str}),
     "Strip": (lambda strip_left, strip_right: normalize.Strip(strip_left, strip_right),
               {"strip_left": True, "strip_right": True}),
-    "Precompiled": (lambda precompiled_charsmap: normalize.Precompiled(precompiled_charsmap),
+    "Precompiled": (lambda precompiled_charsmap: Charsmap(from_base64(precompiled_charsmap)),
                     {"precompiled_charsmap": str}),
 }
+
+
+def from_base64(text):
+    """The bytes of a base64."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:  # binascii.Error is one
+        raise ValueError("the precompiled_charsmap is no base64: the file is damaged") from None
 
 
 def replaced(pattern, content):
