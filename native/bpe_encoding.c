@@ -90,43 +90,53 @@ static int64_t merge_many(int32_t *ids, int64_t n, table pairs) {
     return left;
 }
 
+/* What the cache knows of a short piece: the piece, and up to four ids, the rest -1. */
+typedef struct {
+    word key;
+    int32_t ids[4];
+} entry;
+
+/* The ids of a piece, from the cache or merged and put there; how many, -1 without memory. */
+INLINE int64_t encode(int32_t *ids, const uint8_t *piece, int64_t length, int64_t room,
+                      const int32_t *byte_ids, table pairs, entry *cache, int64_t places) {
+    entry *slot = NULL;
+    word key = {0, 0};
+    if (length <= SHORT) {
+        key = short_word(piece, length, room);
+        slot = cache + (hash_of_word(key) & (places - 1));
+        if (slot->key.low == key.low && slot->key.high == key.high) {
+            int64_t known = 0;
+            for (; known < 4 && slot->ids[known] >= 0; known++) ids[known] = slot->ids[known];
+            return known;
+        }
+    }
+    for (int64_t k = 0; k < length; k++) ids[k] = byte_ids[piece[k]];
+    const int64_t left = (length <= FEW ? merge_few : merge_many)(ids, length, pairs);
+    if (slot && left <= 4) {
+        slot->key = key;
+        for (int64_t k = 0; k < 4; k++) slot->ids[k] = k < left ? ids[k] : -1;
+    }
+    return left;
+}
+
 void encode_pieces(int32_t *ids, int64_t *count, const uint8_t *text, const bool *begins,
-                   const int32_t *bytes, const uint64_t *pairs, uint64_t *cache, int64_t n,
+                   const int32_t *byte_ids, const uint64_t *pairs, uint64_t *cache, int64_t n,
                    int64_t slots, int64_t places) {
     const table merges = {pairs, slots - 1};
     int64_t made = 0;
     for (int64_t i = 0, end; i < n; i = end) {
         for (end = i + 1; end < n && !begins[end]; end++) {}
-        const int64_t length = end - i;
-        int32_t *to = ids + made;
-        if (length == 1) {
-            *to = bytes[text[i]];
-            made++;
-            continue;
+        const int64_t found = encode(ids + made, text + i, end - i, n - i, byte_ids, merges,
+                                     (entry *)cache, places);
+        if (found < 0) {
+            memset(ids, -1, n * sizeof *ids);
+            *count = -1;
+            return;
         }
-        uint64_t *slot = NULL;
-        word key;
-        if (length <= SHORT && places) {
-            key = short_word(text + i, length, n - i);
-            slot = cache + 4 * (hash_of_word(key) & (places - 1));
-            if (slot[0] == key.low && slot[1] == key.high) {
-                const int32_t *known = (int32_t *)(slot + 2);
-                for (int k = 0; k < 4 && known[k] >= 0; k++) to[k] = known[k], made++;
-                continue;
-            }
-        }
-        for (int64_t k = 0; k < length; k++) to[k] = bytes[text[i + k]];
-        const int64_t left = length <= FEW ? merge_few(to, length, merges) : merge_many(to, length, merges);
-        if (left < 0) { made = -1; break; }
-        if (slot && left <= 4) {
-            slot[0] = key.low, slot[1] = key.high;
-            int32_t *known = (int32_t *)(slot + 2);
-            for (int k = 0; k < 4; k++) known[k] = k < left ? to[k] : -1;
-        }
-        made += left;
+        made += found;
     }
+    memset(ids + made, -1, (n - made) * sizeof *ids);
     *count = made;
-    for (int64_t k = made < 0 ? 0 : made; k < n; k++) ids[k] = -1;
 }
 
 void join_tokens(uint8_t *text, const int32_t *ids, const uint8_t *store, const int64_t *starts,

@@ -219,7 +219,8 @@ void learn_merges(int32_t *merges, int64_t *counts, const uint8_t *text, const i
     s.symbol = memory, s.piece = memory + n, s.next = memory + 2 * n;
     s.previous = memory + 3 * n, s.place = memory + 4 * n;
     s.length = s.place + 256 + wanted;
-    const bool room = memory && grow(&s) && learn(&s, merges, counts, starts, least, pieces, wanted);
+    const bool room =
+        memory && grow(&s) && learn(&s, merges, counts, starts, least, pieces, wanted);
     if (!room && wanted) counts[0] = -1;
     free(memory), free(s.pairs), free(s.heap), free(s.slots);
 }

@@ -186,7 +186,7 @@ void learn_merges(int32_t *merges, int64_t *counts, const uint8_t *text, const i
 
 /* bpe_encoding.c; of `pairs` and of `cache`, the number of slots */
 void encode_pieces(int32_t *ids, int64_t *count, const uint8_t *text, const bool *begins,
-                   const int32_t *bytes, const uint64_t *pairs, uint64_t *cache, int64_t n,
+                   const int32_t *byte_ids, const uint64_t *pairs, uint64_t *cache, int64_t n,
                    int64_t slots, int64_t places);
 void join_tokens(uint8_t *text, const int32_t *ids, const uint8_t *store, const int64_t *starts,
                  int64_t count);
