@@ -49,6 +49,7 @@ from tinygrad_edu.tokenizers.wordpiece import alphabet, learn
 from tinygrad_edu.tokenizers.words import MISSING, Model, covered
 
 LOW = (1 << 32) - 1  # the lower half of a value
+CACHED = 1 << 18  # words that a Charsmap remembers
 PLACES = 1 << 20  # of the table that (3) asks
 SPECIAL = ("<unk>", "<s>", "</s>")
 
@@ -243,57 +244,68 @@ class Charsmap(Step):
 
     def __init__(self, data):
         self.data = bytes(data)
-        self.map = read_charsmap(self.data)
-        self.longest = max(map(len, self.map), default=1)
-        self.single = {ord(key): new for key, new in self.map.items() if len(key) == 1}
-        # Only what stands behind the first character of a key can make a match longer than one.
-        behind = {character for key in self.map for character in key[1:]}
-        self.run = re.compile(f"(.[{re.escape(''.join(sorted(behind)))}]+)" if behind else "(?!)()", re.S)
+        size = int.from_bytes(self.data[:4], "little")
+        if size % 4 or not 0 < size <= len(self.data) - 4:
+            raise ValueError("the charsmap is damaged: its trie does not fit into it")
+        units = np.frombuffer(self.data, "<u4", size // 4, 4)
+        self.units, self.strings = units.tolist(), self.data[4 + size :]
+        # Where a space only begins strings of the map, no match crosses into one: then words can
+        # be replaced one by one, each for the first time it is met.
+        self.by_words = np.count_nonzero(units & 0x800000FF == ord(" ")) <= 1
         self.known = {}
 
     def __call__(self, text):
-        parts = self.run.split(text)
-        parts[::2] = [part.translate(self.single) for part in parts[::2]]
-        for part in set(parts[1::2]).difference(self.known):
+        parts = re.findall(" ?[^ ]+| ", text) if self.by_words else [text]
+        if len(self.known) > CACHED:
+            self.known.clear()
+        for part in set(parts).difference(self.known):
             self.known[part] = self.trace(part)[0]
-        parts[1::2] = map(self.known.__getitem__, parts[1::2])
-        return "".join(parts)
+        return "".join(map(self.known.__getitem__, parts))
 
     def trace(self, text):
         """(text, source): of a match, each new character takes an old one while there are some."""
+        data = text.encode()
         new, changes, at = [], [], 0
-        while at < len(text):
-            sizes = range(min(self.longest, len(text) - at), 0, -1)
-            size = next((n for n in sizes if text[at : at + n] in self.map), 0)
-            part = self.map[text[at : at + size]] if size else text[at]
-            size = max(size, 1)
+        while at < len(data):
+            part, end = self.match(data, at)
+            if part is None:
+                end = at + 1
+                while data[end : end + 1] and data[end] & 0xC0 == 0x80:
+                    end += 1
+                part = data[at:end].decode()
+            taken = len(data[at:end].decode())
+            added = [0] * min(taken, len(part)) + [1] * (len(part) - taken)
+            if len(part) < taken and (added or changes):
+                (added or changes)[-1] -= taken - len(part)
             new.append(part)
-            added = [0] * min(size, len(part)) + [1] * (len(part) - size)
-            if len(part) < size and (added or changes):
-                (added or changes)[-1] -= size - len(part)
             changes += added
-            at += size
-        text = "".join(new)
-        return text, source_of(changes)
+            at = end
+        return "".join(new), source_of(changes)
+
+    def match(self, data, start):
+        """(what the longest string of the map at data[start] becomes, its end), or (None, start)."""
+        units = self.units
+        place = offset(units[0])
+        found, end = None, start
+        for i in range(start, len(data)):
+            place ^= data[i]
+            if place >= len(units) or units[place] & 0x800000FF != data[i]:
+                break
+            unit = units[place]
+            place ^= offset(unit)
+            if unit >> 8 & 1 and place < len(units):
+                found, end = units[place] & 0x7FFFFFFF, i + 1
+        return (None if found is None else self.string(found)), end
+
+    def string(self, start):
+        """The string that begins there and ends with a zero byte."""
+        end = self.strings.find(b"\0", start)
+        try:
+            return self.strings[start : end if end >= 0 else None].decode()
+        except UnicodeDecodeError:
+            raise ValueError("the charsmap is damaged: it maps to what is no UTF-8") from None
 
 
-def read_charsmap(data):
-    """dict from string to string: every key of the trie (4), which is walked level by level."""
-    size = int.from_bytes(data[:4], "little")
-    units = np.frombuffer(data[4 : 4 + size - size % 4], "<u4").astype(np.int64)
-    if size % 4 or 4 * units.size != size or not size:
-        raise ValueError("the charsmap is damaged: its trie is longer than the file")
-    result, keys, places = {}, [b""], np.array([0])
-    while len(keys):
-        unit = units[places]
-        below = places ^ (unit >> 10 << ((unit & 1 << 9) >> 6))  # (4)
-        for k in np.flatnonzero(unit >> 8 & 1).tolist():
-            start = 4 + size + int(units[below[k]] & 0x7FFFFFFF)
-            result[keys[k].decode()] = data[start : data.index(b"\0", start)].decode()
-        steps = below[:, None] ^ np.arange(1, 256)
-        there = steps < units.size
-        there &= units[np.where(there, steps, 0)] & 0x800000FF == np.arange(1, 256)
-        row, byte = np.nonzero(there)
-        keys = [keys[k] + bytes([b + 1]) for k, b in zip(row.tolist(), byte.tolist(), strict=True)]
-        places = steps[row, byte]
-    return result
+def offset(unit):
+    """How a unit of the trie moves the place, (4)."""
+    return (unit >> 10 & 0x1FFFFF) << (8 if unit & 1 << 9 else 0)

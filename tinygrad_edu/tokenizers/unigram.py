@@ -84,8 +84,11 @@ def log_add(a, b):
 
 
 @Kernel
-def best_cut(marks, text, spans, edges, ids, scores, longest):
-    """The cut with the greatest score (1), by (2); an unknown character gets the mark V."""
+def best_cut(marks, text, spans, edges, ids, scores, longest, whole):
+    """The cut with the greatest score (1), by (2); an unknown character gets the mark V.
+
+    whole: may one token be the whole piece? If not, this is the best cut into several.
+    """
     unknown = scores.size - 1
     found = np.empty(longest, np.int64)
     marks[...] = NONE
@@ -94,17 +97,18 @@ def best_cut(marks, text, spans, edges, ids, scores, longest):
         for i in range(low, high):
             if i in best:
                 for k in range(words_from(found, edges, ids, text, i, high, unknown)):
-                    if found[k] >= 0:
+                    if found[k] >= 0 and (whole or k + 1 < high - low):
                         score = best[i][0] + scores[found[k]]  # (2)
                         if i + k + 1 not in best or score > best[i + k + 1][0]:
                             best[i + k + 1] = score, found[k], i
-        while high > low:
-            _, token, high = best[high]
-            marks[high] = token
+        end = high
+        while end > low:
+            _, token, end = best[end]
+            marks[end] = token
 
 
 @best_cut.body("numba")
-def best_cut_numba(marks, text, spans, edges, ids, scores, longest):
+def best_cut_numba(marks, text, spans, edges, ids, scores, longest, whole):
     unknown = scores.size - 1
     found = np.empty(longest, np.int64)
     room = 1
@@ -123,7 +127,7 @@ def best_cut_numba(marks, text, spans, edges, ids, scores, longest):
             if here == -np.inf:
                 continue  # inside a character
             for k in range(words_from(found, edges, ids, text, i, high, unknown)):
-                if found[k] >= 0:
+                if found[k] >= 0 and (whole or k + 1 < high - low):
                     score = here + scores[found[k]]  # (2)
                     end = i + k + 1 - low
                     if score > best[end]:
@@ -210,7 +214,7 @@ class Unigram(Model):
         """The marks of Model: the best cut of each piece."""
         marks = empty(text.shape, np.int32)
         trie = self.trie
-        best_cut(marks, text, spans, trie.edges, trie.ids, self.scores, self.longest)
+        best_cut(marks, text, spans, trie.edges, trie.ids, self.scores, self.longest, True)
         return self._finished(marks, text, spans)
 
     def sample(self, text, spans, generator, alpha=1.0):
