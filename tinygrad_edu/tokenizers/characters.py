@@ -150,6 +150,39 @@ class StreamDecoder:
         return self.decoder.decode(b"", final=True)
 
 
+class ChainStream:
+    """Turns ids into text one at a time where a token's text depends on the ones before it.
+
+    The tokens of the last output are decoded anew with what has come since; what that adds to
+    their own text is new.
+    """
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.ids, self.shown = [], ""  # the text of the first `old` ids
+        self.old = 0
+
+    def push(self, index):
+        """The text that is complete once this token has come; "" where a character is not."""
+        self.ids.append(int(index))
+        text = self.tokenizer.decode(self.ids)
+        if text.endswith("\ufffd"):
+            return ""
+        return self._show(text)
+
+    def finish(self):
+        """What is left over: "" or U+FFFD for a character that was never completed."""
+        return self._show(self.tokenizer.decode(self.ids))
+
+    def _show(self, text):
+        new = text[len(self.shown) :]
+        if new:
+            self.ids = self.ids[self.old :]
+            self.old = len(self.ids)
+            self.shown = self.tokenizer.decode(self.ids)
+        return new
+
+
 class CharacterTokenizer(Tokenizer):
     """One token for each character, in the order of the code points; special tokens come last."""
 

@@ -30,8 +30,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinygrad_edu.memory import empty
-from tinygrad_edu.tokenizers.added import BARE, Finder, extended
-from tinygrad_edu.tokenizers.characters import Tokenizer, decode_utf8
+from tinygrad_edu.tokenizers.added import BARE, Added, Finder, extended
+from tinygrad_edu.tokenizers.characters import ChainStream, Tokenizer, decode_utf8
 from tinygrad_edu.tokenizers.unicode import as_bytes
 
 CACHED = 1 << 16  # pieces that a pipeline remembers
@@ -124,10 +124,7 @@ class Pipeline(Tokenizer):
         """Yield (ids, offsets or None) of the parts of a text, in order."""
         for begin, end, token in self._early.cut(text, allowed):
             if token:
-                if self.trim:  # and without the white space that it has swallowed
-                    begin += len(text[begin:end]) - len(text[begin:end].lstrip())
-                    end = begin + len(text[begin:end].rstrip())
-                yield one(token, begin, end)
+                yield one(token, *(self._bare(text, begin, end) if self.trim else (begin, end)))
                 continue
             part, source = self._normalized(text[begin:end], begin, located)
             for first, last, token in self._late.cut(part, allowed):
@@ -136,6 +133,13 @@ class Pipeline(Tokenizer):
                     yield one(token, *(bounds(here, 0, last - first) if located else (0, 0)))
                 else:
                     yield self._part(part[first:last], here, begin == first == 0)
+
+    def _bare(self, text, begin, end):
+        """Where an added token lies without the white space that it has swallowed."""
+        swallowed = len(text[begin:end]) - len(text[begin:end].lstrip())
+        if not (self.trim == "first" and begin == 0 and swallowed == 1):  # as in `_trimmed`
+            begin += swallowed
+        return begin, begin + len(text[begin:end].rstrip())
 
     def _normalized(self, part, begin, located):
         """(text, source) of a part that begins at a character; source None unless `located`."""
@@ -210,11 +214,12 @@ class Pipeline(Tokenizer):
 
     def decode_bytes(self, ids, skip_special=False):
         """The bytes of these ids, after all decoders. ValueError for an id out of range."""
-        ids = self._checked(ids).ravel().tolist()
+        ids = self._checked(ids).ravel()
         if skip_special:
-            special = set(self.special.values())
-            ids = [index for index in ids if index not in special]
-        tokens = [self.tokens[index] for index in ids]
+            ids = ids[~np.isin(ids, list(self.special.values()))]
+        if self.byte_level and self.vocab_size == self.model.vocab_size:
+            return self.model.decode_bytes(ids)
+        tokens = [self.tokens[index] for index in ids.tolist()]
         if self.byte_level:
             return b"".join(tokens)
         if self.decoders is None:
@@ -232,37 +237,12 @@ class Pipeline(Tokenizer):
         return super().stream() if self.byte_level else ChainStream(self)
 
 
-class ChainStream:
-    """Turns ids into text one at a time where a token's text depends on the ones before it.
-
-    The tokens of the last output are decoded anew with what has come since; what that adds to
-    their own text is new.
-    """
-
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
-        self.ids, self.shown = [], ""  # the text of the first `old` ids
-        self.old = 0
-
-    def push(self, index):
-        """The text that is complete once this token has come; "" where a character is not."""
-        self.ids.append(int(index))
-        text = self.tokenizer.decode(self.ids)
-        if text.endswith("\ufffd"):
-            return ""
-        return self._show(text)
-
-    def finish(self):
-        """What is left over: "" or U+FFFD for a character that was never completed."""
-        return self._show(self.tokenizer.decode(self.ids))
-
-    def _show(self, text):
-        new = text[len(self.shown) :]
-        if new:
-            self.ids = self.ids[self.old :]
-            self.old = len(self.ids)
-            self.shown = self.tokenizer.decode(self.ids)
-        return new
+def as_pipeline(tokenizer):
+    """A Pipeline with the same ids, for any tokenizer of this folder: it knows offsets."""
+    if isinstance(tokenizer, Pipeline):
+        return tokenizer
+    names = tokenizer.special.items()
+    return Pipeline(tokenizer, [Added(name, index, special=True) for name, index in names])
 
 
 def one(token, begin, end):
