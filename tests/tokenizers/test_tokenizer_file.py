@@ -8,11 +8,9 @@ import pytest
 from tinygrad_edu.tokenizers.bpe import train_bpe
 from tinygrad_edu.tokenizers.characters import train_characters
 from tinygrad_edu.tokenizers.tokenizer_file import (
-    BYTE_OF_CHARACTER,
     TokenizerFileError,
     load_tokenizer,
     save_tokenizer,
-    visible,
 )
 
 TEXT = 'def é(x):\n    return "狐", x, 0xFF  # \x00 \u2028 ends\n' * 3
@@ -49,13 +47,6 @@ def test_a_file_gives_the_same_tokenizer_back(tokenizer, file):
         if type(tokenizer).__name__ == "CharacterTokenizer" and allowed != "all":
             text = TEXT  # the names themselves hold characters that it does not know
         assert again.encode(text, allowed).tolist() == tokenizer.encode(text, allowed).tolist()
-
-
-def test_bytes_become_the_characters_of_gpt2():
-    assert visible(b" the\n") == "ĠtheĊ"
-    assert visible("é".encode()) == "Ã©"
-    assert visible(b"\x00\x7f\xad\xff") == "ĀġŃÿ"
-    assert len(BYTE_OF_CHARACTER) == 256
 
 
 def test_a_file_of_the_newer_form_with_merges_as_pairs_is_read(file):
