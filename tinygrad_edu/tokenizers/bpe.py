@@ -1,7 +1,7 @@
 """Lesson 4.7 · The byte-pair tokenizer
 
 Needs bpe_encoding, bpe_training, characters, memory, patterns, presplit, threads, unicode. Used by
-tokenizer_file, scripts/train_gpt.py.
+hf_json, kinds, scripts/train_gpt.py.
 
 Idea      Three lessons come together: a pattern cuts text into pieces, training learns merges from
           the pieces and their counts, encoding replays the merges inside each piece. The result is
