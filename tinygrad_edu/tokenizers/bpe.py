@@ -236,6 +236,10 @@ class BPETokenizer(Tokenizer):
         """The bytes of these ids, exactly. ValueError for an id that is not in 0 … V − 1."""
         return self._store.join(self._checked(ids).ravel())
 
+    def forget(self):
+        """Empty the caches of pieces: only to measure what they are worth."""
+        self._caches.clear()
+
     def _encode_block(self, text, pattern=None):
         array = np.frombuffer(text, np.uint8)
         begins = empty(array.shape, np.bool_)
