@@ -73,6 +73,10 @@ def llama3():
     return around(byte_level("llama3"), "<s>", "</s>")
 
 
+def gpt4():
+    return byte_level("gpt4")
+
+
 def qwen2():
     chain = byte_level("qwen2")
     chain.normalizer = tokenizers.normalizers.NFC()
@@ -146,7 +150,7 @@ def llama2():
     return around(tokenizers.Tokenizer.from_str(json.dumps(document)), "<s>", "</s>")
 
 
-MAKERS = [llama2, gpt2, roberta, smollm2, llama3, qwen2, bert, t5, clip]
+MAKERS = [llama2, gpt2, roberta, smollm2, llama3, gpt4, qwen2, bert, t5, clip]
 
 
 @pytest.fixture(scope="module", params=MAKERS, ids=lambda maker: maker.__name__)

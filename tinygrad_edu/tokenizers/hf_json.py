@@ -30,6 +30,7 @@ See       huggingface/tokenizers, documentation of the components
 """
 
 from dataclasses import asdict
+from reprlib import repr as short  # a damaged file may hold a long text
 
 from tinygrad_edu.tokenizers.added import BARE, Added
 from tinygrad_edu.tokenizers.bpe import BPETokenizer
@@ -42,7 +43,6 @@ from tinygrad_edu.tokenizers.hf_steps import (
     part_of_pattern,
     pattern_of_chain,
     read_template,
-    short,
 )
 from tinygrad_edu.tokenizers.pipeline import Pipeline
 from tinygrad_edu.tokenizers.sentencepiece import CharacterBPE

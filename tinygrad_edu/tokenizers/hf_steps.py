@@ -1,6 +1,6 @@
 """Lesson 4.19 · The steps of a tokenizer.json
 
-Needs added, byte_characters, decoders, normalize, pipeline, pretokenize,
+Needs added, byte_characters, decoders, normalize, patterns, pipeline, pretokenize,
 sentencepiece. Used by hf_json.
 
 Idea      A tokenizer.json describes a chain by four parts: normalizer, pre-tokenizer, post-processor,
@@ -23,15 +23,17 @@ Pitfalls  The same type means different things in different parts: ByteLevel cut
 Cost      Reading: nothing that can be felt.
 Try       build it    a line for the pre-tokenizer "CharDelimiterSplit" of the package.
           break it    let `settings` pass unknown names over. Which test notices?
-          measure it  python -m tinygrad_edu.tokenizers.hf_steps
+          measure it  python -m tinygrad_edu.tokenizers.tokenizer_file
 See       huggingface/tokenizers, documentation of the components
 """
 
 import base64
+from reprlib import repr as short  # a damaged file may hold a long text
 
 from tinygrad_edu.tokenizers import decoders, normalize, pretokenize
 from tinygrad_edu.tokenizers.added import BARE, Template
 from tinygrad_edu.tokenizers.byte_characters import WordEnds, words_from_ends
+from tinygrad_edu.tokenizers.patterns import PATTERNS
 from tinygrad_edu.tokenizers.pipeline import Pipeline
 from tinygrad_edu.tokenizers.sentencepiece import Charsmap
 
@@ -70,12 +72,6 @@ def flat(part):
     if steps is None:
         raise ValueError("a Sequence of the tokenizer file has no list of steps")
     return [step for inner in steps for step in flat(inner)]
-
-
-def short(value):
-    """A value of a file, cut to a length that a sentence can hold."""
-    text = repr(value)
-    return text if len(text) < 60 else text[:57] + "..."
 
 
 def make(table, step, where):
@@ -154,11 +150,10 @@ def replaced(pattern, content):
     return text, content, regex
 
 
-# ---- pre-tokenizers -----------------------------------------------------------------------------
+# ---- pre-tokenizers ---------------------------------------------------------------------------
 
 
-def _behaviour(name):
-    """MergedWithNext, as files write it, as lesson pretokenize does."""
+def _behaviour(name):  # MergedWithNext, as files write it, as lesson pretokenize does
     return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
 
 
@@ -167,11 +162,10 @@ def _split(pattern, behavior, invert):
     return pretokenize.Pattern(text, _behaviour(behavior), invert, regex)
 
 
-def _metaspace(replacement, prepend_scheme, split, add_prefix_space, str_rep):
+def _metaspace(step, replacement, prepend_scheme, split, add_prefix_space, str_rep):
     if len(replacement) != 1:
         raise ValueError(f"Metaspace replaces spaces by one character, not by {short(replacement)}")
-    prepend = prepend_scheme if add_prefix_space else "never"
-    return pretokenize.Metaspace(replacement, prepend, split)
+    return step(replacement, prepend_scheme if add_prefix_space else "never", split)
 
 
 METASPACE = {"replacement": "▁", "prepend_scheme": "always", "split": True,
@@ -181,7 +175,7 @@ CUTTERS = {
     "Whitespace": (pretokenize.Words, {}),
     "WhitespaceSplit": (pretokenize.whitespace_split, {}),
     "BertPreTokenizer": (pretokenize.bert_cut, {}),
-    "Metaspace": (_metaspace, METASPACE),
+    "Metaspace": (lambda **given: _metaspace(pretokenize.Metaspace, **given), METASPACE),
     "Digits": (lambda individual_digits: pretokenize.digits(individual_digits),
                {"individual_digits": False}),
     "Punctuation": (lambda behavior: pretokenize.Class(pretokenize.punctuation(),
@@ -193,23 +187,24 @@ CUTTERS = {
 }
 
 
-# Byte-level chains that lesson presplit has a scanner for, as published files spell them.
-CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# Byte-level chains that lesson patterns has a scanner for. The package reads the regex of GPT-4
+# otherwise than its authors meant ("{1,3}+", "$"), so it is written here in words that it shares.
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+GPT4 = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+        r"\s+(?![\s\S])|\s*[\r\n]|\s+(?!\S)|\s")
 
 
-def _by_regex(digits):
-    pattern = {"Regex": CONTRACTIONS + digits + REST}
-    return [{"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}, BYTES]
+def _by_regex(regex):
+    return [{"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated",
+             "invert": False}, BYTES]
 
 
 CHAINS = {
     "gpt2": [BYTES | {"use_regex": True}],
     "smollm2": [{"type": "Digits", "individual_digits": True}, BYTES | {"use_regex": True}],
-    "llama3": _by_regex(r"\p{N}{1,3}"),
-    "gpt4": _by_regex(r"\p{N}{1,3}"),
-    "qwen2": _by_regex(r"\p{N}"),
+    "llama3": _by_regex(PATTERNS["llama3"]),
+    "qwen2": _by_regex(PATTERNS["qwen2"]),
+    "gpt4": _by_regex(GPT4),
     "none": [BYTES],
 }
 
@@ -217,14 +212,12 @@ CHAINS = {
 def pattern_of_chain(part):
     """The name of the pattern that a pre-tokenizer stands for, (2); None where it is none of ours."""
 
-    def compared(step):
-        known = CUTTERS[step["type"]][1] if step["type"] in CUTTERS else {}
-        return step["type"], settings(step, known | {"trim_offsets": True})
+    def compared(step):  # all settings, but for one that moves offsets only
+        known = CUTTERS[step["type"]][1] if step["type"] in CUTTERS else step
+        return step["type"], settings(step, known) | {"trim_offsets": None}
 
-    steps = [compared(step | {"trim_offsets": True}) for step in flat(part)]
-    wanted = {name: [compared(step | {"trim_offsets": True}) for step in chain]
-              for name, chain in CHAINS.items()}
-    return next((name for name, chain in wanted.items() if chain == steps), None)
+    steps = [compared(step) for step in flat(part)]
+    return next((n for n, chain in CHAINS.items() if list(map(compared, chain)) == steps), None)
 
 
 def part_of_pattern(name):
@@ -303,15 +296,10 @@ def read_row(row, tokens):
 # ---- decoders -------------------------------------------------------------------------------------
 
 
-def _decode_metaspace(replacement, prepend_scheme, split, add_prefix_space, str_rep):
-    prepend = prepend_scheme if add_prefix_space else "never"
-    return decoders.Metaspace(replacement, prepend)
-
-
 DECODERS = {
     "ByteLevel": (lambda **unused: decoders.ByteLevel(), BYTE_LEVEL),
     "WordPiece": (decoders.WordPiece, {"prefix": "##", "cleanup": True}),
-    "Metaspace": (_decode_metaspace, METASPACE),
+    "Metaspace": (lambda **given: _metaspace(decoders.Metaspace, **given), METASPACE),
     "ByteFallback": (decoders.ByteFallback, {}),
     "Fuse": (decoders.Fuse, {}),
     "Strip": (decoders.Strip, {"content": str, "start": int, "stop": int}),
