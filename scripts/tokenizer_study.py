@@ -1,7 +1,7 @@
 """All kinds of tokenizers on the same text: bytes per token, and what a small GPT makes of them.
 
-    python scripts/tokenizer_study.py                        translations of Django, Python's library
-    python scripts/tokenizer_study.py --text FOLDER          a file or a folder for each language
+    python scripts/tokenizer_study.py                   Django's translations, Python's library
+    python scripts/tokenizer_study.py --text FOLDER     a file or a folder for each language
 
 Without --text it reads the same messages in ten languages, which the package django brings along
 (pip install django), and Python source. Each tokenizer is trained on nine tenths of it and measured
@@ -94,8 +94,8 @@ def translations():
     """language → the messages of Django in it; the same ones in all, as far as translated."""
     found = importlib.util.find_spec("django")
     if found is None:
-        raise ImportError("the texts are those of the package django: pip install django, or name a "
-                          "folder of your own with --text")
+        raise ImportError("the texts are those of the package django: pip install django, or name "
+                          "a folder of your own with --text")
     root = Path(found.submodule_search_locations[0])
     return {language: [message for path in sorted(root.glob(f"**/locale/{language}/**/*.po"))
                        for message in messages(path, "msgid" if language == "en" else "msgstr")]

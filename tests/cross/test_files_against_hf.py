@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tinygrad_edu.tokenizers.hf_json import read_document, write_document
+from tinygrad_edu.tokenizers.hf_json import read_document
 from tinygrad_edu.tokenizers.hf_steps import CHAINS, part_of_pattern
+from tinygrad_edu.tokenizers.tokenizer_file import write_document
 
 pytest.importorskip("tokenizers.models")  # the folder tests/tokenizers is no package of that name
 tokenizers = pytest.importorskip("tokenizers")

@@ -1,19 +1,18 @@
 """Lesson 4.19 · The steps of a tokenizer.json
 
-Needs added, byte_characters, decoders, normalize, patterns, pipeline, pretokenize,
-sentencepiece. Used by hf_json.
+Needs added, decoders, normalize, patterns, pretokenize, sentencepiece. Used by hf_json.
 
-Idea      A tokenizer.json describes a chain by four parts: normalizer, pre-tokenizer, post-processor,
-          decoder. Each is an object with a "type" and its settings, or a "Sequence" of such objects.
-          Here every type that GPT-2, Llama, Qwen, SmolLM2, BERT, MiniLM and T5 need is one line of a
-          table: the settings with their defaults, and the step they make. What is not in a table is
-          refused by its name, because almost the right ids are worse than none.
+Idea      A tokenizer.json describes a chain by four parts: normalizer, pre-tokenizer,
+          post-processor, decoder. Each is an object with a "type" and its settings, or a "Sequence"
+          of such objects. Here every type that GPT-2, Llama, Qwen, SmolLM2, BERT, MiniLM and T5
+          need is one line of a table: the settings with their defaults, and the step they make.
+          What is not in a table is refused by its name, because almost the right ids are worse than
+          none.
 Math      a description without Sequence: flat([s₁, [s₂, [s₃]], s₄]) = [s₁, s₂, s₃, s₄]          (1)
           pattern of a byte-level chain, where this folder has a scanner for it:                (2)
             ByteLevel → gpt2 · Digits, ByteLevel → smollm2 ·
             Split by a published pattern, ByteLevel without one → the pattern's name
-Shapes    parts: {"normalizer": …, "pre_tokenizer": …, "post_processor": …, "decoder": …}, each a dict
-          or None → a Pipeline around a model
+Shapes    {"type": "Digits", "individual_digits": true} → a step of lesson pretokenize, and so on
 Pitfalls  The same type means different things in different parts: ByteLevel cuts, joins or trims
           offsets; Metaspace puts spaces in or takes them out.
           A setting that is absent has a default, and defaults changed over the years: older files
@@ -32,32 +31,11 @@ from reprlib import repr as short  # a damaged file may hold a long text
 
 from tinygrad_edu.tokenizers import decoders, normalize, pretokenize
 from tinygrad_edu.tokenizers.added import BARE, Template
-from tinygrad_edu.tokenizers.byte_characters import WordEnds, words_from_ends
 from tinygrad_edu.tokenizers.patterns import PATTERNS
-from tinygrad_edu.tokenizers.pipeline import Pipeline
 from tinygrad_edu.tokenizers.sentencepiece import Charsmap
 
-PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
-LISTS = ("normalizers", "pretokenizers", "processors", "decoders")  # what a Sequence calls its steps
-
-
-def build_pipeline(model, added, parts):
-    """A Pipeline around a model, as the parts of a tokenizer.json describe it; ValueError if unknown.
-
-    The pipeline keeps the parts, so that it can be written again.
-    """
-    template, trim = read_template(parts.get("post_processor"))
-    pipeline = Pipeline(
-        model,
-        added,
-        [make(NORMALIZERS, step, "normalizer") for step in flat(parts.get("normalizer"))],
-        cutters_of(model, parts.get("pre_tokenizer")),
-        template,
-        [words_from_ends] if isinstance(model, WordEnds) else read_decoders(parts.get("decoder")),
-        trim,
-    )
-    pipeline.parts = {name: parts.get(name) for name in PARTS}
-    return pipeline
+# What a Sequence calls its steps, in each of the four parts.
+LISTS = ("normalizers", "pretokenizers", "processors", "decoders")
 
 
 def flat(part):
@@ -210,7 +188,7 @@ CHAINS = {
 
 
 def pattern_of_chain(part):
-    """The name of the pattern that a pre-tokenizer stands for, (2); None where it is none of ours."""
+    """The name of the pattern that a pre-tokenizer stands for, (2); None for any other."""
 
     def compared(step):  # all settings, but for one that moves offsets only
         known = CUTTERS[step["type"]][1] if step["type"] in CUTTERS else step
@@ -227,7 +205,7 @@ def part_of_pattern(name):
 
 
 def cutters_of(model, part):
-    """The cuts of a pre-tokenizer; none where the model, a byte-level BPE, makes this cut itself."""
+    """The cuts of a pre-tokenizer; none where a byte-level BPE makes this cut by itself."""
     if getattr(model, "pattern", None) and pattern_of_chain(part) == model.pattern:
         return []
     steps = flat(part)
@@ -236,7 +214,7 @@ def cutters_of(model, part):
     return [make(CUTTERS, step, "pre-tokenizer") for step in steps]
 
 
-# ---- post-processors ------------------------------------------------------------------------------
+# ---- post-processors ---------------------------------------------------------------------------
 
 
 def read_template(part):
@@ -293,7 +271,7 @@ def read_row(row, tokens):
     return tuple(found)
 
 
-# ---- decoders -------------------------------------------------------------------------------------
+# ---- decoders ----------------------------------------------------------------------------------
 
 
 DECODERS = {

@@ -1,31 +1,32 @@
-"""Lesson 4.36 · Kinds: every tokenizer, trained from the same text
+"""Lesson 4.37 · Kinds: every tokenizer, trained from the same text
 
 Needs added, bpe, byte_characters, characters, hf_steps, normalize, pretokenize, sentencepiece,
 unicode, unigram_training, wordpiece, words. Used by scripts/tokenizer_study.py.
 
-Idea      A kind is a model and the chain it lives in: WordPiece after BERT's cut, Unigram after spaces
-          became ▁, byte-level BPE after GPT-2's pattern. Here each kind is trained with one call and comes as a
-          whole tokenizer that encodes, decodes and can be written as a tokenizer.json. So they can
-          be compared on the same text with nothing else changed.
-Math      vocab counts everything: tokens of the model, byte tokens, special tokens                (1)
-          bytes per token = bytes of the text / tokens it is written in                            (2)
+Idea      A kind is a model and the chain it lives in: WordPiece after BERT's cut, Unigram after
+          spaces became ▁, byte-level BPE after GPT-2's pattern. Here each kind is trained with one
+          call and comes as a whole tokenizer that encodes, decodes and can be written as a
+          tokenizer.json. So they can be compared on the same text with nothing else changed.
+Math      vocab counts everything: tokens of the model, byte tokens, special tokens              (1)
+          bytes per token = bytes of the text / tokens it is written in                          (2)
 Shapes    documents: an iterable of str or bytes → a Tokenizer
-Pitfalls  Not every kind gives the text back. Words and WordPiece drop white space and write what they do
-          not know as [UNK]; a small number of tokens is no merit where half the text is gone.
-          Characters and words have no fixed size: `vocab` is their limit, or means nothing at all.
-          A text that ends inside a document is another document: all kinds see the same ones.
+Pitfalls  Not every kind gives the text back. Words and WordPiece drop white space and write what
+          they do not know as [UNK]; a small number of tokens is no merit where half the text is
+          gone. Characters and words have no fixed size: `vocab` is their limit, or means nothing at
+          all. A text that ends inside a document is another document: all kinds see the same ones.
 Cost      Counting the pieces is one pass over the text; then only different pieces matter.
 Try       build it    a kind "lower": BPE after lower case and without accents.
           break it    train WordPiece on the pieces of Metaspace. What becomes of ## ?
           measure it  python scripts/tokenizer_study.py
-See       lessons bpe, wordpiece, unigram, sentencepiece · Mielke et al. 2021, "Between words and characters"
+See       lessons bpe, wordpiece, unigram, sentencepiece · Mielke et al. 2021, "Between words and
+          characters"
 """
 
 from tinygrad_edu.tokenizers.added import Added
 from tinygrad_edu.tokenizers.bpe import BPETokenizer, train_bpe
 from tinygrad_edu.tokenizers.byte_characters import BYTE_OF_CHARACTER
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT, train_characters
-from tinygrad_edu.tokenizers.hf_steps import build_pipeline
+from tinygrad_edu.tokenizers.hf_json import build_pipeline
 from tinygrad_edu.tokenizers.normalize import bert
 from tinygrad_edu.tokenizers.pretokenize import Metaspace, Words, bert_cut, count_pieces
 from tinygrad_edu.tokenizers.sentencepiece import train_sentencepiece
@@ -58,8 +59,8 @@ def train_tokenizer(kind, documents, vocab, special=(END_OF_TEXT,), pattern="gpt
                     progress=iter):
     """A tokenizer of a kind of KINDS, of at most `vocab` tokens, (1), from documents.
 
-    pattern and ties are for "bpe" (lessons patterns, bpe_training). "characters" and "bytes" have the
-    size that they have. progress wraps what takes long, as tqdm does. ValueError where the kind is
+    pattern and ties are for "bpe" (lessons patterns, bpe_training). "characters" and "bytes" have
+    the size that they have. progress wraps what takes long, as tqdm does. ValueError where the kind is
     unknown, a document is not UTF-8 (but for bytes and bpe), or vocab is too small.
     """
     if kind not in KINDS:
