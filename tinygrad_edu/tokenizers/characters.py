@@ -86,7 +86,7 @@ class Tokenizer:
         return np.concatenate(ids) if len(ids) > 2 else ids[-1]
 
     def _allowed(self, text, allowed, disallowed):
-        """The names to recognise; ValueError for unknown ones, and where a text has a disallowed one."""
+        """The names to recognise; ValueError for unknown ones and a disallowed one in the text."""
         allowed = frozenset(self.special if allowed == "all" else allowed)
         refused = self.special.keys() - allowed if disallowed == "all" else set(disallowed)
         for name in sorted((allowed | refused) - self.special.keys()):

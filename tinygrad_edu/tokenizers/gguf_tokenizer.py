@@ -10,8 +10,8 @@ Idea      GGUF keeps a whole model in one file, the tokenizer too, as a dozen na
           SentencePiece's BPE, where a score for each token takes the place of merges.
 Math      kind llama: of all neighbours whose joined text is a token, that with the best score is
           joined first; of equal ones the leftmost                                               (1)
-          where there are merges only: score(token) = −(rank of the merge that makes it), so that (1)
-          replays the merges                                                                     (2)
+          where there are merges only, score(token) = −(rank of the merge that makes it): then
+          (1) replays the merges                                                               (2)
 Shapes    tokenizer.ggml.tokens (V,) text · token_type (V,) int: 1 normal, 2 unknown, 3 control,
           4 added by a user, 5 unused, 6 byte · scores (V,) float · merges: "left right"
 Pitfalls  The field "pre" is the name of a cut in llama.cpp's source, not a pattern: smollm,

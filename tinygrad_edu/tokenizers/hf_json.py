@@ -62,7 +62,8 @@ def build_pipeline(model, added, parts):
     """A Pipeline around a model, as the parts of a tokenizer.json describe it.
 
     parts: "normalizer", "pre_tokenizer", "post_processor", "decoder" → a dict, or None; one that is
-    absent counts as None. ValueError, in one sentence, for what is not known here. The pipeline keeps the parts, so that it can be written again.
+    absent counts as None. ValueError, in one sentence, for what is not known here.
+    The pipeline keeps the parts, so that it can be written again.
     """
     template, trim = read_template(parts.get("post_processor"))
     pipeline = Pipeline(
@@ -174,13 +175,14 @@ def read_bpe(model, added, parts):
     merges = [read_merge(merge, ids) for merge in entry(model, "merges", list)]
     whole = choice(model, "ignore_merges", bool, False)
     cuts = [step["type"] for step in flat(parts["pre_tokenizer"])]
+    if ("ByteLevel" in cuts) != ("ByteLevel" in [step["type"] for step in flat(parts["decoder"])]):
+        raise ValueError("only one of its pre-tokenizer and its decoder is ByteLevel, so what its "
+                         "tokens are, bytes or text, cannot be known")
     if "ByteLevel" not in cuts:
         return read_character_bpe(model, texts, merges)
     for option in ("continuing_subword_prefix", "byte_fallback"):
         if model.get(option):
             raise ValueError(f"its model sets {option}, not supported for tokens that are bytes")
-    if "ByteLevel" not in [step["type"] for step in flat(parts["decoder"])]:
-        raise ValueError("its pre-tokenizer makes bytes, but its decoder is not ByteLevel")
     names = {token.content for token in added}
     if model.get("end_of_word_suffix") == SUFFIX:
         tokens = [as_bytes(text) if text in names else ended(text) for text in texts]

@@ -53,12 +53,16 @@ def flat(part):
 
 
 def make(table, step, where):
-    """The step that a dict describes, by a table of (function, {setting: default or type})."""
+    """The step that a dict describes; ValueError for one that is not in the table.
+
+    table: type → (function, known), known as in `settings`: what it holds are, in its order, the
+    arguments of the function.
+    """
     kind = step["type"]
     if kind not in table:
         raise ValueError(f"the {where} {short(kind)} is not supported; known: {', '.join(table)}")
     function, known = table[kind]
-    return function(**settings(step, known))
+    return function(*settings(step, known).values())
 
 
 def settings(step, known):
@@ -92,25 +96,22 @@ def pattern_of(pattern):
 # ---- normalizers ------------------------------------------------------------------------------
 
 
-def _bert_normalizer(clean_text, handle_chinese_chars, strip_accents, lowercase):
-    accents = lowercase if strip_accents is None else strip_accents
-    return normalize.bert(clean_text, handle_chinese_chars, accents, lowercase)
+def _bert_normalizer(clean, chinese, accents, lower):
+    return normalize.bert(clean, chinese, lower if accents is None else accents, lower)
 
 
 NORMALIZERS = {
-    **{form: (lambda form=form: normalize.Form(form), {})
-       for form in ("NFC", "NFD", "NFKC", "NFKD")},
+    **{name: (lambda name=name: normalize.Form(name), {})
+       for name in ("NFC", "NFD", "NFKC", "NFKD")},
     "Lowercase": (normalize.Lower, {}),
     "StripAccents": (normalize.strip_accents, {}),
     "BertNormalizer": (_bert_normalizer, {"clean_text": True, "handle_chinese_chars": True,
                                           "strip_accents": None, "lowercase": True}),
-    "Replace": (lambda pattern, content: normalize.Replace(*replaced(pattern, content)),
+    "Replace": (lambda *given: normalize.Replace(*replaced(*given)),
                 {"pattern": dict, "content": str}),
-    "Prepend": (lambda prepend: normalize.Prepend(prepend), {"prepend": str}),
-    "Strip": (lambda strip_left, strip_right: normalize.Strip(strip_left, strip_right),
-              {"strip_left": True, "strip_right": True}),
-    "Precompiled": (lambda precompiled_charsmap: Charsmap(from_base64(precompiled_charsmap)),
-                    {"precompiled_charsmap": str}),
+    "Prepend": (normalize.Prepend, {"prepend": str}),
+    "Strip": (normalize.Strip, {"strip_left": True, "strip_right": True}),
+    "Precompiled": (lambda text: Charsmap(from_base64(text)), {"precompiled_charsmap": str}),
 }
 
 
@@ -153,15 +154,12 @@ CUTTERS = {
     "Whitespace": (pretokenize.Words, {}),
     "WhitespaceSplit": (pretokenize.whitespace_split, {}),
     "BertPreTokenizer": (pretokenize.bert_cut, {}),
-    "Metaspace": (lambda **given: _metaspace(pretokenize.Metaspace, **given), METASPACE),
-    "Digits": (lambda individual_digits: pretokenize.digits(individual_digits),
-               {"individual_digits": False}),
-    "Punctuation": (lambda behavior: pretokenize.Class(pretokenize.punctuation(),
-                                                       _behaviour(behavior)),
+    "Metaspace": (lambda *given: _metaspace(pretokenize.Metaspace, *given), METASPACE),
+    "Digits": (pretokenize.digits, {"individual_digits": False}),
+    "Punctuation": (lambda name: pretokenize.Class(pretokenize.punctuation(), _behaviour(name)),
                     {"behavior": "Isolated"}),
     "Split": (_split, {"pattern": dict, "behavior": str, "invert": False}),
-    "ByteLevel": (lambda add_prefix_space, trim_offsets, use_regex:
-                  pretokenize.ByteLevel(add_prefix_space, use_regex), BYTE_LEVEL),
+    "ByteLevel": (lambda space, trim, regex: pretokenize.ByteLevel(space, regex), BYTE_LEVEL),
 }
 
 
@@ -275,13 +273,13 @@ def read_row(row, tokens):
 
 
 DECODERS = {
-    "ByteLevel": (lambda **unused: decoders.ByteLevel(), BYTE_LEVEL),
+    "ByteLevel": (lambda *unused: decoders.ByteLevel(), BYTE_LEVEL),
     "WordPiece": (decoders.WordPiece, {"prefix": "##", "cleanup": True}),
-    "Metaspace": (lambda **given: _metaspace(decoders.Metaspace, **given), METASPACE),
+    "Metaspace": (lambda *given: _metaspace(decoders.Metaspace, *given), METASPACE),
     "ByteFallback": (decoders.ByteFallback, {}),
     "Fuse": (decoders.Fuse, {}),
     "Strip": (decoders.Strip, {"content": str, "start": int, "stop": int}),
-    "Replace": (lambda pattern, content: decoders.Replace(*replaced(pattern, content)),
+    "Replace": (lambda *given: decoders.Replace(*replaced(*given)),
                 {"pattern": dict, "content": str}),
     "BPEDecoder": (decoders.EndOfWord, {"suffix": "</w>"}),
 }

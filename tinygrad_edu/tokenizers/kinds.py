@@ -60,8 +60,8 @@ def train_tokenizer(kind, documents, vocab, special=(END_OF_TEXT,), pattern="gpt
     """A tokenizer of a kind of KINDS, of at most `vocab` tokens, (1), from documents.
 
     pattern and ties are for "bpe" (lessons patterns, bpe_training). "characters" and "bytes" have
-    the size that they have. progress wraps what takes long, as tqdm does. ValueError where the kind is
-    unknown, a document is not UTF-8 (but for bytes and bpe), or vocab is too small.
+    the size that they have. progress wraps what takes long, as tqdm does. ValueError where the
+    kind is unknown, a document is not UTF-8 (but for bytes and bpe), or vocab is too small.
     """
     if kind not in KINDS:
         raise ValueError(f"no kind of tokenizer is called {kind!r}; there are: {', '.join(KINDS)}")
@@ -71,7 +71,8 @@ def train_tokenizer(kind, documents, vocab, special=(END_OF_TEXT,), pattern="gpt
     if kind == "bytes":
         return byte_tokenizer(special)
     if kind == "bpe":
-        return train_bpe(documents, vocab, special, progress=progress, pattern=pattern, ties=ties)
+        return train_bpe(documents, vocab, special, progress=progress, shrink=True,
+                         pattern=pattern, ties=ties)
     texts = (as_text(document) for document in documents)
     return TRAINERS[kind](texts, vocab, special, progress)
 
