@@ -18,6 +18,7 @@ from tinygrad_edu.tokenizers.tokenizer_file import (
 )
 
 TEXT = 'def é(x):\n    return "狐", x, 0xFF  # \x00 \u2028 ends\n' * 3
+SIZE = {"bpe": 280}  # TEXT has not enough for more
 SPECIAL = ("<|endoftext|>", "<|ß end|>")
 
 
@@ -195,7 +196,7 @@ def test_text_that_is_no_tokenizer_is_refused(file):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_comes_back_from_its_file(kind, file):
-    tokenizer = train_tokenizer(kind, TEXT * 3, 400)
+    tokenizer = train_tokenizer(kind, TEXT, SIZE.get(kind, 400))
     save_tokenizer(tokenizer, file)
     again = load_tokenizer(file)
     assert again.encode(TEXT).tolist() == tokenizer.encode(TEXT).tolist()
@@ -216,7 +217,7 @@ def files_of_every_kind(folder):
     paths = {}
     for kind in KINDS:
         paths[kind] = folder / f"{kind}.json"
-        save_tokenizer(train_tokenizer(kind, TEXT, 350), paths[kind])
+        save_tokenizer(train_tokenizer(kind, TEXT, SIZE.get(kind, 400)), paths[kind])
     bpe = train_bpe(TEXT, 280)
     paths["ranks"] = folder / "cl100k_base.tiktoken"
     write_ranks(bpe, paths["ranks"])

@@ -1,7 +1,7 @@
 """Lesson 4.7 · The byte-pair tokenizer
 
 Needs bpe_encoding, bpe_training, characters, memory, patterns, presplit, threads, unicode. Used by
-tokenizer_file, scripts/train_gpt.py.
+hf_json, kinds, scripts/train_gpt.py.
 
 Idea      Three lessons come together: a pattern cuts text into pieces, training learns merges from
           the pieces and their counts, encoding replays the merges inside each piece. The result is
@@ -235,6 +235,10 @@ class BPETokenizer(Tokenizer):
     def decode_bytes(self, ids):
         """The bytes of these ids, exactly. ValueError for an id that is not in 0 … V − 1."""
         return self._store.join(self._checked(ids).ravel())
+
+    def forget(self):
+        """Empty the caches of pieces: only to measure what they are worth."""
+        self._caches.clear()
 
     def _encode_block(self, text, pattern=None):
         array = np.frombuffer(text, np.uint8)

@@ -30,8 +30,9 @@ Cost      n log n for a long piece of n bytes, n² for one of up to 32 bytes, wh
 Try       build it    keep a random 10 % of the merges from happening while encoding (BPE-dropout).
           break it    let the heap forget the position in (2). Which test notices?
           measure it  python -m tinygrad_edu.tokenizers.bpe: MB/s of both ways
-See       Sennrich, Haddow, Birch 2016 · Provilkov, Emelianenko, Voita 2020 (BPE-dropout) · Berglund,
-          van der Merwe 2023 "Formalizing BPE tokenization" · Knuth volume 3, section 5.2.3 (heaps)
+See       Sennrich, Haddow, Birch 2016 · Provilkov, Emelianenko, Voita 2020 (BPE-dropout) ·
+          Berglund, van der Merwe 2023 "Formalizing BPE tokenization" · Knuth volume 3, section
+          5.2.3 (heaps)
 """
 
 import functools

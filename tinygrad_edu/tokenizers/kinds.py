@@ -1,130 +1,129 @@
-"""Lesson 4.37 · Kinds: every tokenizer, trained from the same text
+"""Lesson 4.37 · Kinds: every tokenizer of this folder, trained on the same text by one call
 
-Needs added, bpe, byte_characters, characters, hf_steps, normalize, pretokenize, sentencepiece,
-unicode, unigram_training, wordpiece, words. Used by scripts/tokenizer_study.py.
+Needs added, bpe, characters, hf_json, hf_steps, normalize, presplit, pretokenize, sentencepiece, unicode,
+unigram_training, wordpiece, words. Used by scripts/train_tokenizer.py,
+scripts/tokenizer_study.py.
 
-Idea      A kind is a model and the chain it lives in: WordPiece after BERT's cut, Unigram after
-          spaces became ▁, byte-level BPE after GPT-2's pattern. Here each kind is trained with one
-          call and comes as a whole tokenizer that encodes, decodes and can be written as a
-          tokenizer.json. So they can be compared on the same text with nothing else changed.
-Math      vocab counts everything: tokens of the model, byte tokens, special tokens              (1)
-          bytes per token = bytes of the text / tokens it is written in                          (2)
-Shapes    documents: an iterable of str or bytes → a Tokenizer
-Pitfalls  Not every kind gives the text back. Words and WordPiece drop white space and write what
-          they do not know as [UNK]; a small number of tokens is no merit where half the text is
-          gone. Characters and words have no fixed size: `vocab` is their limit, or means nothing at
-          all. A text that ends inside a document is another document: all kinds see the same ones.
-Cost      Counting the pieces is one pass over the text; then only different pieces matter.
-Try       build it    a kind "lower": BPE after lower case and without accents.
-          break it    train WordPiece on the pieces of Metaspace. What becomes of ## ?
-          measure it  python scripts/tokenizer_study.py
-See       lessons bpe, wordpiece, unigram, sentencepiece · Mielke et al. 2021, "Between words and
-          characters"
+Idea      The lessons before have seven ways to write text as numbers. Each comes with habits of its
+          family: which characters are changed before, where text is cut, how the tokens are joined
+          again. Here each model gets the habits it was published with, so that the seven can be
+          trained on the same text and compared, and so that the files which come out are those that
+          other programs read.
+Math      bytes per token = bytes of text / tokens: how much text a context of T tokens holds   (1)
+Shapes    documents (str or bytes), a size V → a tokenizer of at most V tokens
+Pitfalls  A larger vocabulary always looks better in (1), and costs rows of the embedding and of the
+          output layer; only the bits per byte of a trained model say whether it was worth it.
+          words and wordpiece forget white space: the text does not come back from their tokens.
+          With [UNK] in the list, (1) is the better the more is unknown.
+          bytes has the size that it has, and so have characters: V is only an upper limit there.
+Cost      Bytes, characters and BPE count at the speed of compiled loops. The others cut text in
+          Python: some MB of text are enough for them.
+Try       build it    a kind "morphemes", cut where a list of endings says so.
+          break it    leave ByteFallback out of the decoder of unigram. Which test notices?
+          measure it  python -m tinygrad_edu.tokenizers.kinds
+See       Radford et al. 2019 (bpe) · Devlin et al. 2019 (wordpiece) · Kudo 2018 (unigram) · Touvron
+          et al. 2023 (Llama's form of sentencepiece) · Xue et al. 2022 (bytes)
 """
 
 from tinygrad_edu.tokenizers.added import Added
-from tinygrad_edu.tokenizers.bpe import BPETokenizer, train_bpe
-from tinygrad_edu.tokenizers.byte_characters import BYTE_OF_CHARACTER
-from tinygrad_edu.tokenizers.characters import END_OF_TEXT, train_characters
+from tinygrad_edu.tokenizers.bpe import BYTES, BPETokenizer, train_bpe
+from tinygrad_edu.tokenizers.characters import END_OF_TEXT, decode_utf8, train_characters
 from tinygrad_edu.tokenizers.hf_json import build_pipeline
-from tinygrad_edu.tokenizers.normalize import bert
-from tinygrad_edu.tokenizers.pretokenize import Metaspace, Words, bert_cut, count_pieces
+from tinygrad_edu.tokenizers.hf_steps import NORMALIZERS, cutters_of, flat, make
+from tinygrad_edu.tokenizers.normalize import Sequence
+from tinygrad_edu.tokenizers.pretokenize import Cuts, count_pieces
 from tinygrad_edu.tokenizers.sentencepiece import train_sentencepiece
 from tinygrad_edu.tokenizers.unicode import as_bytes
 from tinygrad_edu.tokenizers.unigram_training import train_unigram
-from tinygrad_edu.tokenizers.wordpiece import SPECIAL as SPECIAL_OF_BERT
 from tinygrad_edu.tokenizers.wordpiece import train_wordpiece
-from tinygrad_edu.tokenizers.words import UNKNOWN, train_words
+from tinygrad_edu.tokenizers.words import train_words
 
-KINDS = ("characters", "bytes", "words", "bpe", "wordpiece", "unigram", "sentencepiece")
-# The chains, as parts of a tokenizer.json (lesson hf_steps).
+# The parts of a tokenizer.json that go with a model. BERT's, without its lower case:
 BERT = {
-    "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
-                   "strip_accents": False, "lowercase": False},
+    "normalizer": {"type": "BertNormalizer", "lowercase": False},
     "pre_tokenizer": {"type": "BertPreTokenizer"},
-    "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": False},
+    "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
 }
-PLAIN_WORDS = {"pre_tokenizer": {"type": "Whitespace"}}
-SPACES_BACK = {"type": "Sequence", "decoders": [
-    {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"},
-    {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}
-UNIGRAM = {"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first",
-                             "split": True}, "decoder": SPACES_BACK}
-SENTENCEPIECE = {"decoder": SPACES_BACK, "normalizer": {"type": "Sequence", "normalizers": [
-    {"type": "Prepend", "prepend": "▁"},
-    {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}}
+# SentencePiece's: a space is ▁ and goes with the word behind it; bytes for what is unknown.
+SPACES = {
+    "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"},
+    "decoder": {
+        "type": "Sequence",
+        "decoders": [
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+            {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"},
+        ],
+    },
+}
+WORDS = {"pre_tokenizer": {"type": "Whitespace"}, "decoder": None}
+# kind -> trainer, its parts, the special tokens that it begins with, and more for the trainer
+CHAINS = {
+    "wordpiece": (train_wordpiece, BERT, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), {}),
+    "unigram": (train_unigram, SPACES, ("<unk>", "<s>", "</s>"), {"byte_fallback": True}),
+    "sentencepiece": (train_sentencepiece, SPACES, ("<unk>", "<s>", "</s>"), {}),
+    "words": (train_words, WORDS, ("[UNK]",), None),
+}
+KINDS = ("bpe", *CHAINS, "characters", "bytes")
 
 
-def train_tokenizer(kind, documents, vocab, special=(END_OF_TEXT,), pattern="gpt2", ties="bytes",
-                    progress=iter):
-    """A tokenizer of a kind of KINDS, of at most `vocab` tokens, (1), from documents.
+def train_tokenizer(kind, documents, vocab_size, special=(), progress=iter, **options):
+    """A tokenizer of one of KINDS, from documents (an iterable of str or bytes).
 
-    pattern and ties are for "bpe" (lessons patterns, bpe_training). "characters" and "bytes" have
-    the size that they have. progress wraps what takes long, as tqdm does. ValueError where the
-    kind is unknown, a document is not UTF-8 (but for bytes and bpe), or vocab is too small.
+    special: names of more special tokens; none given: END_OF_TEXT. The vocabulary counts them.
+    options: those of train_bpe, for bpe. ValueError where the kind or the size cannot be.
     """
-    if kind not in KINDS:
-        raise ValueError(f"no kind of tokenizer is called {kind!r}; there are: {', '.join(KINDS)}")
-    documents = [documents] if isinstance(documents, str | bytes) else documents
-    if kind == "characters":
-        return train_characters(documents, special)
-    if kind == "bytes":
-        return byte_tokenizer(special)
+    special = list(special) or [END_OF_TEXT]
+    if isinstance(documents, str | bytes):
+        documents = [documents]
     if kind == "bpe":
-        return train_bpe(documents, vocab, special, progress=progress, shrink=True,
-                         pattern=pattern, ties=ties)
-    texts = (as_text(document) for document in documents)
-    return TRAINERS[kind](texts, vocab, special, progress)
+        return train_bpe(documents, vocab_size, special, progress=progress, **options)
+    if kind in CHAINS:
+        return train_chain(kind, documents, vocab_size, special, progress)
+    if kind == "bytes":
+        tokens = [*BYTES, *map(as_bytes, special)]
+        ids = {name: 256 + k for k, name in enumerate(special)}
+        return limited(BPETokenizer(tokens, [], ids, pattern="none"), vocab_size)
+    if kind == "characters":
+        return limited(train_characters(documents, special), vocab_size)
+    raise ValueError(f"there is no kind {kind!r} of tokenizer; there are: {', '.join(KINDS)}")
 
 
-def as_text(document):
-    """A document as str; ValueError where it is not UTF-8."""
-    try:
-        return as_bytes(document).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"a document is not UTF-8 at byte {error.start}; the kinds bytes and bpe "
-                         "take any bytes") from None
-
-
-def byte_tokenizer(special=(END_OF_TEXT,)):
-    """Every byte is a token: byte-level BPE that has learnt no merge."""
-    tokens = [bytes([byte]) for byte in sorted(BYTE_OF_CHARACTER.values())]
-    ids = {name: len(tokens) + k for k, name in enumerate(special)}
-    return BPETokenizer([*tokens, *map(as_bytes, special)], [], ids, pattern="none")
-
-
-def _words(texts, vocab, special, progress):
-    counts = count_pieces(texts, str, Words(), progress)
-    return finished(train_words(counts, vocab, (UNKNOWN, *special)), (UNKNOWN, *special),
-                    PLAIN_WORDS)
-
-
-def _wordpiece(texts, vocab, special, progress):
-    names = (*SPECIAL_OF_BERT, *special)
-    steps = bert(accents=False, lower=False)
-    counts = count_pieces(texts, steps, bert_cut())
-    return finished(train_wordpiece(counts, vocab, names, progress=progress), names, BERT)
-
-
-def _unigram(texts, vocab, special, progress):
-    names = ("<unk>", *special)
-    counts = count_pieces(texts, str, Metaspace(prepend="first"))
-    model = train_unigram(counts, vocab, names, byte_fallback=True, progress=progress)
-    return finished(model, names, UNIGRAM)
-
-
-def _sentencepiece(texts, vocab, special, progress):
-    names = ("<unk>", *special)
-    counts = count_pieces(texts, str, Metaspace(prepend="first"))
-    model = train_sentencepiece(counts, vocab, names, progress=progress)
-    return finished(model, names, SENTENCEPIECE)
-
-
-TRAINERS = {"words": _words, "wordpiece": _wordpiece, "unigram": _unigram,
-            "sentencepiece": _sentencepiece}
-
-
-def finished(model, names, parts):
-    """The pipeline of a model whose special tokens have these names."""
-    added = [Added(name, model.ids[as_bytes(name)], special=True) for name in names]
+def train_chain(kind, documents, vocab_size, special, progress):
+    """A Pipeline around a model that knows no more than pieces."""
+    train, parts, own, options = CHAINS[kind]
+    names = [*own, *(name for name in special if name not in own)]
+    steps = [make(NORMALIZERS, step, "normalizer") for step in flat(parts.get("normalizer"))]
+    cuts = Cuts(*cutters_of(None, parts["pre_tokenizer"]))
+    texts = (decode_utf8(as_bytes(document)) for document in documents)
+    counts = count_pieces(texts, Sequence(*steps), cuts)
+    if not counts:
+        raise ValueError("the text is empty; a tokenizer needs text to train on")
+    if options is not None:
+        options = options | {"progress": progress}
+    model = train(counts, vocab_size, names, **(options or {}))
+    added = [Added(name, place, special=True) for place, name in enumerate(names)]
     return build_pipeline(model, added, parts)
+
+
+def limited(tokenizer, vocab_size):
+    """The tokenizer, refused where it needs more tokens than it may have."""
+    if tokenizer.vocab_size > vocab_size:
+        raise ValueError(
+            f"a vocabulary of {vocab_size} is too small: this text and these special tokens need "
+            f"{tokenizer.vocab_size}"
+        )
+    return tokenizer
+
+
+if __name__ == "__main__":
+    from tinygrad_edu.tokenizers.presplit import python_library
+
+    texts = python_library()[::20]
+    size = sum(map(len, texts))
+    told = [f"bytes={size}"]
+    for kind in KINDS:
+        tokenizer = train_tokenizer(kind, texts, 4096)
+        tokens = sum(tokenizer.encode(text).size for text in texts)
+        told.append(f"{kind}={size / tokens:.2f}")
+    print(*told)

@@ -2,8 +2,8 @@ r"""Lesson 4.4 · Patterns: how later models cut their text
 
 Needs foreign, kernel, loops, memory, presplit, unicode. Used by bpe.
 
-Idea      GPT-2's cut has habits that cost tokens: I'LL is no contraction, a number of nine digits is
-          one piece that occurs nowhere else, a tab does not join the word behind it, and a line end
+Idea      GPT-2's cut has habits that cost tokens: I'LL is no contraction, a number of nine digits
+          is one piece, a tab does not join the word behind it, and a line end
           is a piece of its own even after a full stop. GPT-4 mended all four, and most models since
           have copied its pattern with small changes. A pattern is part of a tokenizer like its list
           of tokens: another cut gives other ids. So each is written down here under a name, as it
