@@ -1,6 +1,6 @@
 """Lesson 4.15 · Decoders: from tokens back to text
 
-Needs normalize, pretokenize, wordpiece. Used by tests/tokenizers/test_decoders.py.
+Needs normalize, pretokenize, wordpiece. Used by nothing.
 
 Idea      For byte-level BPE decoding is a look-up: the tokens, one after another, are the text. The
           other models have changed the text on its way in, and a decoder undoes it as well as it
@@ -8,7 +8,8 @@ Idea      For byte-level BPE decoding is a look-up: the tokens, one after anothe
           small steps over the list of tokens. What has been thrown away stays away: BERT's decoder
           puts a space between all words and takes it away before a full stop, which is a guess.
 Math      decode(encode(text)) = text where nothing was forgotten on the way in: no normalizer that
-          rewrites, white space kept as ▁ or inside the tokens, and no unknown token              (1)
+          rewrites, white space kept as ▁ or inside the tokens, and no unknown token
+          (1)
 Shapes    step(tokens) → tokens: lists of byte strings; the text is all of them joined
 Pitfalls  The first token is special: SentencePiece put ▁ in front of the text, so the decoder takes
           it away there, and only there. Decoding a text in parts loses the space between them.
@@ -24,7 +25,7 @@ See       Kudo, Richardson 2018, section 3.2 (lossless) · huggingface/tokenizer
 
 import re
 
-from tinygrad_edu.tokenizers.normalize import compiled
+from tinygrad_edu.tokenizers import normalize
 from tinygrad_edu.tokenizers.pretokenize import SPACE
 from tinygrad_edu.tokenizers.wordpiece import PREFIX
 
@@ -71,13 +72,11 @@ class WordPiece:
         prefix = self.prefix.encode()
         result = []
         for place, token in enumerate(tokens):
-            if place and token.startswith(prefix):
-                token = token[len(prefix) :]
-            elif place:
-                token = b" " + token
+            inside = token.startswith(prefix)
+            text = token if not place else token[len(prefix) :] if inside else b" " + token
             for old, new in CLEAN_UP if self.cleanup else ():
-                token = token.replace(old.encode(), new.encode())
-            result.append(token)
+                text = text.replace(old.encode(), new.encode())
+            result.append(text)
         return result
 
 
@@ -121,20 +120,17 @@ def as_characters(run):
 
 
 class Strip:
-    """At most `start` characters `content` less at the beginning of each token, `stop` at its end."""
+    """At most `start` characters `content` less at the start of each token, `stop` at its end."""
 
     def __init__(self, content=" ", start=0, stop=0):
         self.content, self.start, self.stop = content, start, stop
 
     def __call__(self, tokens):
-        content = self.content.encode()
-        result = []
-        for token in tokens:
-            for _ in range(self.start):
-                token = token.removeprefix(content)
-            for _ in range(self.stop):
-                token = token.removesuffix(content)
-            result.append(token)
+        content, result = self.content.encode(), list(tokens)
+        for _ in range(self.start):
+            result = [token.removeprefix(content) for token in result]
+        for _ in range(self.stop):
+            result = [token.removesuffix(content) for token in result]
         return result
 
 
@@ -143,12 +139,11 @@ class Replace:
 
     def __init__(self, pattern, content, regex=False):
         self.pattern, self.content, self.regex = pattern, content, regex
-        self._find = compiled(pattern if regex else re.escape(pattern), plain=not regex)
+        self._step = normalize.Replace(pattern, content, regex)
 
     def __call__(self, tokens):
         texts = (token.decode("utf-8", "surrogateescape") for token in tokens)
-        new = (self._find.sub(lambda match: self.content, text) for text in texts)
-        return [text.encode("utf-8", "surrogateescape") for text in new]
+        return [self._step(text).encode("utf-8", "surrogateescape") for text in texts]
 
 
 class EndOfWord:

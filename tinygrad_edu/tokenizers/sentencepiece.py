@@ -1,11 +1,13 @@
 """Lesson 4.13 · SentencePiece: characters that are joined by rank, and a map of characters
 
-Needs kernel, loops, normalize, trie, unigram, unicode, wordpiece, words. Used by nothing.
+Needs kernel, loops, normalize, trie, unigram, unicode, words. Used by
+sentencepiece_training.
 
-Idea      SentencePiece is a program that trains tokenizers for raw text, whatever the language: a space
-          is a character like others (written ▁), so nothing has to be known about words. It can train
-          Unigram (lesson unigram) and a BPE that starts from characters instead of bytes: the one
-          of Llama-2. What is no character of its list it writes as bytes, tokens like <0xE5>.
+Idea      SentencePiece is a program that trains tokenizers for raw text, whatever the language: a
+          space is a character like others (written ▁), so nothing has to be known about words. It
+          can train Unigram (lesson unigram) and a BPE that starts from characters instead of bytes:
+          the one of Llama-2. What is no character of its list it writes as bytes, tokens like
+          <0xE5>.
           Such a piece is a whole text, and a heap of all its pairs would be long. But most borders
           between two characters are inside no token at all: no merge ever crosses them, and the
           text can be cut there. The ids are the same, the heaps are short.
@@ -21,8 +23,8 @@ Math      encoding: of all pairs that are merges, join the one of least rank, of
           place ^= offset(unit); a value lies at this place                                     (4)
 Shapes    marks (N,) int32, as in lesson words · border (N,) bool
           pairs (S, 2) int64, a hash table: left·V + right → rank·2³² + the token they make
-Pitfalls  A byte token is spelt <0x41>, which is six characters; a text that holds these six must not
-          become the byte. Only merges join, and no merge makes that token.
+Pitfalls  A byte token is spelt <0x41>, which is six characters; a text that holds these six must
+          not become the byte. Only merges join, and no merge makes that token.
           "xy inside no token" is asked of a table with 2²⁰ places: two pairs may share one. Then a
           cut is missed, which costs time and nothing else.
           SentencePiece replaces the longest match at each place. The package `tokenizers` asks for
@@ -31,7 +33,8 @@ Cost      n log n for n characters between two cuts; the cuts are one look-up a 
 Try       build it    BPE-dropout: a merge in (1) is skipped with probability p.
           break it    take a cut that (3) does not allow. Which test notices?
           measure it  python -m tinygrad_edu.tokenizers.sentencepiece
-See       Kudo, Richardson 2018 · Touvron et al. 2023, "Llama 2", section 2.2 · Yata, darts-clone (4)
+See       Kudo, Richardson 2018 · Touvron et al. 2023, "Llama 2", section 2.2 · Yata, darts-clone
+          (4)
 """
 
 import heapq
@@ -44,14 +47,12 @@ from tinygrad_edu.loops import helper
 from tinygrad_edu.tokenizers.normalize import Step, code_points, source_of
 from tinygrad_edu.tokenizers.trie import NONE, hash_table, look_up
 from tinygrad_edu.tokenizers.unicode import CODE_POINTS
-from tinygrad_edu.tokenizers.unigram import BYTE_TOKENS
-from tinygrad_edu.tokenizers.wordpiece import alphabet, learn
+from tinygrad_edu.tokenizers.unigram import byte_ids
 from tinygrad_edu.tokenizers.words import MISSING, Model, covered
 
 LOW = (1 << 32) - 1  # the lower half of a value
 CACHED = 1 << 18  # words that a Charsmap remembers
 PLACES = 1 << 20  # of the table that (3) asks
-SPECIAL = ("<unk>", "<s>", "</s>")
 
 
 @Kernel(inout="marks")
@@ -84,9 +85,12 @@ def join_by_rank_numba(marks, border, pairs, vocab):
     size = marks.size
     after = np.empty(size, np.int64)
     before = np.empty(size, np.int64)
+    # What waits in the heap is never taken out early: whoever comes out of it asks whether the
+    # pair is still there. An empty list would not tell the compiler what it is to hold.
     heap = [np.int64(0) for _ in range(0)]
     end = 0
     while end < size:
+        # One piece: its symbols as a list in which each knows its neighbours, and all its pairs.
         last = np.int64(-1)
         first = end
         while end < size and (end == first or not border[end]):
@@ -98,7 +102,7 @@ def join_by_rank_numba(marks, border, pairs, vocab):
                 last = end
             end += 1
         heapq.heapify(heap)
-        while len(heap) > 0:
+        while len(heap) > 0:  # (1)
             top = heapq.heappop(heap)
             i = top & LOW
             if top < 0 or marks[i] < 0 or after[i] < 0:
@@ -141,19 +145,16 @@ class CharacterBPE(Model):
             pairs.setdefault(left * len(self.tokens) + right, rank << 32 | self.ids[token])
         self.pairs = hash_table(pairs)
         self.inside = inside_of(made)
+        # Code point -> id, for the first symbols; tokens that are one character.
         self.of_point = np.full(CODE_POINTS, NONE, np.int32)
         for token, index in self.ids.items():
             text = token.decode("utf-8", "replace")
             if len(text) == 1 and text.encode() == token:
                 self.of_point[ord(text)] = index
-        found = [self.ids.get(name, NONE) for name in BYTE_TOKENS]
-        complete = byte_fallback and NONE not in found
-        self.bytes = np.array(found, np.int32) if complete else None
+        self.bytes = byte_ids(self.ids) if byte_fallback else None
 
     def mark(self, text, spans):
-        """The marks of Model: each character's own token, then all merges."""
-        string = text.tobytes().decode("utf-8")
-        points = np.frombuffer(string.encode("utf-32-le"), np.uint32)
+        points = code_points(text.tobytes().decode("utf-8"))
         begins = np.flatnonzero((text & 0xC0) != 0x80)
         edges = np.zeros(text.size + 1, bool)
         edges[spans] = True
@@ -162,6 +163,7 @@ class CharacterBPE(Model):
         marks = np.full(text.size, NONE, np.int32)
         marks[begins] = np.where(inside, self.of_point[points], NONE)
         self._write(marks, text, begins, unknown, edges)
+        # Pieces end where the caller says so, and can be cut further where no token is in the way.
         border = edges[:-1].copy()
         border[begins[1:]] |= ~self.inside[place_of(points[:-1], points[1:])]  # (3)
         join_by_rank(marks, border, self.pairs, len(self.tokens))
@@ -170,8 +172,7 @@ class CharacterBPE(Model):
     def _write(self, marks, text, begins, unknown, edges):
         """The marks of unknown characters: bytes, or one for each, or one for a run of them."""
         if self.bytes is not None:
-            lengths = np.diff(np.append(begins, text.size))
-            of_byte = np.repeat(unknown, lengths)
+            of_byte = np.repeat(unknown, np.diff(np.append(begins, text.size)))
             marks[of_byte] = self.bytes[text[of_byte]]
             return
         marks[begins[unknown]] = MISSING if self.unknown is None else self.unknown
@@ -202,38 +203,11 @@ def merges_of(ids, scores):
         rank += scores[index] != last
         last = scores[index]
         token = tokens[index].decode("utf-8", "replace")
+        # Whatever two tokens it is made of, the merge is as urgent as the token is good.
         for middle in range(1, len(token)):
             pair = token[:middle].encode(), token[middle:].encode()
             if pair[0] in ids and pair[1] in ids:
                 yield rank, (ids[pair[0]], ids[pair[1]])
-
-
-def train_sentencepiece(
-    counts, vocab_size, special=SPECIAL, most=1000, least_count=2, progress=iter
-):
-    """A CharacterBPE of at most vocab_size tokens; counts: dict from piece (bytes) to its count.
-
-    The first special token is the unknown one. Then come 256 byte tokens, the `most` frequent
-    characters by code point, and what merging the most frequent pair gives, again and again.
-    """
-    letters = alphabet(counts, most)
-    tokens = [*(name.encode() for name in special), *BYTE_TOKENS, *(c.encode() for c in letters)]
-    if len(tokens) > vocab_size:
-        raise ValueError(
-            f"a vocabulary of {vocab_size} is too small: {len(special)} special tokens, 256 bytes "
-            f"and {len(letters)} characters need {len(tokens)}"
-        )
-    ids = {token: index for index, token in enumerate(tokens)}
-    known = set(letters)
-    pieces = sorted(piece for piece in counts if known.issuperset(piece.decode()))
-    symbols = [[ids[c.encode()] for c in piece.decode()] for piece in pieces]
-    weights = [counts[piece] for piece in pieces]
-    join = bytes.__add__
-    merges = learn(symbols, weights, tokens, vocab_size, join, "count", least_count, progress)
-    return CharacterBPE(tokens, merges, unknown=0, fuse_unknown=True, byte_fallback=True)
-
-
-# ---- the map of characters -----------------------------------------------------------------------
 
 
 class Charsmap(Step):
@@ -273,6 +247,7 @@ class Charsmap(Step):
                 while data[end : end + 1] and data[end] & 0xC0 == 0x80:
                     end += 1
                 part = data[at:end].decode()
+            # Of a match of three characters that becomes two, the second stands for two old ones.
             taken = len(data[at:end].decode())
             added = [0] * min(taken, len(part)) + [1] * (len(part) - taken)
             if len(part) < taken and (added or changes):
@@ -283,10 +258,10 @@ class Charsmap(Step):
         return "".join(new), source_of(changes)
 
     def match(self, data, start):
-        """(what the longest string of the map at data[start] becomes, its end), or (None, start)."""
+        """(what the longest match at data[start] becomes, where it ends), or (None, start)."""
         units = self.units
         place = offset(units[0])
-        found, end = None, start
+        found, end = None, start  # the longest string of the map so far
         for i in range(start, len(data)):
             place ^= data[i]
             if place >= len(units) or units[place] & 0x800000FF != data[i]:
@@ -309,3 +284,17 @@ class Charsmap(Step):
 def offset(unit):
     """How a unit of the trie moves the place, (4)."""
     return (unit >> 10 & 0x1FFFFF) << (8 if unit & 1 << 9 else 0)
+
+
+if __name__ == "__main__":
+    from time import perf_counter
+
+    tokens = ["<unk>", *"▁abcdefghijklmnopqrstuvwxyz", "▁t", "in", "he", "▁the", "an", "ing"]
+    tokens = [token.encode() for token in tokens]
+    model = CharacterBPE(tokens, None, unknown=0, scores=-np.arange(len(tokens)))
+    text = "▁the▁fox▁and▁another▁thing".encode()
+    model.encode_piece(text)  # compile, then measure
+    for name, data in {"words": text * 40_000, "one_letter": b"a" * 1_000_000}.items():
+        start = perf_counter()
+        model.encode_pieces(data, np.array([[0, len(data)]]))
+        print(f"text={name} mb_per_s={len(data) / (perf_counter() - start) / 1e6:.1f}")

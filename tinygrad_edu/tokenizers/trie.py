@@ -2,11 +2,12 @@
 
 Needs kernel, loops. Used by words, wordpiece, unigram.
 
-Idea      A dictionary answers whether a string is one of V words. A tokenizer asks more: which words
-          begin at this byte of the text, and which of them is the longest? Asking the dictionary for
-          every end of the string reads the text over and over. A trie (from "retrieval") is a tree
-          in which every byte of a word is a step downwards, and words that begin alike share the
-          steps: a single walk along the text meets every word that begins there, shortest first.
+Idea      A dictionary answers whether a string is one of V words. A tokenizer asks more: which
+          words begin at this byte of the text, and which of them is the longest? Asking the
+          dictionary for every end of the string reads the text over and over. A trie (from
+          "retrieval") is a tree in which every byte of a word is a step downwards, and words that
+          begin alike share the steps: a single walk along the text meets every word that begins
+          there, shortest first.
           The tree lies in two flat arrays, which a compiled loop can read: a hash table that holds
           all steps, and a list of which nodes end a word.
 Math      key of a step = 256 · node + byte                                                     (1)

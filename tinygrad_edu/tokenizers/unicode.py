@@ -116,6 +116,16 @@ def as_bytes(text):
         ) from None
 
 
+def code_points(text):
+    """The code points of a str, (n,) uint32."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def category(character):
+    """The general category of one character, two letters."""
+    return NAMES[categories()[ord(character)]]
+
+
 @Kernel
 def classify(classes, text, table):
     """The class of the character that begins at each byte, else CONTINUES; (1), (2), (3)."""

@@ -1,15 +1,16 @@
 """Lesson 4.11 · Unigram: the most probable way to cut, and how to draw one
 
-Needs kernel, loops, memory, trie, words. Used by unigram_training.
+Needs kernel, loops, memory, trie, words. Used by sentencepiece,
+sentencepiece_training.
 
-Idea      BPE and WordPiece follow a recipe. Unigram, the model of T5 and XLM-R, has an opinion: each
-          token has a probability, and a text has as many cuts as its tokens allow. The best cut is
-          the one whose tokens, drawn independently, are most likely together. There are up to
-          2ⁿ⁻¹ cuts of n characters, but one need not look at them one by one: the best cut of the
-          first j characters ends in some token, and before that token stands a best cut too.
-          Since all cuts have a probability, one can also draw one at random. A model that is trained
-          on a fresh cut in each epoch sees "un happy" as well as "unhappy", and typing errors upset
-          it less: subword regularisation.
+Idea      BPE and WordPiece follow a recipe. Unigram, the model of T5 and XLM-R, has an opinion:
+          each token has a probability, and a text has as many cuts as its tokens allow. The best
+          cut is the one whose tokens, drawn independently, are most likely together. There are up
+          to 2ⁿ⁻¹ cuts of n characters, but one need not look at them one by one: the best cut of
+          the first j characters ends in some token, and before that token stands a best cut too.
+          Since all cuts have a probability, one can also draw one at random. A model that is
+          trained on a fresh cut in each epoch sees "un happy" as well as "unhappy", and typing
+          errors upset it less: subword regularisation.
 Math      a cut x₁ … x_k of a piece has the score Σ s(xᵢ), s(x) = ln p(x)                       (1)
           best[j] = max over tokens x = text[i:j] of  best[i] + s(x),  best[0] = 0              (2)
           a character that is no token itself may be unknown: s = min over tokens of s, − 10    (3)
@@ -47,6 +48,12 @@ PENALTY = 10.0  # of (3)
 BYTE_TOKENS = [f"<0x{value:02X}>".encode() for value in range(256)]
 
 
+def byte_ids(ids):
+    """The ids of the 256 byte tokens, (256,) int32, or None where the list lacks one of them."""
+    found = [ids.get(name, NONE) for name in BYTE_TOKENS]
+    return None if NONE in found else np.array(found, np.int32)
+
+
 @helper
 def words_from(found, edges, ids, text, start, end, unknown):
     """found[k] = the token text[start : start + k + 1], or −1; returns how many are filled in.
@@ -56,6 +63,7 @@ def words_from(found, edges, ids, text, start, end, unknown):
     size = 1
     while start + size < end and size < 4 and (text[start + size] & 0xC0) == 0x80:
         size += 1
+    # The walk ends where no token goes on; whatever it passes is a prefix of some token.
     node, length = np.int64(ROOT), 0
     while start + length < end:
         node = child(edges, node, text[start + length])
@@ -74,6 +82,7 @@ def words_from(found, edges, ids, text, start, end, unknown):
 @helper
 def log_add(a, b):
     """ln(eᵃ + eᵇ), also where one of them is −∞."""
+    # The greater one in front, so that the exponential is at most 1.
     high, low = max(a, b), min(a, b)
     if low == -np.inf:
         return high
@@ -114,10 +123,12 @@ def best_cut_numba(marks, text, spans, edges, ids, scores, longest, whole):
     room = 1
     for p in range(spans.shape[0]):
         room = max(room, spans[p, 1] - spans[p, 0] + 1)
+    # For each place of a piece: the best score there, its last token, and where that one begins.
     best = np.empty(room, np.float64)
     token = np.empty(room, np.int64)
     begin = np.empty(room, np.int64)
     marks[:] = -1
+    # All tokens that end at a place begin further left: its score is final when i gets there.
     for p in range(spans.shape[0]):
         low, high = spans[p, 0], spans[p, 1]
         best[: high - low + 1] = -np.inf
@@ -132,6 +143,7 @@ def best_cut_numba(marks, text, spans, edges, ids, scores, longest, whole):
                     end = i + k + 1 - low
                     if score > best[end]:
                         best[end], token[end], begin[end] = score, found[k], i
+        # The best cut is known from its end only: each place knows where its last token begins.
         while high > low:
             last = high - low
             high = begin[last]
@@ -156,11 +168,12 @@ def drawn_cut(marks, text, spans, edges, ids, scores, longest, alpha, chance):
             ways[i] = [(alpha * scores[x] + rest[j], j, x) for j, x in tokens if j in rest]
             if ways[i]:
                 rest[i] = np.logaddexp.reduce([weight for weight, _, _ in ways[i]])  # (4)
-        while low < high:
-            shares = np.cumsum(np.exp([weight - rest[low] for weight, _, _ in ways[low]]))  # (5)
-            chosen = min(int(np.sum(shares <= chance[low])), len(shares) - 1)
-            _, end, marks[low] = ways[low][chosen]
-            low = end
+        i = low
+        while i < high:
+            shares = np.cumsum(np.exp([weight - rest[i] for weight, _, _ in ways[i]]))  # (5)
+            chosen = min(int(np.sum(shares <= chance[i])), len(shares) - 1)
+            _, end, marks[i] = ways[i][chosen]
+            i = end
 
 
 @drawn_cut.body("numba")
@@ -173,12 +186,15 @@ def drawn_cut_numba(marks, text, spans, edges, ids, scores, longest, alpha, chan
         low, high = spans[p, 0], spans[p, 1]
         rest[low : high + 1] = -np.inf
         rest[high] = 0
+        # Inside a character rest may be filled in too; from the left nobody ever comes there.
         for i in range(high - 1, low - 1, -1):
             for k in range(words_from(found, edges, ids, text, i, high, unknown)):
                 if found[k] >= 0:
                     rest[i] = log_add(rest[i], alpha * scores[found[k]] + rest[i + k + 1])  # (4)
         i = low
         while i < high:
+            # The chances of the tokens that begin here lie end to end between 0 and 1; the number
+            # drawn falls into one of them. Rounding may leave it behind the last: that one, then.
             passed = 0.0
             step = np.int64(0)
             for k in range(words_from(found, edges, ids, text, i, high, unknown)):
@@ -206,26 +222,27 @@ class Unigram(Model):
         self.trie = Trie(self.tokens)
         self.scores = np.append(scores, min(scores, default=0) - PENALTY).astype(float)  # (3)
         self.longest = max(map(len, self.tokens), default=0) + 4
-        found = [self.ids.get(name, NONE) for name in BYTE_TOKENS]
-        complete = byte_fallback and NONE not in found
-        self.bytes = np.array(found, np.int32) if complete else None
+        self.bytes = byte_ids(self.ids) if byte_fallback else None
+
+    @property
+    def arrays(self):
+        """What the kernels read: the trie, the scores, and room for the longest token."""
+        return self.trie.edges, self.trie.ids, self.scores, self.longest
 
     def mark(self, text, spans):
         """The marks of Model: the best cut of each piece."""
         marks = empty(text.shape, np.int32)
-        trie = self.trie
-        best_cut(marks, text, spans, trie.edges, trie.ids, self.scores, self.longest, True)
+        best_cut(marks, text, spans, *self.arrays, True)
         return self._finished(marks, text, spans)
 
     def sample(self, text, spans, generator, alpha=1.0):
         """ids (M,) int32 of a cut of each piece, drawn by (5) with a numpy generator."""
-        array, trie = np.frombuffer(text, np.uint8), self.trie
+        array = np.frombuffer(text, np.uint8)
+        spans = np.ascontiguousarray(spans, np.int64)
         marks = empty(array.shape, np.int32)
+        # A number for each byte, though only those where a token begins are looked at.
         chance = generator.random(array.size)
-        drawn_cut(
-            *(marks, array, spans, trie.edges, trie.ids),
-            *(self.scores, self.longest, float(alpha), chance),
-        )
+        drawn_cut(marks, array, spans, *self.arrays, float(alpha), chance)
         marks = self._finished(marks, array, spans)
         return marks[marks >= 0]
 
@@ -237,12 +254,33 @@ class Unigram(Model):
             unknown |= marks[begins] == self.unknown  # somebody wrote out its name
         if not unknown.any():
             return marks
+        # An unknown character right behind another one, in the same piece, says nothing new.
         piece = np.searchsorted(spans[:, 0], begins, "right") - 1
         again = unknown[1:] & unknown[:-1] & (piece[1:] == piece[:-1])
         marks[begins[unknown]] = MISSING if self.unknown is None else self.unknown
         marks[begins[1:][again]] = NONE
         if self.bytes is not None:
             ends = np.minimum(np.append(begins[1:], marks.size), spans[piece, 1])
+            # A byte token for each byte of the character, all at their own places.
             for low, high in zip(begins[unknown], ends[unknown], strict=True):
                 marks[low:high] = self.bytes[text[low:high]]
         return marks
+
+
+if __name__ == "__main__":
+    from time import perf_counter
+
+    ends = ["ing", "ed", "er", "ation", "ly", "able", "ness"]
+    tokens = [*"abcdefghijklmnopqrstuvwxyz▁", *ends, "un", "▁un", "re", "▁re", "happi", "▁do"]
+    model = Unigram([token.encode() for token in tokens], -np.log(np.arange(2, len(tokens) + 2)))
+    text = "▁unhappiness▁redoing▁lovable" * 30_000
+    data, spans = text.encode(), np.array([[0, len(text.encode())]])
+    generator = np.random.default_rng(0)
+    for name, encode in {
+        "best": model.encode_pieces, "drawn": lambda *args: model.sample(*args, generator)
+    }.items():
+        encode(data, spans)  # compile, then measure
+        start = perf_counter()
+        ids = encode(data, spans)
+        rate = len(data) / (perf_counter() - start) / 1e6
+        print(f"cut={name} bytes_per_token={len(data) / ids.size:.2f} mb_per_s={rate:.1f}")

@@ -1,8 +1,10 @@
 """Lesson 4.10 · WordPiece: the longest token that fits, again and again
 
-Needs memory, presplit, trie, words. Used by sentencepiece.
+Needs kernel, memory, presplit, trie, words. Used by decoders,
+sentencepiece_training.
 
-Idea      BERT writes a word as a beginning and continuations: "tokenization" becomes token ##ization.
+Idea      BERT writes a word as a beginning and continuations: "tokenization" becomes token
+          ##ization.
           ## marks a token that does not begin a word, so the same letters have two tokens, and a
           word boundary is seen in the ids themselves. To encode, take the longest token that fits,
           then the longest continuation that fits behind it, and so on; where nothing fits the whole
@@ -72,6 +74,7 @@ def match_longest(marks, text, spans, edges, ids, inside, unknown, most):
 
 @match_longest.body("numba")
 def match_longest_numba(marks, text, spans, edges, ids, inside, unknown, most):
+    # The same, without a list: what has been written of a word that turns out bad is taken back.
     marks[:] = -1
     for p in range(spans.shape[0]):
         low, high = spans[p, 0], spans[p, 1]
@@ -93,7 +96,7 @@ def match_longest_numba(marks, text, spans, edges, ids, inside, unknown, most):
 
 
 class WordPiece(Model):
-    """BERT's model: tokens (byte strings) of which those that begin with `prefix` continue a word."""
+    """BERT's model: a list of byte strings, of which those with `prefix` continue a word."""
 
     def __init__(self, tokens, unknown=None, prefix=PREFIX, most=MOST):
         super().__init__(tokens, unknown)
@@ -106,9 +109,8 @@ class WordPiece(Model):
         marks = empty(text.shape, np.int32)
         unknown = MISSING if self.unknown is None else self.unknown
         trie = self.trie
-        match_longest(
-            marks, text, spans, trie.edges, trie.ids, self.inside, unknown, self.most
-        )
+        nodes = trie.edges, trie.ids, self.inside
+        match_longest(marks, text, spans, *nodes, unknown, self.most)
         return marks
 
 
@@ -123,46 +125,52 @@ class Neighbours:
     """
 
     def __init__(self, pieces, weights, symbols):
-        """pieces: lists of symbols below `symbols`, the most there will ever be; weights: counts."""
+        """pieces: lists of symbols, all of them below `symbols` for ever; weights: their counts."""
         self.pieces, self.weights = pieces, weights
         self.single = np.zeros(symbols, np.int64)
         self.table = np.zeros((0, 3), np.int64)
         self.row = {}  # pair -> its row in the table
         self.where = defaultdict(set)  # pair -> the pieces that hold it, or once did
         self.last = 0  # the score of the last merge
-        self._recount(range(len(pieces)), lambda piece: piece)
+        self._count((index, [], piece) for index, piece in enumerate(pieces))
 
-    def _recount(self, indices, change):
-        """Replace these pieces by change(piece), and count what that takes away and adds."""
+    def _count(self, changes):
+        """Count anew: in the piece of this index a row of symbols, `old`, has become `new`."""
         single, pairs = Counter(), Counter()
-        for index in indices:
-            old, weight = self.pieces[index], self.weights[index]
-            new = self.pieces[index] = change(old)
-            for piece, times in [(old, -weight)] * (new is not old) + [(new, weight)]:
-                for symbol in piece:
+        for index, old, new in changes:
+            weight = self.weights[index]
+            for symbols, times in (old, -weight), (new, weight):
+                for symbol in symbols:
                     single[symbol] += times
-                for pair in zip(piece, piece[1:], strict=False):
+                for pair in zip(symbols, symbols[1:], strict=False):
                     pairs[pair] += times
-                    self.where[pair].add(index)
-        fresh = [(0, *pair) for pair in pairs if pair not in self.row]
-        for row, (_, *pair) in enumerate(fresh, start=len(self.row)):
-            self.row[tuple(pair)] = row
-        self.table = np.concatenate([self.table, np.array(fresh, np.int64).reshape(-1, 3)])
+            for pair in zip(new, new[1:], strict=False):
+                self.where[pair].add(index)
+        # Pairs that were never met before get the next rows of the table, in the order of meeting.
+        fresh = [pair for pair in pairs if pair not in self.row]
+        self.row.update((pair, row) for row, pair in enumerate(fresh, start=len(self.row)))
+        rows = np.array([(0, *pair) for pair in fresh], np.int64).reshape(-1, 3)
+        self.table = np.concatenate([self.table, rows])
         self.table[[self.row[pair] for pair in pairs], 0] += list(pairs.values())
         self.single[list(single)] += list(single.values())
 
     def merge(self, pair, symbol):
         """Put `symbol` wherever the pair stands, from left to right in each piece."""
-
-        def joined(piece):
-            result, i = [], 0
-            while i < len(piece):
-                here = tuple(piece[i : i + 2]) == pair
-                result.append(symbol if here else piece[i])
-                i += 2 if here else 1
-            return result
-
-        self._recount(sorted(self.where.pop(pair)), joined)
+        changes = []
+        for index in sorted(self.where.pop(pair)):
+            old, new, places = self.pieces[index], [], []
+            i = 0
+            while i < len(old):
+                here = old[i] == pair[0] and tuple(old[i : i + 2]) == pair
+                if here:
+                    places.append(i)
+                new.append(symbol if here else old[i])
+                i += 1 + here
+            if places:  # what lies more than one symbol away from all of them is as it was
+                first, end = max(places[0] - 1, 0), places[-1] + 3
+                changes.append((index, old[first:end], new[first : end - len(places)]))
+                self.pieces[index] = new
+        self._count(changes)
 
     def best(self, score, least_count):
         """The pair to join next by (1) ("likelihood") or (2) ("count"), or None."""
@@ -203,13 +211,14 @@ def alphabet(counts, most):
 
 def learn(pieces, weights, tokens, vocab_size, joined, score, least_count, progress):
     """Append the tokens that merging gives until there are vocab_size; returns the merges."""
+    # Two different pairs may spell the same token; such a merge joins, but adds none to the list.
     neighbours = Neighbours(pieces, weights, vocab_size)
     ids = {token: index for index, token in enumerate(tokens)}
     merges = []
     for _ in progress(range(vocab_size - len(tokens))):
         pair = True
         size = len(tokens)
-        while pair and len(tokens) == size:  # two merges may give the same token: then go on
+        while pair and len(tokens) == size:
             pair = neighbours.best(score, least_count)
             if pair:
                 token = joined(tokens[pair[0]], tokens[pair[1]])
@@ -240,15 +249,43 @@ def train_wordpiece(
             f"{len(letters)} characters, with and without {PREFIX}, need {len(tokens)}"
         )
     ids = {token: index for index, token in enumerate(tokens)}
-    first, known = len(names), set(letters)
+    # Words with a character that was not kept teach nothing: they will be unknown as a whole.
+    known = set(letters)
     words = sorted(word for word in counts if known.issuperset(word.decode()))
     pieces = [
         [ids[(PREFIX * (place > 0) + c).encode()] for place, c in enumerate(word.decode())]
         for word in words
     ]
     weights = [counts[word] for word in words]
-    learn(
-        pieces, weights, tokens, vocab_size, lambda a, b: a + b.removeprefix(PREFIX.encode()), score,
-        least_count, progress,
-    )
+
+    def joined(left, right):
+        return left + right.removeprefix(PREFIX.encode())
+
+    learn(pieces, weights, tokens, vocab_size, joined, score, least_count, progress)
     return WordPiece(tokens, unknown=ids[UNKNOWN.encode()])
+
+
+if __name__ == "__main__":
+    from time import perf_counter
+
+    from tinygrad_edu.tokenizers.presplit import presplit, python_library
+
+    texts = [text for text in python_library() if text.isascii()]
+    spans = []
+    for text in texts:  # GPT-2's cut without the space in front
+        cuts = presplit(text)
+        low = cuts[:-1] + (np.frombuffer(text, np.uint8)[cuts[:-1]] == ord(" "))
+        spans.append(np.stack([low, cuts[1:]], axis=1)[low < cuts[1:]])
+    counts = Counter()
+    for text, where in list(zip(texts, spans, strict=True))[::8]:
+        counts.update(text[low:high] for low, high in where.tolist())
+    for score in ("likelihood", "count"):
+        start = perf_counter()
+        model = train_wordpiece(counts, 4096, score=score)
+        middle = perf_counter()
+        count = sum(model.encode_pieces(t, s).size for t, s in zip(texts, spans, strict=True))
+        size, end = sum(map(len, texts)), perf_counter()
+        print(
+            f"score={score} bytes={size} bytes_per_token={size / count:.3f} "
+            f"train_s={middle - start:.1f} encode_mb_per_s={size / (end - middle) / 1e6:.0f}"
+        )

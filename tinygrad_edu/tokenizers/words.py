@@ -2,11 +2,12 @@
 
 Needs memory, presplit, trie. Used by wordpiece, unigram, sentencepiece.
 
-Idea      Between the cut of a text into pieces and the numbers stands the model (the word that files
-          use for it): a numbered list of tokens, and a rule that writes one piece as a row of them.
-          The two simplest rules are the two ends of a scale. Bytes: every byte is its own token; 256
-          tokens write anything, but a sentence takes a hundred of them. Words: every piece is one
-          token; a sentence takes twenty, but the list never ends. Whatever is not on it becomes
+Idea      Between the cut of a text into pieces and the numbers stands the model (the word that
+          files use for it): a numbered list of tokens, and a rule that writes one piece as a row of
+          them.
+          The two simplest rules are the two ends of a scale. Bytes: every byte is its own token;
+          256 tokens write anything, but a sentence takes a hundred of them. Words: every piece is
+          one token; a sentence takes twenty, but the list never ends. Whatever is not on it becomes
           [UNK], "unknown", and the text cannot be told from the numbers any more. Everything that
           follows (WordPiece, Unigram, BPE) lies between these two.
 Math      Zipf's law: the r-th most frequent word occurs about c/r times. The V most frequent words
@@ -68,7 +69,7 @@ class Model:
         return marks[marks >= 0]
 
     def locate(self, text, spans):
-        """(ids (M,) int32, (M, 2) int64): the same ids, and which bytes of `text` each stands for."""
+        """(ids (M,) int32, (M, 2) int64): the same ids, and the bytes that each covers."""
         return located(self.marked(text, spans), spans)
 
     def marked(self, text, spans):
