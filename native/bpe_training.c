@@ -1,4 +1,4 @@
-/* Learning merges: tinygrad_edu/tokenizers/bpe_training.py explains it and numbers the equations. */
+/* Learning merges: tinygrad_edu/tokenizers/bpe_training.py explains it, and numbers the rules. */
 #include <stdlib.h>
 
 #include "bytes.h"

@@ -267,20 +267,27 @@ def write_varied(path, size):
 
 def train_on_file(path, vocab, answers):
     """What the child does: memory before, peak, seconds and different pieces, put on the queue."""
-    import resource
-
-    def peak():
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
     train_bpe("whoever compiles does it here", 260, (), shrink=True)
-    before = peak()
+    before = peak_memory()
     documents = Documents([Document(path.name, path, 0, path.stat().st_size)])
     start = time.perf_counter()
     train_bpe((text for _, text in documents), vocab, ())
-    took, most = time.perf_counter() - start, peak()
+    took, most = time.perf_counter() - start, peak_memory()
     different = len(count_pieces(text for _, text in documents))
     answers.put((before, most, took, different))
+
+
+def peak_memory():
+    """Bytes that this process has had in memory at most."""
+    status = Path("/proc/self/status")  # of Linux, where the next way counts the parent, too
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ def test_bytes_are_known_in_the_order_of_their_visible_characters():
 
 def test_pieces_are_laid_out_between_bytes_that_nobody_reads():
     text, starts, weights = laid_out({b"ab": 3, b"c": 1})
-    assert [text[low : high - 1].tobytes() for low, high in zip(starts, starts[1:])] == [b"ab", b"c"]
+    assert text[starts[0] : starts[1] - 1].tobytes() == b"ab"
+    assert text[starts[1] : starts[2] - 1].tobytes() == b"c"
     assert (text.size, starts.tolist(), weights.tolist()) == (6, [1, 4, 6], [3, 1])
     text, starts, weights = laid_out({})
     assert (text.size, starts.tolist(), weights.tolist()) == (1, [1], [])
