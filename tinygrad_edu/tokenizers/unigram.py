@@ -96,7 +96,7 @@ def log_add(a, b):
 def best_cut(marks, text, spans, edges, ids, scores, longest, whole):
     """The cut with the greatest score (1), by (2); an unknown character gets the mark V.
 
-    whole: may one token be the whole piece? If not, this is the best cut into several.
+    whole: may one token be the whole piece? If not, this is the best cut into several, or none.
     """
     unknown = scores.size - 1
     found = np.empty(longest, np.int64)
@@ -110,7 +110,7 @@ def best_cut(marks, text, spans, edges, ids, scores, longest, whole):
                         score = best[i][0] + scores[found[k]]  # (2)
                         if i + k + 1 not in best or score > best[i + k + 1][0]:
                             best[i + k + 1] = score, found[k], i
-        end = high
+        end = high if high in best else low
         while end > low:
             _, token, end = best[end]
             marks[end] = token
@@ -144,7 +144,7 @@ def best_cut_numba(marks, text, spans, edges, ids, scores, longest, whole):
                     if score > best[end]:
                         best[end], token[end], begin[end] = score, found[k], i
         # The best cut is known from its end only: each place knows where its last token begins.
-        while high > low:
+        while high > low and best[high - low] > -np.inf:
             last = high - low
             high = begin[last]
             marks[high] = token[last]
