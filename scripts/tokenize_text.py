@@ -25,7 +25,8 @@ from tinygrad_edu.train.program import program
 
 COLOURS = (("\x1b[48;5;153m\x1b[30m", "#bde0fe"), ("\x1b[48;5;223m\x1b[30m", "#ffd6a5"))
 CLEAR = "\x1b[0m"
-SPECIAL = {"refuse": {"disallowed_special": "all"}, "plain": {}, "allow": {"allowed_special": "all"}}
+SPECIAL = {"refuse": {"disallowed_special": "all"}, "plain": {},
+           "allow": {"allowed_special": "all"}}
 PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>{title}</title>
@@ -97,7 +98,7 @@ def read_text(path):
 
 
 def table(tokenizer, text, ids, offsets):
-    """A line for each piece: its id, its place in the text, the token, and the text it stands for."""
+    """A line for each piece: its id, its place, the token, and the text where it differs."""
     lines = [f"{'id':>8} {'from':>7} {'to':>7}  token"]
     for index, (low, high) in zip(ids.tolist(), offsets.tolist(), strict=True):
         token = tokenizer.token_bytes(index)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tinygrad_edu.tokenizers.hf_json import read_document, write_document
+from tinygrad_edu.tokenizers.hf_json import read_document
 from tinygrad_edu.tokenizers.hf_steps import CHAINS, part_of_pattern
+from tinygrad_edu.tokenizers.tokenizer_file import write_document
 
 pytest.importorskip("tokenizers.models")  # the folder tests/tokenizers is no package of that name
 tokenizers = pytest.importorskip("tokenizers")
@@ -71,6 +72,10 @@ def smollm2():
 
 def llama3():
     return around(byte_level("llama3"), "<s>", "</s>")
+
+
+def gpt4():
+    return byte_level("gpt4")
 
 
 def qwen2():
@@ -146,7 +151,7 @@ def llama2():
     return around(tokenizers.Tokenizer.from_str(json.dumps(document)), "<s>", "</s>")
 
 
-MAKERS = [llama2, gpt2, roberta, smollm2, llama3, qwen2, bert, t5, clip]
+MAKERS = [llama2, gpt2, roberta, smollm2, llama3, gpt4, qwen2, bert, t5, clip]
 
 
 @pytest.fixture(scope="module", params=MAKERS, ids=lambda maker: maker.__name__)

@@ -2,20 +2,20 @@
 
 Needs nothing. Used by pipeline, hf_json.
 
-Idea      A model that only sees text cannot know where a text begins, which of two comes first, or who
-          is speaking. Such events get tokens of their own, added to the list after training, or
-          reserved before it. They enter in two ways. A template puts them around a text: [CLS] at its
-          front, [SEP] at its end. Or they are spelt in the text, <|im_start|> by a chat program, and
-          are cut out before anything else looks at it.
-Math      room = tokens of a template that are not text: a row of T tokens holds T − room of text     (1)
+Idea      A model that only sees text cannot know where a text begins, which of two comes first, or
+          who is speaking. Such events get tokens of their own, added to the list after training, or
+          reserved before it. They enter in two ways. A template puts them around a text: [CLS] at
+          its front, [SEP] at its end. Or they are spelt in the text, <|im_start|> by a chat
+          program, and are cut out before anything else looks at it.
+Math      room = tokens of a template beside the text: a row of T tokens holds T − room of text  (1)
 Shapes    a text of N characters → parts (begin, end, token or None) that cover it in order
           a row (M,) → the row with the template around it, (M + room,), and a kind for each token
 Pitfalls  Some added tokens swallow the white space beside them (lstrip, rstrip); some are not found
           inside a word; some are `normalized`: they are looked for after the normalizer, in its
           spelling. Each flag changes ids.
           Where one name begins another, <a> and <a><b>, the longer is meant.
-          Only tokens marked special are dangerous: whoever can write them into a prompt can end it. So
-          they are recognised where the caller allows them. The others always are.
+          Only tokens marked special are dangerous: whoever can write them into a prompt can end it.
+          So they are recognised where the caller allows them. The others always are.
 Cost      One regular expression over the text; it is compiled once for each set of allowed names.
 Try       build it    a template for questions: [CLS] A [SEP] B [SEP], B of kind 1.
           break it    sort the names by their length, the shortest first. Which test notices?

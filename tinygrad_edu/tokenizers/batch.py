@@ -1,21 +1,21 @@
 """Lesson 4.33 · Batches of texts: rows of one length
 
-Needs added, characters, memory. Used by scripts/tokenize_text.py.
+Needs added, characters, memory. Used by tests/tokenizers/test_batch.py.
 
 Idea      Texts differ in length, an array does not. So short rows are filled up with a token that
           means nothing, and a mask says which places count; long rows are cut. Training a language
-          model on one long stream needs neither (lesson windows); whoever compares sentences, answers
-          a dozen prompts at once or classifies texts needs both.
+          model on one long stream needs neither (lesson windows); whoever compares sentences,
+          answers a dozen prompts at once or classifies texts needs both.
 Math      T = max over rows of (tokens + room), or what is asked for; room as in lesson added  (1)
           share of useful places = Σ rows' lengths / (B · T): sort texts by length to raise it  (2)
 Shapes    texts, a list of B → ids (B, T) int32 and mask (B, T) bool, True where a token is
-Pitfalls  Cutting a row to a length must leave room for the template, or [SEP] is what is lost.
-          The filler is a token like any other: without the mask a model attends to it, and a loss
-          over it teaches to write it. Many GPTs have none and borrow <|endoftext|>: then only the
-          mask can tell the end of a text from a place that was filled up.
+Pitfalls  Cutting a row to a length must leave room for the template, or [SEP] is what is lost. The
+          filler is a token like any other: without the mask a model attends to it, and a loss over
+          it teaches to write it. Many GPTs have none and borrow <|endoftext|>: then only the mask
+          can tell the end of a text from a place that was filled up.
           A model that writes on goes on at the right end, so its rows are filled at the left.
 Cost      Encoding; then one copy.
-Try       build it    cut long rows into several, with some tokens of overlap, instead of dropping text.
+Try       build it    cut long rows into several that overlap, instead of dropping text.
           break it    cut after the template was put around. Which test notices?
           measure it  python -m tinygrad_edu.tokenizers.batch
 See       huggingface/tokenizers, documentation, "Padding" and "Truncation"

@@ -1,6 +1,6 @@
 """Lesson 4.16 · Byte characters: bytes that a text file can hold
 
-Needs bpe, memory, words. Used by hf_json, merges_file, tiktoken_file.
+Needs bpe, memory, words. Used by hf_json, merges_file.
 
 Idea      Tokens of a byte-level tokenizer are bytes: half a character, a space, a control code. The
           files that tokenizers live in are text, often with a space between two tokens and a line
@@ -12,8 +12,8 @@ Math      u(b) = chr(b) for b in 33 … 126, 161 … 172, 174 … 255           
           The mark of a word's end, which CLIP writes as </w>, as a byte that no UTF-8 holds: 0xFF.
           Then its tokens are bytes too, and its first merges are (b, 0xFF) for every byte b     (3)
 Shapes    N bytes → N characters, of 256 different ones; back again, or an error.
-Pitfalls  (1) is not Latin-1: U+0120 is byte 32, while U+0020 never occurs in a token.
-          é is two bytes in UTF-8 and comes out as Ã©. An é in a file of tokens is the byte 0xE9.
+Pitfalls  (1) is not Latin-1: U+0120 is byte 32, while U+0020 never occurs in a token. é is two
+          bytes in UTF-8 and comes out as Ã©. An é in a file of tokens is the byte 0xE9.
 Cost      One look-up a byte. It is needed where files are read and written, never for encoding.
 Try       build it    the same thing in one call: str.translate on text decoded as Latin-1.
           break it    use Latin-1 alone. Which tests notice, and why could no file be read by lines?
@@ -121,4 +121,5 @@ if __name__ == "__main__":
 
     sample = "The quick brown fox, naïve and 狐. ".encode() * 1000
     seconds = timeit(lambda: hidden(visible(sample)), number=20) / 20
-    print(f"there_and_back_mb_per_s={len(sample) / seconds / 1e6:.1f} example={visible(' the狐'.encode())}")
+    example = visible(" the狐".encode())
+    print(f"there_and_back_mb_per_s={len(sample) / seconds / 1e6:.1f} example={example}")

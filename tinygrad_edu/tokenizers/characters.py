@@ -16,7 +16,8 @@ Math      decode(ids) = tokens[id₁] + tokens[id₂] + …      decode(encode(t
 Shapes    text: str or UTF-8 bytes, N characters → ids (N,) int32 · tokens: V byte strings
 Pitfalls  No text may produce a special token such as <|endoftext|> by accident: a user who writes
           those 13 characters must not end the document. So `encode` reads them as
-          plain text unless `allowed_special` names them, and refuses what `disallowed_special` says.
+          plain text unless `allowed_special` names them, and refuses those that are
+          `disallowed_special`.
           One token may hold part of a character (lesson bpe), so tokens must not be turned into
           text one by one: `StreamDecoder` waits until a character is complete.
 Cost      Encoding is one look-up a character, decoding one copy.
@@ -85,7 +86,7 @@ class Tokenizer:
         return np.concatenate(ids) if len(ids) > 2 else ids[-1]
 
     def _allowed(self, text, allowed, disallowed):
-        """The names to recognise; ValueError for unknown ones and for a text with a disallowed one."""
+        """The names to recognise; ValueError for unknown ones and a disallowed one in the text."""
         allowed = frozenset(self.special if allowed == "all" else allowed)
         refused = self.special.keys() - allowed if disallowed == "all" else set(disallowed)
         for name in sorted((allowed | refused) - self.special.keys()):

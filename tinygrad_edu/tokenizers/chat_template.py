@@ -2,22 +2,24 @@
 
 Needs nothing. Used by tests/tokenizers/test_chat_template.py.
 
-Idea      A chat model continues one text, like any other. That there are messages, and who wrote them,
-          is a convention of the text: "<|im_start|>user\\nHi<|im_end|>\\n". Each family of models was
-          trained with its own, and answers badly to another's. So the convention is published with the
-          tokenizer, as a little program in the template language Jinja: it is given the messages
-          and writes the text. Here such programs are run as the package `transformers` runs them.
-Math      text = template(messages, tools, add_generation_prompt, names of special tokens)        (1)
+Idea      A chat model continues one text, like any other. That there are messages, and who wrote
+          them, is a convention of the text: "<|im_start|>user\\nHi<|im_end|>\\n". Each family of
+          models was trained with its own, and answers badly to another's. So the convention is
+          published with the tokenizer, as a little program in the template language Jinja: it is
+          given the messages and writes the text. Here such programs are run as the package
+          `transformers` runs them.
+Math      text = template(messages, tools, add_generation_prompt, names of special tokens)       (1)
           add_generation_prompt ends the text where the model's answer begins
 Shapes    messages: [{"role": "user", "content": "Hi"}, …] → str → ids (N,) int32
 Pitfalls  A template is a program from a stranger: it runs in a sandbox, where it can neither reach
           files nor change what it is given.
           Jinja leaves a line feed behind every {% … %}; published templates are written for
-          trim_blocks and lstrip_blocks, which do away with it. One line feed too many is another text.
-          Who may write <|im_end|> in a message can speak for others. Once it is one text nobody can tell,
-          so `encode_chat` looks at the messages, before.
-          The template may write the token that begins a text; then the tokenizer must not add it again.
-          Some templates write today's date: ask for a fixed `now` to get the same text tomorrow.
+          trim_blocks and lstrip_blocks, which do away with it. One line feed too many is another
+          text. Who may write <|im_end|> in a message can speak for others. Once it is one text
+          nobody can tell, so `encode_chat` looks at the messages, before.
+          The template may write the token that begins a text; then the tokenizer must not add it
+          again. Some templates write today's date: ask for a fixed `now` to get the same text
+          tomorrow.
 Cost      A template is compiled once; a conversation takes far less than a millisecond.
 Try       build it    a template for "User: …" and "Assistant: …", five lines of Jinja.
           break it    leave out trim_blocks. Which test notices?
@@ -123,8 +125,8 @@ def encode_chat(tokenizer, template, messages, add_generation_prompt=True, **mor
         for text in texts_in(message):
             found = next((name for name in tokenizer.special if name in text), None)
             if found:
-                raise ValueError(f"a message holds {found!r}, which is a special token: whoever may "
-                                 "write it can speak for others; remove it")
+                raise ValueError(f"a message holds {found!r}, which is a special token: whoever "
+                                 "may write it can speak for others; remove it")
     text = render_chat(template, messages, add_generation_prompt, **more)
     bare = {"wrap": False} if hasattr(tokenizer, "template") else {}
     return tokenizer.encode(text, allowed_special="all", **bare)
@@ -168,7 +170,8 @@ def read_chat_template(folder):
 if __name__ == "__main__":
     from timeit import timeit
 
-    plain = "{% for m in messages %}\n<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    plain = ("{% for m in messages %}\n<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+             "{% endfor %}")
     talk = [{"role": "user", "content": "What is a fox?"}, {"role": "assistant", "content": "It."}]
     seconds = timeit(lambda: render_chat(plain, talk), number=1000) / 1000
     print(f"microseconds={seconds * 1e6:.0f} text={render_chat(plain, talk)!r}")

@@ -1,25 +1,25 @@
 """Lesson 4.35 · A tokenizer in a GGUF file
 
-Needs added, bpe, byte_characters, hf_steps, merges_file, pipeline, sentencepiece, unicode. Used by
-tests/tokenizers/test_gguf_tokenizer.py.
+Needs added, bpe, byte_characters, hf_json, hf_steps, merges_file, pipeline, presplit,
+sentencepiece, unicode. Used by tests/tokenizers/test_gguf_tokenizer.py.
 
-Idea      GGUF keeps a whole model in one file, the tokenizer too, as a dozen named fields: the list of tokens,
-          what kind of token each is, merges or scores. Here these fields, as a plain dict, become a
-          tokenizer, and a tokenizer becomes such fields. Two kinds cover most models: "gpt2", byte-level
-          BPE, its tokens spelt in visible characters, and "llama", SentencePiece's BPE, where a score for each
-          token takes the place of merges.
-Math      kind llama: of all neighbours whose joined text is a token, the one with the highest score is
-          joined first; of equal ones the leftmost                                                (1)
-          a tokenizer with merges only: score(token) = −(rank of the merge that makes it), so that (1)
-          replays the merges                                                                      (2)
-Shapes    tokenizer.ggml.tokens (V,) text · token_type (V,) int: 1 normal, 2 unknown, 3 control, 4 added by
-          a user, 5 unused, 6 byte · scores (V,) float · merges: "left right"
-Pitfalls  The field "pre" is the name of a cut in llama.cpp's source, not a pattern: smollm, llama-bpe,
-          qwen2 … What is not known here is refused.
-          No field has a normalizer: Qwen's NFC is lost on the way. Neither llama.cpp nor `from_fields` applies
-          it; the tokenizer.json of the same model does.
-          A token of type 4 is spelt as it is, and one of type 1 in visible characters.
-          Fields that are absent have defaults that depend on the kind: llama puts <s> in front.
+Idea      GGUF keeps a whole model in one file, the tokenizer too, as a dozen named fields: the list
+          of tokens, what kind of token each is, merges or scores. Here these fields, as a plain
+          dict, become a tokenizer, and a tokenizer becomes such fields. Two kinds cover most
+          models: "gpt2", byte-level BPE, its tokens spelt in visible characters, and "llama",
+          SentencePiece's BPE, where a score for each token takes the place of merges.
+Math      kind llama: of all neighbours whose joined text is a token, that with the best score is
+          joined first; of equal ones the leftmost                                               (1)
+          where there are merges only, score(token) = −(rank of the merge that makes it): then
+          (1) replays the merges                                                               (2)
+Shapes    tokenizer.ggml.tokens (V,) text · token_type (V,) int: 1 normal, 2 unknown, 3 control,
+          4 added by a user, 5 unused, 6 byte · scores (V,) float · merges: "left right"
+Pitfalls  The field "pre" is the name of a cut in llama.cpp's source, not a pattern: smollm,
+          llama-bpe, qwen2 … What is not known here is refused.
+          No field has a normalizer: Qwen's NFC is lost on the way. Neither llama.cpp nor
+          `from_fields` applies it; the tokenizer.json of the same model does.
+          A token of type 4 is spelt as it is, and one of type 1 in visible characters. Fields that
+          are absent have defaults that depend on the kind: llama puts <s> in front.
 Cost      One pass over the tokens; merges are looked up once.
 Try       build it    the kind "bert" (WordPiece: ▁ begins a word where BERT's ## continues one).
           break it    give all tokens of kind llama the score 0. Which test notices?
@@ -30,7 +30,8 @@ See       ggml-org/ggml, docs/gguf.md, "Tokenizer" · ggml-org/llama.cpp, src/ll
 from tinygrad_edu.tokenizers.added import Added
 from tinygrad_edu.tokenizers.bpe import BPETokenizer, train_bpe
 from tinygrad_edu.tokenizers.byte_characters import hidden, visible
-from tinygrad_edu.tokenizers.hf_steps import BYTES, build_pipeline, part_of_pattern
+from tinygrad_edu.tokenizers.hf_json import build_pipeline
+from tinygrad_edu.tokenizers.hf_steps import BYTES, part_of_pattern
 from tinygrad_edu.tokenizers.merges_file import numbered
 from tinygrad_edu.tokenizers.pipeline import Pipeline
 from tinygrad_edu.tokenizers.sentencepiece import CharacterBPE
@@ -103,7 +104,8 @@ def from_gpt2(fields, texts, added):
 def from_llama(fields, texts, types, added):
     """Kind llama: BPE by scores, over characters."""
     scores = row(fields, "scores", float)
-    unknown = fields.get(GGML + "unknown_token_id", types.index(UNKNOWN) if UNKNOWN in types else None)
+    guess = types.index(UNKNOWN) if UNKNOWN in types else None
+    unknown = fields.get(GGML + "unknown_token_id", guess)
     model = CharacterBPE([as_bytes(text) for text in texts], None, unknown, fuse_unknown=True,
                          byte_fallback=True, scores=scores)
     steps, decoder = [SPACE], DECODER_OF_LLAMA
@@ -123,7 +125,7 @@ def template_of(fields, texts, begins):
         index = fields.get(f"{GGML}{which}_token_id")
         wanted = fields.get(GGML + flag, default)
         if wanted and not (type(index) is int and 0 <= index < len(texts)):
-            raise ValueError(f"{GGML}{flag} asks for a token, but {GGML}{which}_token_id names none")
+            raise ValueError(f"{GGML}{flag} asks for a token that {which}_token_id does not name")
         names.append(texts[index] if wanted else None)
     if names == [None, None]:
         return None

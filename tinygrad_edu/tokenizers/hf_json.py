@@ -4,10 +4,10 @@ Needs added, bpe, byte_characters, characters, hf_steps, pipeline, sentencepiece
 wordpiece, words. Used by tokenizer_file.
 
 Idea      The package `tokenizers` keeps a tokenizer in one JSON file, and most models are published
-          with one. Beside the steps of the chain (lesson hf_steps) it holds the added tokens and the
-          model: a list of tokens and what the model needs to choose among them: merges, scores, or
-          the name of the unknown token. Read here are the five models of the field; written is what
-          was read, or trained here, such that the package gives the same ids.
+          with one. Beside the steps of the chain (lesson hf_steps) it holds the added tokens and
+          the model: a list of tokens and what the model needs to choose among them: merges, scores,
+          or the name of the unknown token. Read here are the five models of the field; written is
+          what was read, or trained here, such that the package gives the same ids.
 Math      the ids of vocab and added tokens together are 0 … V − 1, each once                   (1)
 Shapes    {"added_tokens": [{"id": 4095, "content": "<|endoftext|>", "special": true, …}],
            "normalizer": …, "pre_tokenizer": …, "post_processor": …, "decoder": …,
@@ -16,11 +16,11 @@ Shapes    {"added_tokens": [{"id": 4095, "content": "<|endoftext|>", "special": 
           merges: "left right" in order of rank, or ["left", "right"], as newer versions write it
           A plain byte-level BPE is read as a BPETokenizer, a list of characters as a
           CharacterTokenizer, all else as a Pipeline.
-Pitfalls  Tokens of a byte-level BPE are bytes in visible characters; those of Llama-2 are text, with
-          <0x41> for a byte. Nothing in the model says which: the steps do.
-          Added tokens are often part of vocab too. Their names are text, never visible bytes.
-          The package recognises special tokens in any text it is given; `encode` here only those
-          that the caller allows. With allowed_special="all" the two agree.
+Pitfalls  Tokens of a byte-level BPE are bytes in visible characters; those of Llama-2 are text,
+          with <0x41> for a byte. Nothing in the model says which: the steps do.
+          Added tokens are often part of vocab too. Their names are text, never visible bytes. The
+          package recognises special tokens in any text it is given; `encode` here only those that
+          the caller allows. With allowed_special="all" the two agree.
           truncation and padding in a file are about batches and are not applied (lesson batch).
 Cost      Reading checks every token and merge once.
 Try       build it    the dropout of a BPE model: the one option that makes ids random.
@@ -29,20 +29,20 @@ Try       build it    the dropout of a BPE model: the one option that makes ids 
 See       huggingface/tokenizers, documentation of the components
 """
 
-from dataclasses import asdict
+from reprlib import repr as short  # a damaged file may hold a long text
 
 from tinygrad_edu.tokenizers.added import BARE, Added
 from tinygrad_edu.tokenizers.bpe import BPETokenizer
-from tinygrad_edu.tokenizers.byte_characters import SUFFIX, WordEnds, ended, hidden, spelt, visible
+from tinygrad_edu.tokenizers.byte_characters import SUFFIX, WordEnds, ended, hidden, words_from_ends
 from tinygrad_edu.tokenizers.characters import CharacterTokenizer
 from tinygrad_edu.tokenizers.hf_steps import (
-    PARTS,
-    build_pipeline,
+    NORMALIZERS,
+    cutters_of,
     flat,
-    part_of_pattern,
+    make,
     pattern_of_chain,
+    read_decoders,
     read_template,
-    short,
 )
 from tinygrad_edu.tokenizers.pipeline import Pipeline
 from tinygrad_edu.tokenizers.sentencepiece import CharacterBPE
@@ -54,10 +54,30 @@ from tinygrad_edu.tokenizers.words import Words
 # Every character by itself ("." would leave out the line feed).
 EACH_CHARACTER = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated"}
 EACH_CHARACTER["invert"] = False
+PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")
 
 
-# ---- reading -----------------------------------------------------------------------------------
+def build_pipeline(model, added, parts):
+    """A Pipeline around a model, as the parts of a tokenizer.json describe it.
+
+    parts: "normalizer", "pre_tokenizer", "post_processor", "decoder" → a dict, or None; one that is
+    absent counts as None. ValueError, in one sentence, for what is not known here.
+    The pipeline keeps the parts, so that it can be written again.
+    """
+    template, trim = read_template(parts.get("post_processor"))
+    pipeline = Pipeline(
+        model,
+        added,
+        [make(NORMALIZERS, step, "normalizer") for step in flat(parts.get("normalizer"))],
+        cutters_of(model, parts.get("pre_tokenizer")),
+        template,
+        [words_from_ends] if isinstance(model, WordEnds) else read_decoders(parts.get("decoder")),
+        trim,
+    )
+    pipeline.parts = {name: parts.get(name) for name in PARTS}
+    return pipeline
+
 
 
 def read_document(document):
@@ -121,8 +141,8 @@ def read_vocabulary(vocab, added):
         valid = isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(texts)
         if not valid or texts[index] is not None:
             raise ValueError(
-                f"token {short(text)} has the id {short(index)}, but the ids of {len(texts)} tokens "
-                "have to be the numbers from 0, each once"
+                f"token {short(text)} has the id {short(index)}, but the ids of {len(texts)} "
+                "tokens have to be the numbers from 0, each once"
             )
         texts[index] = text
     return texts
@@ -155,13 +175,14 @@ def read_bpe(model, added, parts):
     merges = [read_merge(merge, ids) for merge in entry(model, "merges", list)]
     whole = choice(model, "ignore_merges", bool, False)
     cuts = [step["type"] for step in flat(parts["pre_tokenizer"])]
+    if ("ByteLevel" in cuts) != ("ByteLevel" in [step["type"] for step in flat(parts["decoder"])]):
+        raise ValueError("only one of its pre-tokenizer and its decoder is ByteLevel, so what its "
+                         "tokens are, bytes or text, cannot be known")
     if "ByteLevel" not in cuts:
         return read_character_bpe(model, texts, merges)
     for option in ("continuing_subword_prefix", "byte_fallback"):
         if model.get(option):
             raise ValueError(f"its model sets {option}, not supported for tokens that are bytes")
-    if "ByteLevel" not in [step["type"] for step in flat(parts["decoder"])]:
-        raise ValueError("its pre-tokenizer makes bytes, but its decoder is not ByteLevel")
     names = {token.content for token in added}
     if model.get("end_of_word_suffix") == SUFFIX:
         tokens = [as_bytes(text) if text in names else ended(text) for text in texts]
@@ -180,7 +201,8 @@ def read_character_bpe(model, texts, merges):
         if model.get(option):
             raise ValueError(f"its model sets {option}, not supported for BPE over characters")
     fuse, fallback = (choice(model, key, bool, False) for key in ("fuse_unk", "byte_fallback"))
-    return CharacterBPE(list(map(as_bytes, texts)), merges, unknown_id(model, texts), fuse, fallback)
+    tokens = list(map(as_bytes, texts))
+    return CharacterBPE(tokens, merges, unknown_id(model, texts), fuse, fallback)
 
 
 def read_merge(merge, ids):
@@ -237,71 +259,3 @@ def read_characters(model, added):
 MODELS = {"BPE": read_bpe, "WordPiece": read_wordpiece, "Unigram": read_unigram,
           "WordLevel": read_words}
 
-
-# ---- writing -----------------------------------------------------------------------------------
-
-
-def write_document(tokenizer):
-    """What `read_document` reads, for a tokenizer of this folder, as a dict of JSON's types.
-
-    ValueError for a pipeline that was not built from parts, and where a special token is spelt like
-    the visible form of an ordinary one, "Ġ" for example.
-    """
-    model = tokenizer.model if isinstance(tokenizer, Pipeline) else tokenizer
-    if isinstance(tokenizer, Pipeline):
-        added, parts = tokenizer.added, getattr(tokenizer, "parts", None)
-        if parts is None:
-            raise ValueError("this pipeline was put together by hand; build it from the parts of a "
-                             "file (build_pipeline), then it can be written")
-    else:
-        added = [Added(name, index, special=True) for name, index in tokenizer.special.items()]
-        characters = isinstance(tokenizer, CharacterTokenizer)
-        parts = dict.fromkeys(PARTS)
-        if characters:
-            parts |= {"pre_tokenizer": EACH_CHARACTER, "decoder": {"type": "Fuse"}}
-        else:
-            parts["pre_tokenizer"] = part_of_pattern(tokenizer.pattern)
-            parts["decoder"] = part_of_pattern("gpt2")
-    added = sorted(added, key=lambda token: token.id)
-    names = {token.id: token.content for token in added}
-    fields = [{"id": token.id, **asdict(token)} for token in added]
-    document = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": fields}
-    return document | parts | {"model": write_model(model, names)}
-
-
-def write_model(model, names):
-    """The part `model`; names: id → content of the added tokens."""
-    spell = {BPETokenizer: visible, WordEnds: spelt}.get(type(model), bytes.decode)
-    texts = [names.get(index) or spell(token) for index, token in enumerate(model.tokens)]
-    vocab = {text: index for index, text in enumerate(texts)}
-    if len(vocab) < len(texts):
-        raise ValueError("a special token is spelt like an ordinary one; give it another name")
-    unknown = getattr(model, "unknown", None)
-    name = None if unknown is None else texts[unknown]
-    if isinstance(model, Unigram):
-        rows = [[text, score] for text, score in zip(texts, model.scores.tolist(), strict=False)]
-        return {"type": "Unigram", "unk_id": unknown, "vocab": rows,
-                "byte_fallback": model.byte_fallback}
-    if isinstance(model, WordPiece):
-        return {"type": "WordPiece", "unk_token": name or absent(vocab), "vocab": vocab,
-                "continuing_subword_prefix": model.prefix, "max_input_chars_per_word": model.most}
-    if isinstance(model, Words | CharacterTokenizer):
-        return {"type": "WordLevel", "vocab": vocab, "unk_token": name or absent(vocab)}
-    options = {"fuse_unk": getattr(model, "fuse_unknown", False),
-               "byte_fallback": getattr(model, "byte_fallback", False),
-               "ignore_merges": getattr(model, "ignore_merges", False)}
-    ends = {"continuing_subword_prefix": None,
-            "end_of_word_suffix": SUFFIX if isinstance(model, WordEnds) else None}
-    pairs = [f"{texts[left]} {texts[right]}" for left, right in model.merges]
-    if any(pair.count(" ") > 1 for pair in pairs):  # a token holds a space itself
-        pairs = [[texts[left], texts[right]] for left, right in model.merges]
-    return {"type": "BPE", "dropout": None, "unk_token": name, **ends, **options, "vocab": vocab,
-            "merges": pairs}
-
-
-def absent(vocab):
-    """A name that is no token: the package refuses unknown words then, as we do."""
-    name = "<unknown>"
-    while name in vocab:
-        name = f"<{name}>"
-    return name

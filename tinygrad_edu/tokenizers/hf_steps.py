@@ -1,19 +1,18 @@
 """Lesson 4.19 · The steps of a tokenizer.json
 
-Needs added, byte_characters, decoders, normalize, pipeline, pretokenize,
-sentencepiece. Used by hf_json.
+Needs added, decoders, normalize, patterns, pretokenize, sentencepiece. Used by hf_json.
 
-Idea      A tokenizer.json describes a chain by four parts: normalizer, pre-tokenizer, post-processor,
-          decoder. Each is an object with a "type" and its settings, or a "Sequence" of such objects.
-          Here every type that GPT-2, Llama, Qwen, SmolLM2, BERT, MiniLM and T5 need is one line of a
-          table: the settings with their defaults, and the step they make. What is not in a table is
-          refused by its name, because almost the right ids are worse than none.
+Idea      A tokenizer.json describes a chain by four parts: normalizer, pre-tokenizer,
+          post-processor, decoder. Each is an object with a "type" and its settings, or a "Sequence"
+          of such objects. Here every type that GPT-2, Llama, Qwen, SmolLM2, BERT, MiniLM and T5
+          need is one line of a table: the settings with their defaults, and the step they make.
+          What is not in a table is refused by its name, because almost the right ids are worse than
+          none.
 Math      a description without Sequence: flat([s₁, [s₂, [s₃]], s₄]) = [s₁, s₂, s₃, s₄]          (1)
           pattern of a byte-level chain, where this folder has a scanner for it:                (2)
             ByteLevel → gpt2 · Digits, ByteLevel → smollm2 ·
             Split by a published pattern, ByteLevel without one → the pattern's name
-Shapes    parts: {"normalizer": …, "pre_tokenizer": …, "post_processor": …, "decoder": …}, each a dict
-          or None → a Pipeline around a model
+Shapes    {"type": "Digits", "individual_digits": true} → a step of lesson pretokenize, and so on
 Pitfalls  The same type means different things in different parts: ByteLevel cuts, joins or trims
           offsets; Metaspace puts spaces in or takes them out.
           A setting that is absent has a default, and defaults changed over the years: older files
@@ -23,39 +22,20 @@ Pitfalls  The same type means different things in different parts: ByteLevel cut
 Cost      Reading: nothing that can be felt.
 Try       build it    a line for the pre-tokenizer "CharDelimiterSplit" of the package.
           break it    let `settings` pass unknown names over. Which test notices?
-          measure it  python -m tinygrad_edu.tokenizers.hf_steps
+          measure it  python -m tinygrad_edu.tokenizers.tokenizer_file
 See       huggingface/tokenizers, documentation of the components
 """
 
 import base64
+from reprlib import repr as short  # a damaged file may hold a long text
 
 from tinygrad_edu.tokenizers import decoders, normalize, pretokenize
 from tinygrad_edu.tokenizers.added import BARE, Template
-from tinygrad_edu.tokenizers.byte_characters import WordEnds, words_from_ends
-from tinygrad_edu.tokenizers.pipeline import Pipeline
+from tinygrad_edu.tokenizers.patterns import PATTERNS
 from tinygrad_edu.tokenizers.sentencepiece import Charsmap
 
-PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
-LISTS = ("normalizers", "pretokenizers", "processors", "decoders")  # what a Sequence calls its steps
-
-
-def build_pipeline(model, added, parts):
-    """A Pipeline around a model, as the parts of a tokenizer.json describe it; ValueError if unknown.
-
-    The pipeline keeps the parts, so that it can be written again.
-    """
-    template, trim = read_template(parts.get("post_processor"))
-    pipeline = Pipeline(
-        model,
-        added,
-        [make(NORMALIZERS, step, "normalizer") for step in flat(parts.get("normalizer"))],
-        cutters_of(model, parts.get("pre_tokenizer")),
-        template,
-        [words_from_ends] if isinstance(model, WordEnds) else read_decoders(parts.get("decoder")),
-        trim,
-    )
-    pipeline.parts = {name: parts.get(name) for name in PARTS}
-    return pipeline
+# What a Sequence calls its steps, in each of the four parts.
+LISTS = ("normalizers", "pretokenizers", "processors", "decoders")
 
 
 def flat(part):
@@ -72,19 +52,17 @@ def flat(part):
     return [step for inner in steps for step in flat(inner)]
 
 
-def short(value):
-    """A value of a file, cut to a length that a sentence can hold."""
-    text = repr(value)
-    return text if len(text) < 60 else text[:57] + "..."
-
-
 def make(table, step, where):
-    """The step that a dict describes, by a table of (function, {setting: default or type})."""
+    """The step that a dict describes; ValueError for one that is not in the table.
+
+    table: type → (function, known), known as in `settings`: what it holds are, in its order, the
+    arguments of the function.
+    """
     kind = step["type"]
     if kind not in table:
         raise ValueError(f"the {where} {short(kind)} is not supported; known: {', '.join(table)}")
     function, known = table[kind]
-    return function(**settings(step, known))
+    return function(*settings(step, known).values())
 
 
 def settings(step, known):
@@ -118,25 +96,22 @@ def pattern_of(pattern):
 # ---- normalizers ------------------------------------------------------------------------------
 
 
-def _bert_normalizer(clean_text, handle_chinese_chars, strip_accents, lowercase):
-    accents = lowercase if strip_accents is None else strip_accents
-    return normalize.bert(clean_text, handle_chinese_chars, accents, lowercase)
+def _bert_normalizer(clean, chinese, accents, lower):
+    return normalize.bert(clean, chinese, lower if accents is None else accents, lower)
 
 
 NORMALIZERS = {
-    **{form: (lambda form=form: normalize.Form(form), {})
-       for form in ("NFC", "NFD", "NFKC", "NFKD")},
+    **{name: (lambda name=name: normalize.Form(name), {})
+       for name in ("NFC", "NFD", "NFKC", "NFKD")},
     "Lowercase": (normalize.Lower, {}),
     "StripAccents": (normalize.strip_accents, {}),
     "BertNormalizer": (_bert_normalizer, {"clean_text": True, "handle_chinese_chars": True,
                                           "strip_accents": None, "lowercase": True}),
-    "Replace": (lambda pattern, content: normalize.Replace(*replaced(pattern, content)),
+    "Replace": (lambda *given: normalize.Replace(*replaced(*given)),
                 {"pattern": dict, "content": str}),
-    "Prepend": (lambda prepend: normalize.Prepend(prepend), {"prepend": str}),
-    "Strip": (lambda strip_left, strip_right: normalize.Strip(strip_left, strip_right),
-              {"strip_left": True, "strip_right": True}),
-    "Precompiled": (lambda precompiled_charsmap: Charsmap(from_base64(precompiled_charsmap)),
-                    {"precompiled_charsmap": str}),
+    "Prepend": (normalize.Prepend, {"prepend": str}),
+    "Strip": (normalize.Strip, {"strip_left": True, "strip_right": True}),
+    "Precompiled": (lambda text: Charsmap(from_base64(text)), {"precompiled_charsmap": str}),
 }
 
 
@@ -154,11 +129,10 @@ def replaced(pattern, content):
     return text, content, regex
 
 
-# ---- pre-tokenizers -----------------------------------------------------------------------------
+# ---- pre-tokenizers ---------------------------------------------------------------------------
 
 
-def _behaviour(name):
-    """MergedWithNext, as files write it, as lesson pretokenize does."""
+def _behaviour(name):  # MergedWithNext, as files write it, as lesson pretokenize does
     return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
 
 
@@ -167,11 +141,10 @@ def _split(pattern, behavior, invert):
     return pretokenize.Pattern(text, _behaviour(behavior), invert, regex)
 
 
-def _metaspace(replacement, prepend_scheme, split, add_prefix_space, str_rep):
+def _metaspace(step, replacement, prepend_scheme, split, add_prefix_space, str_rep):
     if len(replacement) != 1:
         raise ValueError(f"Metaspace replaces spaces by one character, not by {short(replacement)}")
-    prepend = prepend_scheme if add_prefix_space else "never"
-    return pretokenize.Metaspace(replacement, prepend, split)
+    return step(replacement, prepend_scheme if add_prefix_space else "never", split)
 
 
 METASPACE = {"replacement": "▁", "prepend_scheme": "always", "split": True,
@@ -181,50 +154,46 @@ CUTTERS = {
     "Whitespace": (pretokenize.Words, {}),
     "WhitespaceSplit": (pretokenize.whitespace_split, {}),
     "BertPreTokenizer": (pretokenize.bert_cut, {}),
-    "Metaspace": (_metaspace, METASPACE),
-    "Digits": (lambda individual_digits: pretokenize.digits(individual_digits),
-               {"individual_digits": False}),
-    "Punctuation": (lambda behavior: pretokenize.Class(pretokenize.punctuation(),
-                                                       _behaviour(behavior)),
+    "Metaspace": (lambda *given: _metaspace(pretokenize.Metaspace, *given), METASPACE),
+    "Digits": (pretokenize.digits, {"individual_digits": False}),
+    "Punctuation": (lambda name: pretokenize.Class(pretokenize.punctuation(), _behaviour(name)),
                     {"behavior": "Isolated"}),
     "Split": (_split, {"pattern": dict, "behavior": str, "invert": False}),
-    "ByteLevel": (lambda add_prefix_space, trim_offsets, use_regex:
-                  pretokenize.ByteLevel(add_prefix_space, use_regex), BYTE_LEVEL),
+    "ByteLevel": (lambda space, trim, regex: pretokenize.ByteLevel(space, regex), BYTE_LEVEL),
 }
 
 
-# Byte-level chains that lesson presplit has a scanner for, as published files spell them.
-CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# Byte-level chains that lesson patterns has a scanner for. The package reads the regex of GPT-4
+# otherwise than its authors meant ("{1,3}+", "$"), so it is written here in words that it shares.
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+GPT4 = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+        r"\s+(?![\s\S])|\s*[\r\n]|\s+(?!\S)|\s")
 
 
-def _by_regex(digits):
-    pattern = {"Regex": CONTRACTIONS + digits + REST}
-    return [{"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}, BYTES]
+def _by_regex(regex):
+    return [{"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated",
+             "invert": False}, BYTES]
 
 
 CHAINS = {
     "gpt2": [BYTES | {"use_regex": True}],
     "smollm2": [{"type": "Digits", "individual_digits": True}, BYTES | {"use_regex": True}],
-    "llama3": _by_regex(r"\p{N}{1,3}"),
-    "gpt4": _by_regex(r"\p{N}{1,3}"),
-    "qwen2": _by_regex(r"\p{N}"),
+    "llama3": _by_regex(PATTERNS["llama3"]),
+    "qwen2": _by_regex(PATTERNS["qwen2"]),
+    "gpt4": _by_regex(GPT4),
     "none": [BYTES],
 }
 
 
 def pattern_of_chain(part):
-    """The name of the pattern that a pre-tokenizer stands for, (2); None where it is none of ours."""
+    """The name of the pattern that a pre-tokenizer stands for, (2); None for any other."""
 
-    def compared(step):
-        known = CUTTERS[step["type"]][1] if step["type"] in CUTTERS else {}
-        return step["type"], settings(step, known | {"trim_offsets": True})
+    def compared(step):  # all settings, but for one that moves offsets only
+        known = CUTTERS[step["type"]][1] if step["type"] in CUTTERS else step
+        return step["type"], settings(step, known) | {"trim_offsets": None}
 
-    steps = [compared(step | {"trim_offsets": True}) for step in flat(part)]
-    wanted = {name: [compared(step | {"trim_offsets": True}) for step in chain]
-              for name, chain in CHAINS.items()}
-    return next((name for name, chain in wanted.items() if chain == steps), None)
+    steps = [compared(step) for step in flat(part)]
+    return next((n for n, chain in CHAINS.items() if list(map(compared, chain)) == steps), None)
 
 
 def part_of_pattern(name):
@@ -234,7 +203,7 @@ def part_of_pattern(name):
 
 
 def cutters_of(model, part):
-    """The cuts of a pre-tokenizer; none where the model, a byte-level BPE, makes this cut itself."""
+    """The cuts of a pre-tokenizer; none where a byte-level BPE makes this cut by itself."""
     if getattr(model, "pattern", None) and pattern_of_chain(part) == model.pattern:
         return []
     steps = flat(part)
@@ -243,7 +212,7 @@ def cutters_of(model, part):
     return [make(CUTTERS, step, "pre-tokenizer") for step in steps]
 
 
-# ---- post-processors ------------------------------------------------------------------------------
+# ---- post-processors ---------------------------------------------------------------------------
 
 
 def read_template(part):
@@ -300,22 +269,17 @@ def read_row(row, tokens):
     return tuple(found)
 
 
-# ---- decoders -------------------------------------------------------------------------------------
-
-
-def _decode_metaspace(replacement, prepend_scheme, split, add_prefix_space, str_rep):
-    prepend = prepend_scheme if add_prefix_space else "never"
-    return decoders.Metaspace(replacement, prepend)
+# ---- decoders ----------------------------------------------------------------------------------
 
 
 DECODERS = {
-    "ByteLevel": (lambda **unused: decoders.ByteLevel(), BYTE_LEVEL),
+    "ByteLevel": (lambda *unused: decoders.ByteLevel(), BYTE_LEVEL),
     "WordPiece": (decoders.WordPiece, {"prefix": "##", "cleanup": True}),
-    "Metaspace": (_decode_metaspace, METASPACE),
+    "Metaspace": (lambda *given: _metaspace(decoders.Metaspace, *given), METASPACE),
     "ByteFallback": (decoders.ByteFallback, {}),
     "Fuse": (decoders.Fuse, {}),
     "Strip": (decoders.Strip, {"content": str, "start": int, "stop": int}),
-    "Replace": (lambda pattern, content: decoders.Replace(*replaced(pattern, content)),
+    "Replace": (lambda *given: decoders.Replace(*replaced(*given)),
                 {"pattern": dict, "content": str}),
     "BPEDecoder": (decoders.EndOfWord, {"suffix": "</w>"}),
 }

@@ -1,7 +1,8 @@
 """Lesson 4.37 · Kinds: every tokenizer of this folder, trained on the same text by one call
 
-Needs added, bpe, characters, hf_steps, normalize, presplit, pretokenize, sentencepiece, unicode,
-unigram_training, wordpiece, words. Used by scripts/train_tokenizer.py.
+Needs added, bpe, characters, hf_json, hf_steps, normalize, presplit, pretokenize,
+sentencepiece_training, unicode, wordpiece, words. Used by scripts/train_tokenizer.py,
+scripts/tokenizer_study.py.
 
 Idea      The lessons before have seven ways to write text as numbers. Each comes with habits of its
           family: which characters are changed before, where text is cut, how the tokens are joined
@@ -27,12 +28,12 @@ See       Radford et al. 2019 (bpe) · Devlin et al. 2019 (wordpiece) · Kudo 20
 from tinygrad_edu.tokenizers.added import Added
 from tinygrad_edu.tokenizers.bpe import BYTES, BPETokenizer, train_bpe
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT, decode_utf8, train_characters
-from tinygrad_edu.tokenizers.hf_steps import NORMALIZERS, build_pipeline, cutters_of, flat, make
+from tinygrad_edu.tokenizers.hf_json import build_pipeline
+from tinygrad_edu.tokenizers.hf_steps import NORMALIZERS, cutters_of, flat, make
 from tinygrad_edu.tokenizers.normalize import Sequence
 from tinygrad_edu.tokenizers.pretokenize import Cuts, count_pieces
-from tinygrad_edu.tokenizers.sentencepiece import train_sentencepiece
+from tinygrad_edu.tokenizers.sentencepiece_training import train_sentencepiece, train_unigram
 from tinygrad_edu.tokenizers.unicode import as_bytes
-from tinygrad_edu.tokenizers.unigram_training import train_unigram
 from tinygrad_edu.tokenizers.wordpiece import train_wordpiece
 from tinygrad_edu.tokenizers.words import train_words
 

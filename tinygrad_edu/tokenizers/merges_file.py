@@ -4,20 +4,21 @@ Needs added, atomic, bpe, byte_characters, hf_steps, pipeline, presplit, unicode
 tokenizer_file.
 
 Idea      Before there was one file for a tokenizer there were lists. GPT-2 came as two of them:
-          vocab.json (or encoder.json) numbers the tokens, merges.txt (or vocab.bpe) has a merge a line, best
-          first. CLIP came as a list of merges alone: bytes, bytes that end a word, merges, two special
-          tokens, numbered in this order. BERT came as vocab.txt: a token a line, its number the number of
-          the line. A list says nothing of how a text is cut; that is known of the model it came with.
-Math      CLIP's V = 256 bytes + 256 bytes that end a word + 48,894 merges + 2 = 49,408             (1)
-          A word's end as a byte: write "</w>" as 0xFF, which no UTF-8 holds. Then CLIP is byte-level
-          BPE whose first merges are (b, 0xFF) for every byte b                                     (2)
+          vocab.json (or encoder.json) numbers the tokens, merges.txt (or vocab.bpe) has a merge a
+          line, best first. CLIP came as a list of merges alone: bytes, bytes that end a word,
+          merges, two special tokens, numbered in this order. BERT came as vocab.txt: a token a
+          line, its number the number of the line. A list says nothing of how a text is cut; that is
+          known of the model it came with.
+Math      CLIP's V = 256 bytes + 256 bytes that end a word + 48,894 merges + 2 = 49,408          (1)
+          A word's end as a byte: "</w>" is 0xFF, which no UTF-8 holds. Then CLIP is byte-level
+          BPE whose first merges are (b, 0xFF) for every byte b                                  (2)
 Shapes    merges.txt: "#version: 0.2", then "left right" a line · vocab.txt: "[PAD]", "[unused0]", …
 Pitfalls  The first line of merges.txt may be a comment; but "#" can begin a merge too, and "# #" is
           one. Only the very first line is looked at, and only for "#version".
-          A line of merges.txt ends with a line feed only: U+0085 and U+2028 occur in tokens' files, and
-          str.splitlines cuts there.
-          CLIP lower-cases and squeezes white space: decode(encode(x)) is not x. "don 't" is not "don't".
-          A vocab.txt whose last line is empty has one token less than lines.
+          A line of merges.txt ends with a line feed only: U+0085 and U+2028 occur in tokens' files,
+          and str.splitlines cuts there.
+          CLIP lower-cases and squeezes white space: decode(encode(x)) is not x. "don 't" is not
+          "don't". A vocab.txt whose last line is empty has one token less than lines.
 Cost      Reading: some tenths of a second for 50,000 merges.
 Try       build it    a reader for GPT-1's lists: as CLIP's, but over characters.
           break it    use str.splitlines. Which test notices?
@@ -42,7 +43,8 @@ from tinygrad_edu.tokenizers.byte_characters import (
     visible,
 )
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
-from tinygrad_edu.tokenizers.hf_steps import BYTES, build_pipeline
+from tinygrad_edu.tokenizers.hf_json import build_pipeline
+from tinygrad_edu.tokenizers.hf_steps import BYTES
 from tinygrad_edu.tokenizers.presplit import python_library
 from tinygrad_edu.tokenizers.unicode import as_bytes
 from tinygrad_edu.tokenizers.wordpiece import SPECIAL, WordPiece

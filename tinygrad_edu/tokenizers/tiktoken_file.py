@@ -2,20 +2,22 @@
 
 Needs atomic, bpe, characters, presplit. Used by tokenizer_file.
 
-Idea      The package `tiktoken` keeps byte-level BPE in the shortest form there is: every token in base64,
-          and its rank. No merges: whenever two neighbours joined are a token, they may be joined, and the
-          lowest rank goes first. Which two pieces made a token can be recovered: write the token with the
-          tokens of lower rank only, and two pieces remain. How a text is cut and what the special tokens
-          are stands in the program, not in the file, so it has to be known from the file's name.
-Math      merge of token t with rank r: encode(t) by the tokens of rank < r = (left, right)          (1)
-          a piece that is a token as a whole is that token, whether merges lead to it or not          (2)
+Idea      The package `tiktoken` keeps byte-level BPE in the shortest form there is: every token in
+          base64, and its rank. No merges: whenever two neighbours joined are a token, they may be
+          joined, and the lowest rank goes first. Which two pieces made a token can be recovered:
+          write the token with the tokens of lower rank only, and two pieces remain. How a text is
+          cut and what the special tokens are stands in the program, not in the file, so it has to
+          be known from the file's name.
+Math      merge of token t with rank r: encode(t) by the tokens of rank < r = (left, right)      (1)
+          a piece that is a token as a whole is that token, whether merges lead to it or not     (2)
 Shapes    a line: base64(token), space, rank · cl100k_base: 100,256 lines, ranks 0 … 100,255
-Pitfalls  Ranks are ids, but ids may have holes: cl100k_base has none between rank 100,255 and its first
-          special token, 100,257. A hole gets a name here that no text has.
-          The order of the first 256 lines is that of lesson byte_characters, not 0 … 255.
-          Llama-3's tokenizer.model is a rank file too. Llama-2's file of the same name is not.
-          Tokens that merges cannot reach exist: Llama-3 has many. By (2) they still occur, as a piece.
-Cost      (1) for 100,000 tokens takes seconds in Python: a token of n bytes costs n² look-ups at most.
+Pitfalls  Ranks are ids, but ids may have holes: cl100k_base has none between rank 100,255 and its
+          first special token, 100,257. A hole gets a name here that no text has.
+          The order of the first 256 lines is that of lesson byte_characters, not 0 … 255. Llama-3's
+          tokenizer.model is a rank file too. Llama-2's file of the same name is not. Tokens that
+          merges cannot reach exist: Llama-3 has many. By (2) they still occur, as a piece.
+Cost      (1) for 100,000 tokens takes seconds in Python: a token of n bytes costs n² look-ups at
+          most.
 Try       build it    encode by ranks alone, without merges; compare its ids and its time.
           break it    drop (2). Which test notices?
           measure it  python -m tinygrad_edu.tokenizers.tiktoken_file
@@ -79,7 +81,7 @@ def read_ranks(path, pattern=None, special=None):
     names = {name: index for name, index in names.items() if index not in token_of}
     token_of |= {index: name.encode() for name, index in names.items()}
     if max(token_of) >= 2 * len(token_of) + 256:
-        raise ValueError(f"its ranks go up to {max(token_of)}, but there are {len(token_of)} tokens")
+        raise ValueError(f"its ranks go up to {max(token_of)} for {len(token_of)} tokens")
     for hole in set(range(max(token_of))) - token_of.keys():
         names[f"<|no token {hole}|>"] = hole
         token_of[hole] = f"<|no token {hole}|>".encode()
