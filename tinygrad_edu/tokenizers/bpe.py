@@ -27,8 +27,8 @@ Pitfalls  The pattern belongs to the tokenizer: with another one the same merges
 Cost      12 MB of Python are counted, learnt from, encoded and decoded: `measure it` says how fast.
           (2), measured: training on 1.01 GB with 830,441 different pieces took 544 MB at most, 114
           of them Python and its libraries: scripts/bench_tokenizer.py --gigabytes 1
-Try       build it    `--drop`: train on the text, then drop the merges that encoding never used.
-          break it    give all threads one cache. Which test notices?
+Try       build it    a function that drops the tokens which encoding the text never used.
+          break it    let a block end behind any line end, (3). Which test notices?
           measure it  python -m tinygrad_edu.tokenizers.bpe
 See       Sennrich, Haddow, Birch 2016 · Radford et al. 2019, section 2.2 · Grattafiori et al. 2024
           "The Llama 3 herd of models", section 3.2 (a vocabulary of 128,000)

@@ -30,7 +30,7 @@ Pitfalls  Longest match from the left is not BPE: with the merges bc, ab in this
 Cost      n log n for a long piece of n bytes, n² for one of up to 32 bytes, where looking at all
           pairs is faster than keeping order among them. A piece in the cache costs one look.
 Try       build it    keep a random 10 % of the merges from happening while encoding (BPE-dropout).
-          break it    let the heap forget the position in (2). Which test notices?
+          break it    order the heap by rank, then from right to left. Which tests notice?
           measure it  python -m tinygrad_edu.tokenizers.bpe: MB/s of both ways
 See       Sennrich, Haddow, Birch 2016 · Provilkov, Emelianenko, Voita 2020 (BPE-dropout) ·
           Berglund, van der Merwe 2023 "Formalizing BPE tokenization" · Knuth volume 3, section
