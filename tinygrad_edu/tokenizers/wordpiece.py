@@ -151,8 +151,10 @@ class Neighbours:
         self.row.update((pair, row) for row, pair in enumerate(fresh, start=len(self.row)))
         rows = np.array([(0, *pair) for pair in fresh], np.int64).reshape(-1, 3)
         self.table = np.concatenate([self.table, rows])
-        self.table[[self.row[pair] for pair in pairs], 0] += list(pairs.values())
-        self.single[list(single)] += list(single.values())
+        where = np.array([self.row[pair] for pair in pairs], np.int64)
+        self.table[where, 0] += np.array(list(pairs.values()), np.int64)
+        where = np.array(list(single), np.int64)
+        self.single[where] += np.array(list(single.values()), np.int64)
 
     def merge(self, pair, symbol):
         """Put `symbol` wherever the pair stands, from left to right in each piece."""
@@ -171,6 +173,10 @@ class Neighbours:
                 changes.append((index, old[first:end], new[first : end - len(places)]))
                 self.pieces[index] = new
         self._count(changes)
+
+    def forbid(self, pair):
+        """Never return this pair as the best one."""
+        self.table[self.row[pair], 0] = -1 << 60
 
     def best(self, score, least_count):
         """The pair to join next by (1) ("likelihood") or (2) ("count"), or None."""
@@ -213,7 +219,7 @@ def learn(pieces, weights, tokens, vocab_size, joined, score, least_count, progr
     """Append the tokens that merging gives until there are vocab_size; returns the merges."""
     # Two different pairs may spell the same token; such a merge joins, but adds none to the list.
     neighbours = Neighbours(pieces, weights, vocab_size)
-    ids = {token: index for index, token in enumerate(tokens)}
+    ids, given = {token: index for index, token in enumerate(tokens)}, len(tokens)
     merges = []
     for _ in progress(range(vocab_size - len(tokens))):
         pair = True
@@ -222,6 +228,9 @@ def learn(pieces, weights, tokens, vocab_size, joined, score, least_count, progr
             pair = neighbours.best(score, least_count)
             if pair:
                 token = joined(tokens[pair[0]], tokens[pair[1]])
+                if ids.get(token, given) < given:  # text that spells a special token stays text
+                    neighbours.forbid(pair)
+                    continue
                 symbol = ids.setdefault(token, len(tokens))
                 tokens += [token] * (symbol == len(tokens))
                 neighbours.merge(pair, symbol)
