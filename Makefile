@@ -27,7 +27,7 @@ train: $(VENV)/installed
 	$(BIN)/python scripts/train_gpt.py
 
 test: $(VENV)/installed-for-tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 install: $(VENV)/installed
 

@@ -46,6 +46,12 @@ void minimum_forward(real *y, const real *a, const real *b, int64_t n);
 void minimum_backward(real *da, real *db, const real *dy, const real *a, const real *b,
                       const real *y, int64_t n);
 
+/* operators.c */
+void where_forward(real *y, const bool *condition, const real *a, const real *b, int64_t n);
+void where_backward(real *da, real *db, const real *dy, const bool *condition, int64_t n);
+void clip_forward(real *y, const real *x, real low, real high, int64_t n);
+void clip_backward(real *dx, const real *dy, const real *x, real low, real high, int64_t n);
+
 /* activation.c */
 void gelu_forward(real *y, const real *x, int64_t n);
 void gelu_backward(real *dx, const real *dy, const real *x, int64_t n);
@@ -123,6 +129,8 @@ void var_backward(real *dx, const real *dy, const real *x, const real *mean, dou
                   int64_t N);
 
 /* extremes.c */
+void max_forward(real *y, int64_t *position, const real *x, int64_t R, int64_t N);
+void min_forward(real *y, int64_t *position, const real *x, int64_t R, int64_t N);
 void logsumexp_forward(real *y, const real *x, int64_t R, int64_t N);
 void logsumexp_backward(real *dx, const real *dy, const real *x, const real *y, int64_t R,
                         int64_t N);

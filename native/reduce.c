@@ -9,6 +9,7 @@
 #define ROW_BLOCK 4096                 /* row_sum has chains of its own, each then adds up 64 */
 #define BLOCK 256
 #define TILE 1024                      /* columns whose sums fit into the first-level cache */
+#define LONG 2048                      /* bytes: half a page of memory */
 
 INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -26,12 +27,13 @@ INLINE double long_row_squares(const real *x, real mu, int64_t n) {
     return total;
 }
 
-/* The sums of `width` columns over N rows that lie B numbers apart. Four rows at a time: the sums
- * are read and written once for all four. */
+/* The sums of `width` columns over N rows that lie B numbers apart. Short rows come four at a time:
+ * the sums are read and written once for all four. Of LONG bytes on, what fetches memory
+ * ahead of its use follows one row better than four. */
 INLINE void add_rows(real *part, const real *x, int64_t N, int64_t B, int64_t width) {
     for (int64_t j = 0; j < width; j++) part[j] = 0;
     int64_t n = 0;
-    for (; n + 4 <= N; n += 4, x += 4 * B) {
+    for (; n + 4 <= N && width * (int64_t)sizeof(real) < LONG; n += 4, x += 4 * B) {
         const real *second = x + B, *third = x + 2 * B, *fourth = x + 3 * B;
         for (int64_t j = 0; j < width; j++) part[j] += (x[j] + second[j]) + (third[j] + fourth[j]);
     }

@@ -24,13 +24,14 @@ Cost      Handing a piece over and waiting for it costs two locks and two switch
           than a small array is worth: below GRAIN bytes everything stays on the calling thread.
           Product, then tanh, alternating; our pool against BLAS' own:
           python -m tinygrad_edu.threads
-          Why this way: a product (2048, 192) x (192, 768), then GELU in C, alternating on two
-          cores, took 3.5 ms; with the loop on OpenMP's threads and the product on those of BLAS
-          8.0 ms. OpenMP that waits without spinning (OMP_WAIT_POLICY=passive) is as fast as we
-          are, and so is BLAS that stops spinning early (OPENBLAS_THREAD_TIMEOUT=4); but both are
-          read when the library is loaded, and NumPy may have been imported before us. It costs a
-          little where rows are few and the weight is large, since each piece arranges the whole
-          weight anew: 7.3 ms against 6.8 for 256 rows and (768, 3072).
+          Why this way, from a program that was written for the question and not kept (two cores of
+          a Zen 4): a product (2048, 192) x (192, 768), then GELU in C, alternating, took 3.5 ms;
+          with the loop on OpenMP's threads and the product on those of BLAS 8.0 ms. OpenMP that
+          waits without spinning (OMP_WAIT_POLICY=passive) is as fast as we are, and so is BLAS that
+          stops spinning early (OPENBLAS_THREAD_TIMEOUT=4); but both are read when the library is
+          loaded, and NumPy may have been imported before us. It costs a little where rows are few
+          and the weight is large, since each piece arranges the whole weight anew: 7.3 ms against
+          6.8 for 256 rows and (768, 3072).
 Try       build it    let the caller take small pieces from a queue until none is left. When does
                       it win?
           break it    cut a sum over rows without parts. Which test of tests/test_threads.py

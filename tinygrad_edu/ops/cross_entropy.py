@@ -28,7 +28,7 @@ Pitfalls  A mean over all positions, ignored ones included, makes padding look l
 Cost      The head: three products of N·V·C, as any linear layer, but memory for one chunk, whose
           gradients lie where its logits were. To make them along the way saves a fourth product;
           the price is that dx and dW wait in memory from the forward to the backward pass. A chunk
-          is as many rows as make 16 MiB of logits, at least 512: then adding to dW costs little.
+          is 16 MiB of logits, at least 512 rows. The loss alone is bound by exp, not by memory.
 Try       build it    z-loss: add 10⁻⁴·lse² to ℓ. What does it add to (2)?
           break it    divide by N in place of K. Which tests notice?
           measure it  linear_cross_entropy against cross_entropy(linear(…)), with memory.Meter

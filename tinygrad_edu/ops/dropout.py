@@ -22,6 +22,7 @@ Pitfalls  A generator with a state gives another mask when threads or bodies cha
           p·2³² is rounded to a whole number: the share that is dropped is p up to 2⁻³³.
 Cost      Ten multiplications of 32 by 32 bits for two elements, and no mask in memory. The loop
           makes them for a vector of positions at a time, NumPy as passes over arrays of uint64.
+          So it is bound by arithmetic, and slower than a copy (docs/speed.md).
           43 µs in C, 40 in Numba (half a MB on one core, with AVX-512, where GCC multiplies whole
           64-bit words: python scripts/bench_ops.py dropout --sizes medium).
 Try       build it    dropout of whole rows: the hash of r alone decides.

@@ -18,10 +18,14 @@ Pitfalls  (2) as it stands overflows at x = 89 in float32; shifted, (3), it neve
           Equal maxima: the first one gets the whole gradient. Sharing it would be as good a choice,
           and different from it: finite differences can judge neither.
           NaN is the largest and the smallest number there is: it is to be seen, not to be skipped.
-Cost      max is NumPy's own search in every body, with vector instructions, cut over threads.
-          logsumexp reads a row twice, the second time from the cache, where NumPy makes passes; 49
-          µs in C, whose maximum is a vector loop too, and 108 in Numba, which has no such loop
-          (half a MB on one core: python scripts/bench_ops.py logsumexp --sizes medium).
+Cost      max reads a row once from memory, and again from the cache for the place, in blocks that
+          are compared as a whole. NumPy's own search, cut over threads, stands in where C is
+          missing. The gradient of max is only written, and a line of memory that is overwritten is
+          fetched first: slower than a copy by as much. logsumexp reads a row twice in the same way,
+          and makes an exponential of each element: beyond the caches that takes longer than the
+          memory, which it only reads. 49 µs in C, whose maximum is a vector loop too, and 108 in
+          Numba, which has no such loop (half a MB on one core: python scripts/bench_ops.py
+          logsumexp --sizes medium).
 Try       build it    a soft minimum, −logsumexp(−x·t)/t. What happens as t grows?
           break it    drop the shift by m in one body. Which tests notice, in which type first?
           measure it  TG_TRACE=1 and TG_BACKEND=numpy or numba around x.logsumexp(axis=1)
@@ -61,6 +65,16 @@ def max_backward(dx, dy, position):
 # NumPy searches with vector instructions; a loop that minds NaN would not. Threads run it on rows.
 for _kernel in (max_forward, min_forward, max_backward):
     _kernel.body("numba", jit=False, rows=_kernel.parameters)(_kernel.__wrapped__)
+
+
+@max_forward.body("native", rows="y position x", when=fits)
+def max_forward_native(y, position, x):
+    C(y).max_forward(out(y), out(position), ptr(x), *x.shape)
+
+
+@min_forward.body("native", rows="y position x", when=fits)
+def min_forward_native(y, position, x):
+    C(y).min_forward(out(y), out(position), ptr(x), *x.shape)
 
 
 @max_forward.body("cuda", when=serves)

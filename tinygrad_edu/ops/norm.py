@@ -18,9 +18,11 @@ Pitfalls  mean(x²) − mean(x)² cancels when |μ| ≫ σ: at μ = 10⁴, σ = 
           output. dw and db are sums over rows, so threads need an array each, added up at the end.
 Cost      Reads s once from memory (a row stays in the cache for the second pass), writes y:
           bandwidth-bound. The reference makes six passes. Fused with the residual it saves writing
-          and reading the sum again. Backward 16 µs in C, 17 in
-          Numba (half a MB on one core, 3 µs of the 16 for crossing to C:
-          OMP_NUM_THREADS=1 python scripts/bench_ops.py layernorm --sizes medium).
+          and reading the sum again. Backward 16 µs in C, 17 in Numba (half a MB on one core, 3 µs
+          of the 16 for crossing to C:
+          OMP_NUM_THREADS=1 python scripts/bench_ops.py layernorm --sizes medium). Where C is a
+          large power of two, the rows of all arrays want the same few places of the first-level
+          cache, and dw and db are pushed out of it: beyond the caches backward is slower then.
 Try       build it    write the body yourself: @layernorm_forward.body("mine"), then
                       TG_BACKEND=mine pytest tests/ops/test_norm.py
           break it    use mean(x²) − mean(x)². Which test notices, and at what offset?

@@ -1,6 +1,6 @@
 """Lesson 2.1 · Operators: numbers, comparisons, choices and powers
 
-Needs broadcast, memory, pointwise, tensor. Used by every test.
+Needs broadcast, foreign, memory, pointwise, tensor. Used by every test.
 
 Idea      What remains of elementwise arithmetic when the table of pointwise functions is done: the
           signs + − · / of Python and what they mean beside a number, comparisons, and functions
@@ -23,7 +23,10 @@ Pitfalls  A comparison is a tensor of booleans without a gradient: it is constan
           x / 3 is a division, not a product with ⅓, which would differ in the last digit.
           Integers stay integers: x * 3 is one, x * 0.5 is refused, since it would have to round.
           A mask beside numbers counts as 0 and 1, so that (x > 0) * x is relu without its name.
-Cost      Bandwidth, but for powers. A number needs no array, and no sum on the way back.
+Cost      Bandwidth, but for powers: a logarithm and an exponential, with more digits than the
+          result has, take four times as long as the memory. NumPy's loop for them is faster than
+          the C library's for vectors, so there is none in C (docs/speed.md).
+          A number needs no array, and no sum on the way back.
 Try       build it    x % number, with the gradient of x − number·⌊x/number⌋ where that exists.
           break it    drop the special case of x⁰. Which test notices?
           measure it  x * 2 and its backward pass, against a tensor of twos in place of 2.
@@ -36,6 +39,7 @@ import operator
 import numpy as np
 
 from ..broadcast import is_number, operands, unbroadcast, wanted_shape
+from ..foreign import C, out, ptr
 from ..memory import empty_like
 from ..tensor import Tensor, method, record
 from .pointwise import (
@@ -44,6 +48,7 @@ from .pointwise import (
     checked,
     div,
     exp,
+    flat,
     log,
     make_kernel,
     mul,
@@ -154,8 +159,33 @@ def send_back(da, db, dy, condition):
     db[...] = np.where(condition, 0, dy)
 
 
-where_forward = make_kernel("where_forward", choose, in_c=False)
-where_backward = make_kernel("where_backward", send_back, in_c=False)
+def choose_loop(y, condition, a, b):
+    """Both sides are read: without a branch it is a vector loop."""
+    for i in range(y.size):
+        yes, no = a[i], b[i]
+        y[i] = yes if condition[i] else no                                              # (2)
+
+
+def send_back_loop(da, db, dy, condition):
+    """The same in one pass."""
+    zero = dy.dtype.type(0)
+    for i in range(dy.size):
+        da[i] = dy[i] if condition[i] else zero                                         # (2)
+        db[i] = zero if condition[i] else dy[i]
+
+
+where_forward = make_kernel("where_forward", choose, choose_loop, in_c=False)
+where_backward = make_kernel("where_backward", send_back, send_back_loop, in_c=False)
+
+
+@where_forward.body("native", rows="y condition a b", when=flat)
+def where_forward_native(y, condition, a, b):
+    C(y).where_forward(out(y), ptr(condition), ptr(a), ptr(b), y.size)
+
+
+@where_backward.body("native", rows="da db dy condition", when=flat)
+def where_backward_native(da, db, dy, condition):
+    C(da).where_backward(out(da), out(db), ptr(dy), ptr(condition), da.size)
 
 
 def where(condition, a, b):
@@ -183,6 +213,14 @@ def clamp(y, x, low, high):
     np.minimum(np.maximum(x, low), high, out=y)                                         # (3)
 
 
+def clamp_loop(y, x, low, high):
+    """A NaN is neither below nor above, and stays."""
+    real = x.dtype.type
+    for i in range(x.size):
+        above = real(low) if x[i] < real(low) else x[i]
+        y[i] = real(high) if above > real(high) else above                              # (3)
+
+
 def pass_inside(dx, dy, x, low, high):
     """The gradient passes where x was left as it is, the ends included."""
     dx[...] = np.where((x >= low) & (x <= high), dy, 0)                                 # (3)
@@ -197,8 +235,18 @@ def pass_inside_loop(dx, dy, x, low, high):
 
 
 bounds = {"in_c": False, "numbers": ("low", "high")}
-clip_forward = make_kernel("clip_forward", clamp, **bounds)
+clip_forward = make_kernel("clip_forward", clamp, clamp_loop, **bounds)
 clip_backward = make_kernel("clip_backward", pass_inside, pass_inside_loop, **bounds)
+
+
+@clip_forward.body("native", rows="y x", when=flat)
+def clip_forward_native(y, x, low, high):
+    C(y).clip_forward(out(y), ptr(x), low, high, y.size)
+
+
+@clip_backward.body("native", rows="dx dy x", when=flat)
+def clip_backward_native(dx, dy, x, low, high):
+    C(dx).clip_backward(out(dx), ptr(dy), ptr(x), low, high, dx.size)
 
 
 @method

@@ -18,7 +18,8 @@ Pitfalls  At a kink the slope is a choice: relu′(0) = abs′(0) = 0, and where
           1 − tanh²(x) cancels for large |x|: its relative error grows while it goes to 0.
           A literal such as 0.5 makes a compiled expression double; `real(...)` brings it back.
           Integers: only where the result is one (sums, products, abs, relu …), else TypeError.
-Cost      Bandwidth (the time that reading and writing memory takes), but for exp and its kin.
+Cost      Bandwidth (the time that reading and writing memory takes), but for exp and its kin: sin
+          and cos first bring their argument near 0, which takes a little longer than the memory.
           Forward, NumPy's own loops are vector loops already: without C, threads run them on
           pieces of rows, which gains nothing on one core. Backward, one loop reads dy and what was
           kept and writes dx, where NumPy makes passes over temporaries. Each line keeps x or y for

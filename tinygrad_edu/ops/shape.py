@@ -21,7 +21,8 @@ Pitfalls  dx[index] += dy forgets repeated indices: NumPy reads, adds and writes
           over x[i] for all i costs n² in backward. Use split, which fills one array.
           split(x, [2, 3]) names sizes, as in PyTorch; NumPy's split would name the borders 2 and 3.
 Cost      Views: nothing. Copies: one pass. Indexing with arrays: one pass each way, with jumps, at
-          the same speed in C and in Numba: python scripts/bench_ops.py index.
+          the same speed in C and in Numba: python scripts/bench_ops.py index. Beyond the caches the
+          jumps decide: rows in no order, half the speed of a copy.
 Try       build it    flip(x, axis): what is its gradient?
           break it    replace the loop in index_backward by dx[positions] += dy. Which test notices?
           measure it  x[i].sum() for each of 1000 rows, and split: the time of the backward pass.

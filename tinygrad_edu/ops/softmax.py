@@ -25,8 +25,9 @@ Pitfalls  Without m, x = 89 overflows float32.
           Sums of a block go through its shared memory, so their order, and with it the last digit,
           depends on the number of threads.
 Cost      Reads a row three times (maximum, sum, division), once from memory, then from the cache;
-          one exponential an element. The backward pass keeps p alone, not x. Softmax forward 31 µs
-          in C, 40 in Numba; backward 8.5 and 7.3 (half a MB on one core:
+          one exponential an element, which beyond the caches takes as long as the memory, so that
+          forward stays below the speed of a copy. The backward pass keeps p alone, not x. Softmax
+          forward 31 µs in C, 40 in Numba; backward 8.5 and 7.3 (half a MB on one core:
           python scripts/bench_ops.py softmax --sizes medium).
 Try       build it    one pass for maximum and sum: when a larger number comes, scale the sum.
           break it    leave m away. Which tests notice? Which numbers did they need?
