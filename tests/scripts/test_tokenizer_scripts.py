@@ -7,6 +7,7 @@ import pytest
 
 from house import ROOT, load
 from tinygrad_edu.tokenizers.bpe import train_bpe
+from tinygrad_edu.tokenizers.kinds import KINDS
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 
 TEXT = "the fox & the foxes\nnaïve 狐 <|endoftext|> end\n"
@@ -69,9 +70,9 @@ def test_all_kinds_are_compared_on_a_folder_of_languages(tmp_path, capsys):
     call("tokenizer_study.py", *flags)
     out = capsys.readouterr().out
     told = dict(pair.split("=") for pair in out.splitlines()[-1].split())
-    assert {"bpe", "bytes", "characters", "sentencepiece", "unigram", "wordpiece", "words"} <= set(told)
-    row = next(line.split() for line in out.splitlines() if line.startswith("bytes "))
-    assert row[2:4] == ["1.00", "1.00"]  # of both languages
+    assert set(KINDS) <= set(told)
+    rows = [line.split() for line in out.splitlines() if line.startswith("bytes ")]
+    assert rows[-1][2:4] == ["1.00", "1.00"]  # of both languages
 
 
 def test_a_language_of_a_few_lines_is_refused(tmp_path, capsys):
