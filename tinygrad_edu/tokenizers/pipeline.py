@@ -25,7 +25,6 @@ See       huggingface/tokenizers, documentation, "The tokenization pipeline" · 
           section 3 ([CLS] and [SEP])
 """
 
-from dataclasses import dataclass
 
 import numpy as np
 
