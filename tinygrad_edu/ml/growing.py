@@ -7,6 +7,7 @@ Idea      To grow a tree, take all rows, try every feature (or a few drawn by lo
           two questions ahead, and nothing is ever taken back here. A node that is pure, too small
           or too deep stays a leaf.
 Math      gain = (score(left) + score(right) − score(node)) / (weight of all rows)              (1)
+          which is what the impurity falls by, weighted; times ln 2 where it is the entropy
           a node is cut unless it is too deep, has too few rows or too little weight, is pure, or
           the best gain is below the least one wanted                                           (2)
 Shapes    N rows, F features, U different values at most · rank (F, N), levels (F, U): lesson ranks

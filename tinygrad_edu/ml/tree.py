@@ -33,7 +33,7 @@ from numbers import Integral
 
 import numpy as np
 
-from .cuts import CRITERIA, SQUARED
+from .cuts import CRITERIA, ENTROPY, SQUARED
 from .estimator import Classifier, Regressor
 from .growing import LEAF, empty_nodes, grow_tree
 from .inputs import check_random_state
@@ -72,6 +72,8 @@ def limits_of(model, features, w, criterion):
     split = max(2, share_or_count(model, "min_samples_split", n, 2))
     lightest = model.number("min_weight_fraction_leaf", 0, 0.5) * w.sum()
     gain = model.number("min_impurity_decrease", 0)
+    if criterion == ENTROPY:  # impurities are in bits, scores have natural logarithms
+        gain *= math.log(2)
     return (criterion, drawn_features(model, features), min(depth, n), split, least,
             float(lightest), float(gain))
 
