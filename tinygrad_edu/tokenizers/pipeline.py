@@ -25,7 +25,6 @@ See       huggingface/tokenizers, documentation, "The tokenization pipeline" · 
           section 3 ([CLS] and [SEP])
 """
 
-
 import numpy as np
 
 from tinygrad_edu.memory import empty
