@@ -9,7 +9,7 @@ Idea      How probable are these features in each class? That is easy to learn: 
           sums. The probabilities are mostly far too sure, since dependent features count twice;
           which class is the largest comes out right surprisingly often. Sums can be continued: a
           table may come in pieces, none of which has to be kept.
-Math      log p(k|x) = log πₖ + Σ_c log p(x_c|k) − log Σⱼ πⱼ·p(x|j), πₖ the share of class k     (1)
+Math      log p(k|x) = log πₖ + Σ_c log p(x_c|k) − log Σⱼ πⱼ·p(x|j), πₖ the share of class k    (1)
           Gaussian: log p(x_c|k) = −½·log 2πσ² − (x_c − μ)²/2σ², μ and σ² of feature c in class k,
           σ² enlarged by ε·(the largest variance of a feature)                                  (2)
           two pieces of n and m rows, δ = μ′ − μ:  μ ← μ + δ·m/(n + m),
