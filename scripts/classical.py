@@ -294,7 +294,7 @@ def draw_classifiers(settings, dataset, results, matrix, pyplot):
     """Regions of all models, the confusion matrix of the best, curves where there are two."""
     plane = on_a_plane(settings, dataset)
     models = models_of(settings, dataset)
-    columns = min(3, len(models))
+    columns = min(4 if len(models) > 6 else 3, len(models))
     figure, axes = grid(pyplot, len(models), columns, 3.6)
     for axis, result in zip(axes, results, strict=False):
         fitted = models[result.name].fit(plane.points, dataset.y)
