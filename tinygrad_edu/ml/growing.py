@@ -62,8 +62,17 @@ def may_split(node, depth, impurity, rows, weight, criterion, max_depth, min_spl
             and weight[node] >= 2 * min_weight and impurity[node] > TINY * spread)
 
 
+@helper
+def make_cut(node, f, middle, feature, cut, left):
+    """The node asks whether feature f is at most `middle`; its left child is the next node."""
+    feature[node] = f
+    cut[node] = middle
+    left[node] = node + 1
+
+
 def best_of_node(drawn, rank, levels, inside, sums, w, *limits):
     """(score, feature, cut, last value left of it), the best of the drawn features' best cuts."""
+    # levels[f, rank[f, n]] is the value of feature f in row n.
     best = -math.inf, 0, 0.0, 0.0
     for f in drawn:
         found, *where = best_of_feature(levels[f, rank[f, inside]], sums, w, *limits)
@@ -87,7 +96,9 @@ def grow_tree(feature, cut, left, right, impurity, rows, weight, value, rank, le
         if parent != LEAF:
             right[parent] = node
         yn, wn = y[inside], w[inside]
-        rows[node], weight[node] = len(inside), wn.sum()
+        rows[node] = len(inside)
+        weight[node] = wn.sum()
+        # The value of the node, and what each row adds to the sums that `score` wants of a side.
         if criterion == SQUARED:
             value[node] = np.sum(wn * yn) / weight[node]
             sums = (wn * (yn - value[node]))[:, None]
@@ -99,13 +110,16 @@ def grow_tree(feature, cut, left, right, impurity, rows, weight, value, rank, le
                      min_leaf, min_weight):
             begin, known, state = draw_features(features, constants, known, state, max_features,
                                                 rank, levels, inside)
+            # From `begin` on lie the features drawn, the first one last: read them backwards.
             best, f, middle, last = best_of_node(features[begin:][::-1], rank, levels, inside, sums,
                                                  wn, criterion, min_leaf, min_weight)
             gain = (best - score(sums.sum(axis=0), weight[node], criterion)) / weight[0]      # (1)
             if best > -math.inf and gain + TINY >= min_gain:
-                feature[node], cut[node], left[node] = f, middle, node + 1
+                make_cut(node, f, middle, feature, cut, left)
+                # The left side is put on the list last, hence done next, as node + 1; which number
+                # the right side will have is not known yet, so it is told whose child it is.
                 goes = levels[f, rank[f, inside]] <= last
-                todo.append((inside[~goes], depth + 1, node, known))  # the left side comes first
+                todo.append((inside[~goes], depth + 1, node, known))
                 todo.append((inside[goes], depth + 1, LEAF, known))
         node += 1
 
@@ -117,9 +131,11 @@ def grow_tree(feature, cut, left, right, impurity, rows, weight, value, rank, le
 def best_of_drawn(features, begin, rank, levels, rows, keys, spare, tally, y, w, mean, sums, weight,
                   criterion, min_leaf, min_weight):
     """(score, feature, cut, last rank left of it), the best of the drawn features' best cuts."""
+    # Read backwards, since the feature that was drawn first lies last.
     best, feature, cut, last = -math.inf, 0, 0.0, 0
     for at in range(features.size - 1, begin - 1, -1):
         f = features[at]
+        # A key is a value's rank and its row in one number, so that sorting numbers sorts both.
         for i in range(rows.size):
             keys[i] = np.int64(rank[f, rows[i]]) << LOW | rows[i]
         ordered = sort_keys(keys[:rows.size], spare[:rows.size], tally, levels.shape[1])
@@ -129,6 +145,26 @@ def best_of_drawn(features, begin, rank, levels, rows, keys, spare, tally, y, w,
             best, feature, last = new, f, ordered[i - 1] >> LOW
             cut = levels[f, last] / 2.0 + levels[f, ordered[i] >> LOW] / 2.0
     return best, feature, cut, last
+
+
+@helper
+def make_leaf(node, feature, cut, left, right):
+    """A node that asks nothing, until a cut is found that is worth it."""
+    feature[node] = 0
+    cut[node] = 0.0
+    left[node] = right[node] = LEAF
+
+
+@helper
+def clear(first, feature, cut, left, right, impurity, rows, weight, value):
+    """There are no nodes from `first` on, though there is room for them."""
+    for i in range(first, len(rows)):
+        make_leaf(i, feature, cut, left, right)
+        rows[i] = 0
+        impurity[i] = 0.0
+        weight[i] = 0.0
+        for k in range(value.shape[1]):
+            value[i, k] = 0.0
 
 
 @helper
@@ -144,6 +180,8 @@ def grow_tree_numba(feature, cut, left, right, impurity, rows, weight, value, ra
                     criterion, max_features, max_depth, min_split, min_leaf, min_weight, min_gain,
                     seed):
     """The stack holds begin, end, depth, parent (of a right child) and constants of each node."""
+    # The rows of a node lie side by side in `order`, so two numbers name them. What the loops need
+    # for a while is made once, for the largest node: keys to sort, room to sort them in, sums.
     order = np.flatnonzero(w)
     features, constants, state = np.arange(len(rank)), np.zeros(len(rank), np.int64), seed
     keys, spare, tally = np.empty_like(order), np.empty_like(order), np.empty(DIGIT, np.int64)
@@ -160,8 +198,8 @@ def grow_tree_numba(feature, cut, left, right, impurity, rows, weight, value, ra
         inside = order[start:stop]
         weight[node], impurity[node], score_here = describe_node(value[node], sums[0], y, w, inside,
                                                                  criterion)
-        rows[node], feature[node], cut[node] = inside.size, 0, 0.0
-        left[node] = right[node] = LEAF
+        rows[node] = inside.size
+        make_leaf(node, feature, cut, left, right)
         if may_split(node, depth, impurity, rows, weight, criterion, max_depth, min_split,
                      min_leaf, min_weight):
             begin, known, state = draw_features(features, constants, known, state, max_features,
@@ -170,16 +208,14 @@ def grow_tree_numba(feature, cut, left, right, impurity, rows, weight, value, ra
                 features, begin, rank, levels, inside, keys, spare, tally, y, w, value[node, 0],
                 sums, weight[node], criterion, min_leaf, min_weight)
             if best > -math.inf and (best - score_here) / weight[0] + TINY >= min_gain:       # (1)
-                feature[node], cut[node], left[node] = f, middle, node + 1
+                make_cut(node, f, middle, feature, cut, left)
+                # order[start:place] goes left now, order[place:stop] right. Left is pushed last, so
+                # that it is the next to be done, and gets the number node + 1.
                 place = start + cut_in_two(inside, spare, rank[f], last)
                 waiting = push(stack, waiting, place, stop, depth + 1, node, known)
                 waiting = push(stack, waiting, start, place, depth + 1, LEAF, known)
         node += 1
-    for i in range(node, len(rows)):
-        feature[i], cut[i], rows[i], impurity[i], weight[i] = 0, 0.0, 0, 0.0, 0.0
-        left[i] = right[i] = LEAF
-        for k in range(value.shape[1]):
-            value[i, k] = 0.0
+    clear(node, feature, cut, left, right, impurity, rows, weight, value)
 
 
 def empty_nodes(most, classes):
@@ -193,10 +229,13 @@ def _measure(rows=20_000, rounds=5):
     from time import perf_counter
 
     random = np.random.default_rng(0)
+    # Two features that matter together, one that matters alone, 37 that do not, and noise.
     x = random.standard_normal((rows, 40), np.float32)
     y = (x[:, 0] * x[:, 1] + x[:, 2] > random.standard_normal(rows) / 4).astype(np.float64)
     rank, levels = ranked(x)
-    nodes, w, times = empty_nodes(2 * rows, 2), np.ones(rows), {}
+    nodes = empty_nodes(2 * rows, 2)
+    w = np.ones(rows)
+    times = {}
     for name in ["gini", "entropy", "squared"] * rounds:
         start = perf_counter()
         grow_tree(*nodes, rank, levels, y, w, CRITERIA[name], 40, rows, 2, 1, 0.0, 0.0, 1)

@@ -174,6 +174,7 @@ def walk_over_bins(found, hist, used, sums, least, ridge, left, gains):
             n += hist[b, 2]
             left[0, b], left[1, b], left[2, b] = g, h, n
         for b in range(used):
+            # The gain of both sides over one denominator, a·c.
             g, h, n = left[0, b], left[1, b], left[2, b]
             a, c = h + ridge, H - h + ridge
             gain = (g * g * c + (G - g) * (G - g) * a) / (a * c) - here  # (4) with one division
