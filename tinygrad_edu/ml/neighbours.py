@@ -112,6 +112,7 @@ def keep_nearest(distance, row, d, n):
     i = distance.size - 1
     if d > distance[i] or (d == distance[i] and n > row[i]):
         return
+    # The lists are short: what is farther moves down a place, one after another.
     while i > 0 and (distance[i - 1] > d or (distance[i - 1] == d and row[i - 1] > n)):
         distance[i], row[i] = distance[i - 1], row[i - 1]
         i -= 1
@@ -121,6 +122,7 @@ def keep_nearest(distance, row, d, n):
 @find_neighbours.body("numba", rows="distance row queries", grain=0)
 def find_neighbours_numba(distance, row, queries, points, order, low, high, start, stop, p):
     """The boxes still to look at lie on a stack, each with how near its points can be at best."""
+    # Of each box on the way down the other half may wait: as many as the tree is deep.
     todo, bound = np.empty(2 * DEEPEST, np.int64), np.empty(2 * DEEPEST)
     distance[:] = np.inf  # k places that every point is nearer than
     row[:] = order.size
@@ -178,7 +180,7 @@ class Neighbours:
         distance, row = self.kneighbors(X)
         if self.weights == "uniform":
             return row, np.ones_like(distance)
-        met = distance == 0
+        met = distance == 0  # 1/d is infinite: such neighbours vote alone
         with np.errstate(divide="ignore"):
             return row, np.where(met.any(axis=1, keepdims=True), met, 1 / distance)
 
