@@ -135,7 +135,7 @@ def best_of_drawn(features, begin, rank, levels, rows, keys, spare, tally, y, w,
     best, feature, cut, last = -math.inf, 0, 0.0, 0
     for at in range(features.size - 1, begin - 1, -1):  # the first drawn lies last
         f = features[at]
-        for i in range(rows.size):
+        for i in range(rows.size):  # the rank in the upper half, the row in the lower
             keys[i] = np.int64(rank[f, rows[i]]) << LOW | rows[i]
         # Sorting goes back and forth between the two arrays: here is where it ended.
         ordered = sort_keys(keys[:rows.size], spare[:rows.size], tally, levels.shape[1])

@@ -186,6 +186,7 @@ def walk_over_bins(found, hist, used, sums, least, ridge, left, gains):
 
 
 @sum_and_cut.body("numba")
+@helper
 def sum_and_cut_numba(found, found_rest, hist, rest, bins, rows, slopes, used, sums, sums_rest,
                       least, ridge):
     """A feature at a time: its sums, 6 KB, stay in the first cache until its cuts are known."""
@@ -215,6 +216,7 @@ def part_rows(parted, parted_slopes, rows, slopes, bins, cut, missing_left):
 
 
 @part_rows.body("numba")
+@helper
 def part_rows_numba(parted, parted_slopes, rows, slopes, bins, cut, missing_left):
     """One pass: the next row of the left side goes to `low`, of the right side to `high`."""
     low, high = 0, rows.size - 1
