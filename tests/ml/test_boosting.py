@@ -20,6 +20,7 @@ from tinygrad_edu.ml.histograms import (
     quantiles,
     sum_and_cut,
 )
+from tinygrad_edu.ml.leafwise import grow_by_leaves
 
 
 def table(draw, n, features, holes=0.1):
@@ -64,7 +65,21 @@ def parting(missing_left):
     return case
 
 
+def growing(holes, most, deepest, least):
+    def case(draw):
+        x = table(draw, 200, 5, holes)
+        edges, used = find_edges(x, np.ones(200), 30)
+        bins = np.empty((5, 200), np.uint8)
+        put_in_bins(bins, np.ascontiguousarray(x.T), edges)
+        slopes = np.stack([draw.generator.standard_normal(200), draw.generator.random(200)], axis=1)
+        nodes = *(np.empty(2 * most - 1, np.int64) for _ in range(4)), np.empty(2 * most - 1)
+        return (*nodes, np.zeros(200), bins, slopes, used, most, deepest, least, 0.5, 0.1)
+    return case
+
+
 CASES = {
+    grow_by_leaves: [growing(0, 12, 99, 5), growing(0.2, 31, 3, 1), growing(0.5, 1, 99, 5),
+                     growing(0, 9, 99, 101)],
     put_in_bins: [binning],
     sum_and_cut: [cutting(0, 1, 0.0), cutting(0.2, 5, 1.0), cutting(1, 1, 0.0),
                   cutting(0, 99, 0.0)],

@@ -26,8 +26,8 @@ def growth(n, features, classes, criterion, max_features=None, least=1, round_to
             y = draw.generator.standard_normal(n)
         w = draw.generator.integers(0, 3, n).astype(np.float64) if weights else np.ones(n)
         nodes = empty_nodes(2 * n - 1, 1 if criterion == SQUARED else classes)
-        return (*nodes, *ranked(x), y, w, criterion, max_features or features, depth, 2, least, 0.0,
-                0.0, 7)
+        limits = np.array([depth, 2, least, 0, 0], np.float64)
+        return *nodes, *ranked(x), y, w, criterion, limits, max_features or features, 7
     return case
 
 

@@ -36,7 +36,7 @@ import numpy as np
 from ..memory import contiguous, empty
 from .estimator import Classifier, Regressor
 from .histograms import MISSING, find_edges, put_in_bins
-from .leafwise import grow_by_leaves
+from .leafwise import grow_questions
 from .tree import keep_settings, old_generator
 
 # ---- losses: what F is better at ----------------------------------------------------------------
@@ -171,7 +171,7 @@ class Boosting:
     def one_round(self, bins, F, y, w, loss):
         """K trees, whose answers are added to F."""
         slopes = loss.slopes(F, y)
-        return [grow_by_leaves(bins, self.used_, np.stack([g * w, h * w], axis=1), self, F[k])
+        return [grow_questions(bins, self.used_, np.stack([g * w, h * w], axis=1), self, F[k])
                 for k, (g, h) in enumerate(zip(*slopes, strict=True))]
 
     def has_stalled(self):

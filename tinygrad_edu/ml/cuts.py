@@ -41,6 +41,9 @@ from .ranks import LOW, SAME
 
 GINI, ENTROPY, SQUARED = 0, 1, 2
 CRITERIA = {"gini": GINI, "entropy": ENTROPY, "squared": SQUARED}
+# The limits of a tree, (5,): its depth, the rows of a node that is cut, the rows and the weight
+# that each side of a cut keeps, and what the cut has to gain.
+DEPTH, SPLIT, LEAST, LIGHTEST, GAIN = range(5)
 ROW = (1 << LOW) - 1  # the bits of a key that name the row
 
 
@@ -64,7 +67,7 @@ def score(sums, weight, criterion):
     return np.sum(sums**2, axis=-1) / weight
 
 
-def best_of_feature(x, sums, w, criterion, min_leaf, min_weight):
+def best_of_feature(x, sums, w, criterion, limits):
     """(score, cut, last value left of it) of the best cut of one feature; score −∞: there is none.
 
     sums (N, K): what each row adds to the S of (2).
@@ -74,8 +77,9 @@ def best_of_feature(x, sums, w, criterion, min_leaf, min_weight):
     left, heavy = np.cumsum(sums[order], axis=0)[:-1], np.cumsum(w[order])[:-1]
     rest, light = sums.sum(axis=0) - left, w.sum() - heavy
     count = np.arange(1, len(x))
-    allowed = (x[1:] > x[:-1] + SAME) & (count >= min_leaf) & (len(x) - count >= min_leaf)
-    allowed &= (heavy >= min_weight) & (light >= min_weight)
+    allowed = (x[1:] > x[:-1] + SAME) & (count >= limits[LEAST])
+    allowed &= len(x) - count >= limits[LEAST]
+    allowed &= (heavy >= limits[LIGHTEST]) & (light >= limits[LIGHTEST])
     if not allowed.any():
         return -math.inf, 0.0, 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -102,10 +106,9 @@ def entropy_score(sums, weight):
 
 
 @helper
-def best_of_keys(keys, levels, y, w, mean, totals, weight, criterion, min_leaf, min_weight, left,
-                 right):
+def best_of_keys(keys, levels, y, w, mean, totals, weight, criterion, limits, left, right):
     """(score, how many keys go left) of the best cut between sorted keys of lesson ranks."""
-    best, place = -math.inf, 0
+    best, place, least, lightest = -math.inf, 0, limits[LEAST], limits[LIGHTEST]
     heavy = square_left = square_right = 0.0
     for k in range(totals.size):
         left[k], right[k] = 0.0, totals[k]
@@ -113,9 +116,8 @@ def best_of_keys(keys, levels, y, w, mean, totals, weight, criterion, min_leaf, 
     for i in range(keys.size):
         n = keys[i] & ROW
         here, before = keys[i] >> LOW, keys[max(i - 1, 0)] >> LOW
-        if (here != before and levels[here] > levels[before] + SAME and i >= min_leaf
-                and keys.size - i >= min_leaf and heavy >= min_weight
-                and weight - heavy >= min_weight):
+        if (here != before and levels[here] > levels[before] + SAME and i >= least
+                and keys.size - i >= least and heavy >= lightest and weight - heavy >= lightest):
             if criterion == ENTROPY:
                 new = entropy_score(left, heavy) + entropy_score(right, weight - heavy)
             else:

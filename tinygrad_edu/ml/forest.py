@@ -43,7 +43,7 @@ from .cuts import CRITERIA, SQUARED
 from .estimator import Classifier, Regressor
 from .pruning import prune
 from .ranks import ranked
-from .tree import SEEDS, grow, keep_settings, limits_of, old_generator
+from .tree import SEEDS, drawn_features, grow, keep_settings, limits_of, old_generator
 
 
 def drawn_counts(generator, w, size, weighted):
@@ -82,15 +82,15 @@ class Forest:
         generator = old_generator(self.random_state)
         rank, levels = ranked(X)
         y = y.astype(np.float64)
-        size = self.rows_drawn(len(y))
+        size, drawn = self.rows_drawn(len(y)), drawn_features(self, X.shape[1])
 
         def one_tree(seed):
             own = w
             if self.bootstrap:
                 own = drawn_counts(np.random.RandomState(seed), w, size, weighted)
             start = np.random.RandomState(seed).randint(SEEDS)
-            limits = limits_of(self, X.shape[1], own, criterion)
-            tree = grow(rank, levels, y, own, classes, limits, start)
+            limits = limits_of(self, own, criterion)
+            tree = grow(rank, levels, y, own, classes, criterion, limits, drawn, start)
             return prune(tree, alpha)[0] if alpha else tree
 
         seeds = [generator.randint(SEEDS) for _ in range(trees)]

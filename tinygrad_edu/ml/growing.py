@@ -6,6 +6,8 @@ Idea      To grow a tree, take all rows, try every feature (or a few drawn by lo
           cut of all, and go on with each side as if it were the whole. It is greedy: nobody looks
           two questions ahead, and nothing is ever taken back here. A node that is pure, too small
           or too deep stays a leaf.
+          The rows of a node always lie side by side in one list of row numbers. A cut reorders its
+          piece of the list, left rows first, and what is still to do is a stack of pieces.
 Math      gain = (score(left) + score(right) − score(node)) / (weight of all rows)              (1)
           which is what the impurity falls by, weighted; times ln 2 where it is the entropy
           a node is cut unless it is too deep, has too few rows or too little weight, is pure, or
@@ -20,6 +22,7 @@ Pitfalls  Ties are common: near the leaves many cuts separate a node perfectly. 
           list of what is still to do has no such end.
           A cut that gains nothing may be needed: of the four corners of a square with two classes
           across, the first cut gains 0, the next two all. So a gain of 0 is enough by default.
+          The compiler's work grows with every array expression: the loops spell them out.
           Rounding makes impurities of 10⁻¹⁷ out of 0; for numbers, what counts as rounding depends
           on how far all of them spread.
 Cost      A tree of depth d sorts every row d times by every feature (lesson ranks makes that
@@ -40,6 +43,11 @@ from ..loops import helper
 from ..memory import empty
 from .cuts import (
     CRITERIA,
+    DEPTH,
+    GAIN,
+    LEAST,
+    LIGHTEST,
+    SPLIT,
     SQUARED,
     best_of_feature,
     best_of_keys,
@@ -54,28 +62,21 @@ LEAF = -1
 
 
 @helper
-def may_split(node, depth, impurity, rows, weight, criterion, max_depth, min_split, min_leaf,
-              min_weight):
+def may_split(node, depth, impurity, rows, weight, criterion, limits):
     """(2), without the gain; numbers are pure relative to the spread of all of them."""
     spread = impurity[0] if criterion == SQUARED else 1.0
-    return (depth < max_depth and rows[node] >= min_split and rows[node] >= 2 * min_leaf
-            and weight[node] >= 2 * min_weight and impurity[node] > TINY * spread)
+    enough = rows[node] >= limits[SPLIT] and rows[node] >= 2 * limits[LEAST]
+    heavy = weight[node] >= 2 * limits[LIGHTEST]
+    return depth < limits[DEPTH] and enough and heavy and impurity[node] > TINY * spread
 
 
-@helper
-def make_cut(node, f, middle, feature, cut, left):
-    """The node asks whether feature f is at most `middle`; its left child is the next node."""
-    feature[node] = f
-    cut[node] = middle
-    left[node] = node + 1
-
-
-def best_of_node(drawn, rank, levels, inside, sums, w, *limits):
+def best_of_node(drawn, rank, levels, inside, sums, w, criterion, limits):
     """(score, feature, cut, last value left of it), the best of the drawn features' best cuts."""
     # levels[f, rank[f, n]] is the value of feature f in row n.
     best = -math.inf, 0, 0.0, 0.0
     for f in drawn:
-        found, *where = best_of_feature(levels[f, rank[f, inside]], sums, w, *limits)
+        x = levels[f, rank[f, inside]]
+        found, *where = best_of_feature(x, sums, w, criterion, limits)
         if found > best[0]:  # of equal ones the first
             best = found, f, *where
     return best
@@ -83,22 +84,27 @@ def best_of_node(drawn, rank, levels, inside, sums, w, *limits):
 
 @Kernel(outputs=8)
 def grow_tree(feature, cut, left, right, impurity, rows, weight, value, rank, levels, y, w,
-              criterion, max_features, max_depth, min_split, min_leaf, min_weight, min_gain, seed):
-    """A whole tree. Its nodes are those with rows > 0; left and right are LEAF where it ends."""
+              criterion, limits, max_features, seed):
+    """A whole tree. Its nodes are those with rows > 0; left and right are LEAF where it ends.
+
+    limits (5,): DEPTH, SPLIT, LEAST, LIGHTEST, GAIN of lesson cuts. max_features: a node draws so
+    many. seed: where the generator of lesson ranks starts.
+    """
     for output in (feature, cut, impurity, rows, weight, value):
         output[...] = 0
     left[...] = right[...] = LEAF
-    features, constants, state = np.arange(len(rank)), np.zeros(len(rank), np.int64), seed
+    features, state = np.arange(len(rank)), seed
+    constants = np.zeros_like(features)
     # What is still to do, last in first out: rows, depth, whose right child, how many constants.
-    todo, node = [(np.flatnonzero(w), 0, LEAF, 0)], 0
+    todo = [(np.flatnonzero(w), 0, LEAF, 0)]
+    node = 0
     while todo:
         inside, depth, parent, known = todo.pop()
         if parent != LEAF:
             right[parent] = node
         yn, wn = y[inside], w[inside]
-        rows[node] = len(inside)
-        weight[node] = wn.sum()
-        # The value of the node, and what each row adds to the sums that `score` wants of a side.
+        rows[node], weight[node] = len(inside), wn.sum()
+        # What each row adds to the S of lesson cuts: its weight, in the column of its class.
         if criterion == SQUARED:
             value[node] = np.sum(wn * yn) / weight[node]
             sums = (wn * (yn - value[node]))[:, None]
@@ -106,18 +112,15 @@ def grow_tree(feature, cut, left, right, impurity, rows, weight, value, rank, le
             sums = wn[:, None] * (yn[:, None] == np.arange(value.shape[1]))
             value[node] = sums.sum(axis=0) / weight[node]
         impurity[node] = impurity_of(value[node], yn, wn, criterion)
-        if may_split(node, depth, impurity, rows, weight, criterion, max_depth, min_split,
-                     min_leaf, min_weight):
+        if may_split(node, depth, impurity, rows, weight, criterion, limits):
             begin, known, state = draw_features(features, constants, known, state, max_features,
                                                 rank, levels, inside)
-            # From `begin` on lie the features drawn, the first one last: read them backwards.
-            best, f, middle, last = best_of_node(features[begin:][::-1], rank, levels, inside, sums,
-                                                 wn, criterion, min_leaf, min_weight)
-            gain = (best - score(sums.sum(axis=0), weight[node], criterion)) / weight[0]      # (1)
-            if best > -math.inf and gain + TINY >= min_gain:
-                make_cut(node, f, middle, feature, cut, left)
-                # The left side is put on the list last, hence done next, as node + 1; which number
-                # the right side will have is not known yet, so it is told whose child it is.
+            drawn = features[begin:][::-1]
+            best, f, middle, last = best_of_node(drawn, rank, levels, inside, sums, wn, criterion,
+                                                 limits)
+            gain = best - score(sums.sum(axis=0), weight[node], criterion)
+            if gain / weight[0] + TINY >= limits[GAIN]:                                       # (1)
+                feature[node], cut[node], left[node] = f, middle, node + 1
                 goes = levels[f, rank[f, inside]] <= last
                 todo.append((inside[~goes], depth + 1, node, known))
                 todo.append((inside[goes], depth + 1, LEAF, known))
@@ -128,94 +131,87 @@ def grow_tree(feature, cut, left, right, impurity, rows, weight, value, rank, le
 
 
 @helper
-def best_of_drawn(features, begin, rank, levels, rows, keys, spare, tally, y, w, mean, sums, weight,
-                  criterion, min_leaf, min_weight):
+def best_of_drawn(features, begin, rank, levels, rows, keys, spare, tally, y, w, mean, sums,
+                  weight, criterion, limits):
     """(score, feature, cut, last rank left of it), the best of the drawn features' best cuts."""
     # Read backwards, since the feature that was drawn first lies last.
     best, feature, cut, last = -math.inf, 0, 0.0, 0
-    for at in range(features.size - 1, begin - 1, -1):
+    for at in range(features.size - 1, begin - 1, -1):  # the first drawn lies last
         f = features[at]
-        # A key is a value's rank and its row in one number, so that sorting numbers sorts both.
-        for i in range(rows.size):
+        for i in range(rows.size):  # the rank in the upper half, the row in the lower
             keys[i] = np.int64(rank[f, rows[i]]) << LOW | rows[i]
+        # Sorting goes back and forth between the two arrays: here is where it ended.
         ordered = sort_keys(keys[:rows.size], spare[:rows.size], tally, levels.shape[1])
-        new, i = best_of_keys(ordered, levels[f], y, w, mean, sums[0], weight, criterion,
-                              min_leaf, min_weight, sums[1], sums[2])
+        new, i = best_of_keys(ordered, levels[f], y, w, mean, sums[0], weight, criterion, limits,
+                              sums[1], sums[2])
         if new > best:
-            best, feature, last = new, f, ordered[i - 1] >> LOW
-            cut = levels[f, last] / 2.0 + levels[f, ordered[i] >> LOW] / 2.0
+            best, feature = new, f
+            last, after = ordered[i - 1] >> LOW, ordered[i] >> LOW
+            cut = levels[f, last] / 2.0 + levels[f, after] / 2.0
     return best, feature, cut, last
-
-
-@helper
-def make_leaf(node, feature, cut, left, right):
-    """A node that asks nothing, until a cut is found that is worth it."""
-    feature[node] = 0
-    cut[node] = 0.0
-    left[node] = right[node] = LEAF
-
-
-@helper
-def clear(first, feature, cut, left, right, impurity, rows, weight, value):
-    """There are no nodes from `first` on, though there is room for them."""
-    for i in range(first, len(rows)):
-        make_leaf(i, feature, cut, left, right)
-        rows[i] = 0
-        impurity[i] = 0.0
-        weight[i] = 0.0
-        for k in range(value.shape[1]):
-            value[i, k] = 0.0
 
 
 @helper
 def push(stack, waiting, start, stop, depth, parent, known):
     """One more node to do; returns how many wait now."""
-    stack[waiting, 0], stack[waiting, 1], stack[waiting, 2] = start, stop, depth
-    stack[waiting, 3], stack[waiting, 4] = parent, known
+    todo = stack[waiting]
+    todo[0] = start
+    todo[1] = stop
+    todo[2] = depth
+    todo[3] = parent
+    todo[4] = known
     return waiting + 1
+
+
+@helper
+def no_node(node, feature, cut, left, right, impurity, rows, weight):
+    """What stands where there is no node; one that is there starts as this, a leaf."""
+    feature[node] = rows[node] = 0
+    left[node] = right[node] = LEAF
+    cut[node] = impurity[node] = weight[node] = 0.0
 
 
 @grow_tree.body("numba")
 def grow_tree_numba(feature, cut, left, right, impurity, rows, weight, value, rank, levels, y, w,
-                    criterion, max_features, max_depth, min_split, min_leaf, min_weight, min_gain,
-                    seed):
-    """The stack holds begin, end, depth, parent (of a right child) and constants of each node."""
-    # The rows of a node lie side by side in `order`, so two numbers name them. What the loops need
-    # for a while is made once, for the largest node: keys to sort, room to sort them in, sums.
+                    criterion, limits, max_features, seed):
+    """A node is a piece of `order`, which is cut in two in place; sums: of all, left, right."""
     order = np.flatnonzero(w)
-    features, constants, state = np.arange(len(rank)), np.zeros(len(rank), np.int64), seed
-    keys, spare, tally = np.empty_like(order), np.empty_like(order), np.empty(DIGIT, np.int64)
+    features, state = np.arange(len(rank)), seed
+    constants = np.zeros_like(features)
+    keys, spare = np.empty_like(order), np.empty_like(order)
+    tally = np.empty(DIGIT, np.int64)
     sums = np.empty((3, value.shape[1]))
     stack = np.empty((order.size + 1, 5), np.int64)  # a node for each row at most, and two halves
     waiting = push(stack, 0, 0, order.size, 0, LEAF, 0)
     node = 0
     while waiting > 0:
         waiting -= 1
-        start, stop, depth = stack[waiting, 0], stack[waiting, 1], stack[waiting, 2]
-        parent, known = stack[waiting, 3], stack[waiting, 4]
+        start, stop, depth, parent, known = stack[waiting]
         if parent != LEAF:
             right[parent] = node
         inside = order[start:stop]
-        weight[node], impurity[node], score_here = describe_node(value[node], sums[0], y, w, inside,
-                                                                 criterion)
+        # A node is a leaf until it is cut.
+        no_node(node, feature, cut, left, right, impurity, rows, weight)
         rows[node] = inside.size
-        make_leaf(node, feature, cut, left, right)
-        if may_split(node, depth, impurity, rows, weight, criterion, max_depth, min_split,
-                     min_leaf, min_weight):
+        weight[node], impurity[node], here = describe_node(value[node], sums[0], y, w, inside,
+                                                           criterion)
+        if may_split(node, depth, impurity, rows, weight, criterion, limits):
             begin, known, state = draw_features(features, constants, known, state, max_features,
                                                 rank, levels, inside)
-            best, f, middle, last = best_of_drawn(
-                features, begin, rank, levels, inside, keys, spare, tally, y, w, value[node, 0],
-                sums, weight[node], criterion, min_leaf, min_weight)
-            if best > -math.inf and (best - score_here) / weight[0] + TINY >= min_gain:       # (1)
-                make_cut(node, f, middle, feature, cut, left)
-                # order[start:place] goes left now, order[place:stop] right. Left is pushed last, so
-                # that it is the next to be done, and gets the number node + 1.
+            best, f, middle, last = best_of_drawn(features, begin, rank, levels, inside, keys,
+                                                  spare, tally, y, w, value[node, 0], sums,
+                                                  weight[node], criterion, limits)
+            if (best - here) / weight[0] + TINY >= limits[GAIN]:                              # (1)
+                feature[node], cut[node], left[node] = f, middle, node + 1
+                # What is pushed last is done next: the left side gets the next number.
                 place = start + cut_in_two(inside, spare, rank[f], last)
                 waiting = push(stack, waiting, place, stop, depth + 1, node, known)
                 waiting = push(stack, waiting, start, place, depth + 1, LEAF, known)
         node += 1
-    clear(node, feature, cut, left, right, impurity, rows, weight, value)
+    # There is room for as many leaves as rows; mostly there are fewer.
+    for i in range(node, len(rows)):
+        no_node(i, feature, cut, left, right, impurity, rows, weight)
+        value[i] = 0.0
 
 
 def empty_nodes(most, classes):
@@ -233,12 +229,11 @@ def _measure(rows=20_000, rounds=5):
     x = random.standard_normal((rows, 40), np.float32)
     y = (x[:, 0] * x[:, 1] + x[:, 2] > random.standard_normal(rows) / 4).astype(np.float64)
     rank, levels = ranked(x)
-    nodes = empty_nodes(2 * rows, 2)
-    w = np.ones(rows)
-    times = {}
+    nodes, w, times = empty_nodes(2 * rows, 2), np.ones(rows), {}
+    limits = np.array([rows, 2, 1, 0, 0], np.float64)
     for name in ["gini", "entropy", "squared"] * rounds:
         start = perf_counter()
-        grow_tree(*nodes, rank, levels, y, w, CRITERIA[name], 40, rows, 2, 1, 0.0, 0.0, 1)
+        grow_tree(*nodes, rank, levels, y, w, CRITERIA[name], limits, 40, 1)
         times.setdefault(name, []).append(perf_counter() - start)
     return {name: median(values) * 1e3 for name, values in times.items()}
 

@@ -84,7 +84,7 @@ def quantiles(values, weights, shares):
 
     Where it is reached exactly, the middle between this value and the next.
     """
-    reached = np.cumsum(weights)
+    reached = np.cumsum(weights)  # by this value and all before it
     wanted = shares * reached[-1]
     i = np.searchsorted(reached, wanted)
     after = np.minimum(i + (reached[i] == wanted), len(values) - 1)
@@ -168,7 +168,7 @@ def walk_over_bins(found, hist, used, sums, least, ridge, left, gains):
     best = NOISE * here
     for to_left in range(2 if hist[MISSING, 2] > 0 else 1):
         g, h, n = hist[MISSING, 0] * to_left, hist[MISSING, 1] * to_left, hist[MISSING, 2] * to_left
-        for b in range(used):
+        for b in range(used):  # each sum needs the one before it: no vector loop
             g += hist[b, 0]
             h += hist[b, 1]
             n += hist[b, 2]
@@ -181,7 +181,7 @@ def walk_over_bins(found, hist, used, sums, least, ridge, left, gains):
             enough = (n >= least) & (count - n >= least)
             curved = (h >= LEAST_CURVATURE) & (H - h >= LEAST_CURVATURE)                      # (5)
             gains[b] = gain if enough & curved else -1.0
-        for b in range(used):
+        for b in range(used):  # of equal gains the leftmost
             if gains[b] > best:
                 best = gains[b]
                 found[0], found[1], found[2] = best, b, to_left
@@ -189,6 +189,7 @@ def walk_over_bins(found, hist, used, sums, least, ridge, left, gains):
 
 
 @sum_and_cut.body("numba")
+@helper
 def sum_and_cut_numba(found, found_rest, hist, rest, bins, rows, slopes, used, sums, sums_rest,
                       least, ridge):
     """A feature at a time: its sums, 6 KB, stay in the first cache until its cuts are known."""
@@ -200,7 +201,7 @@ def sum_and_cut_numba(found, found_rest, hist, rest, bins, rows, slopes, used, s
             hist[f, b, 0] += slopes[i, 0]                                                     # (2)
             hist[f, b, 1] += slopes[i, 1]
             hist[f, b, 2] += 1
-        for b in range(BINS):
+        for b in range(BINS):  # while the sums are still at hand
             for i in range(3):
                 rest[f, b, i] -= hist[f, b, i]                                                # (3)
         walk_over_bins(found[f], hist[f], used[f], sums, least, ridge, left, gains)
@@ -218,6 +219,7 @@ def part_rows(parted, parted_slopes, rows, slopes, bins, cut, missing_left):
 
 
 @part_rows.body("numba")
+@helper
 def part_rows_numba(parted, parted_slopes, rows, slopes, bins, cut, missing_left):
     """One pass: the next row of the left side goes to `low`, of the right side to `high`."""
     low, high = 0, rows.size - 1

@@ -113,6 +113,7 @@ def keep_nearest(distance, row, d, n):
     i = distance.size - 1
     if d > distance[i] or (d == distance[i] and n > row[i]):
         return
+    # The lists are short: what is farther moves down a place, one after another.
     while i > 0 and (distance[i - 1] > d or (distance[i - 1] == d and row[i - 1] > n)):
         distance[i], row[i] = distance[i - 1], row[i - 1]
         i -= 1
@@ -122,6 +123,7 @@ def keep_nearest(distance, row, d, n):
 @find_neighbours.body("numba", rows="distance row queries", grain=0)
 def find_neighbours_numba(distance, row, queries, points, order, low, high, start, stop, p):
     """The boxes still to look at lie on a stack, each with how near its points can be at best."""
+    # Of each box on the way down the other half may wait: as many as the tree is deep.
     todo, bound = np.empty(2 * DEEPEST, np.int64), np.empty(2 * DEEPEST)
     # An entry of the stack is a node and a bound: no point of its box is nearer than that. By the
     # time it is taken from the stack the k-th neighbour may be nearer, and the box is skipped.
@@ -181,7 +183,7 @@ class Neighbours:
         distance, row = self.kneighbors(X)
         if self.weights == "uniform":
             return row, np.ones_like(distance)
-        met = distance == 0
+        met = distance == 0  # 1/d is infinite: such neighbours vote alone
         with np.errstate(divide="ignore"):
             return row, np.where(met.any(axis=1, keepdims=True), met, 1 / distance)
 

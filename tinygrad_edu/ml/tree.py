@@ -33,7 +33,7 @@ from numbers import Integral
 
 import numpy as np
 
-from .cuts import CRITERIA, ENTROPY, SQUARED
+from .cuts import CRITERIA, DEPTH, ENTROPY, LEAST, SQUARED
 from .estimator import Classifier, Regressor
 from .growing import LEAF, empty_nodes, grow_tree
 from .inputs import check_random_state
@@ -43,13 +43,13 @@ from .ranks import ranked
 SEEDS = 2**31 - 1  # where the generator of lesson ranks may start: 0 … SEEDS − 1
 
 
-def grow(rank, levels, y, w, classes, limits, seed):
+def grow(rank, levels, y, w, classes, criterion, limits, max_features, seed):
     """A Tree on ranked features; limits: what `limits_of` returns. classes: 1 for numbers."""
-    depth, least = limits[2], limits[4]
-    most = 2 * max(1, np.count_nonzero(w) // least) - 1
-    most = min(most, 2 ** (depth + 1) - 1) if depth < 30 else most
+    most = 2 * max(1, int(np.count_nonzero(w) / limits[LEAST])) - 1
+    if limits[DEPTH] < 30:
+        most = min(most, 2 ** (int(limits[DEPTH]) + 1) - 1)
     nodes = empty_nodes(most, classes)
-    grow_tree(*nodes, rank, levels, y, w, *limits, seed)
+    grow_tree(*nodes, rank, levels, y, w, criterion, limits, max_features, seed)
     count = np.count_nonzero(nodes[5])
     return Tree(*(array[:count].copy() for array in nodes))
 
@@ -64,8 +64,8 @@ def old_generator(seed):
     return np.random.RandomState(seed)
 
 
-def limits_of(model, features, w, criterion):
-    """What grow_tree wants to know beside the data, from the settings of a tree or a forest."""
+def limits_of(model, w, criterion):
+    """The limits of lesson cuts, (5,), from the settings of a tree or a forest."""
     n = len(w)
     depth = n if model.max_depth is None else model.number("max_depth", 1, whole=True)
     least = share_or_count(model, "min_samples_leaf", n, 1)
@@ -74,8 +74,7 @@ def limits_of(model, features, w, criterion):
     gain = model.number("min_impurity_decrease", 0)
     if criterion == ENTROPY:  # impurities are in bits, scores have natural logarithms
         gain *= math.log(2)
-    return (criterion, drawn_features(model, features), min(depth, n), split, least,
-            float(lightest), float(gain))
+    return np.array([min(depth, n), split, least, lightest, gain], np.float64)
 
 
 def share_or_count(model, name, n, low):
@@ -104,10 +103,11 @@ class OneTree:
     def grow(self, X, y, w, classes, criterion):
         """Fit the tree to checked data, and prune it."""
         alpha = self.number("ccp_alpha", 0)
-        limits = limits_of(self, X.shape[1], w, criterion)
         seed = old_generator(self.random_state).randint(SEEDS)
-        self.max_features_ = limits[1]
-        tree = grow(*ranked(X), y.astype(np.float64), w, classes, limits, seed)
+        self.max_features_ = drawn_features(self, X.shape[1])
+        limits = limits_of(self, w, criterion)
+        tree = grow(*ranked(X), y.astype(np.float64), w, classes, criterion, limits,
+                    self.max_features_, seed)
         self.tree_ = prune(tree, alpha)[0] if alpha else tree
         return self
 
