@@ -31,7 +31,7 @@ def table(draw, n, features, holes=0.1):
 
 def binning(draw):
     x = table(draw, 50, 3)
-    edges, _ = find_edges(x, np.ones(50), 7)
+    edges, _ = find_edges(x.T, np.ones(50), 7)
     return draw.out(3, 50, dtype=np.uint8), np.ascontiguousarray(x.T), edges
 
 
@@ -40,7 +40,7 @@ def cutting(holes, least, ridge):
     def case(draw):
         n, features = 90, 4
         x = table(draw, n, features, holes)
-        edges, used = find_edges(x, np.ones(n), 20)
+        edges, used = find_edges(x.T, np.ones(n), 20)
         bins = np.empty((features, n), np.uint8)
         put_in_bins(bins, np.ascontiguousarray(x.T), edges)
         slopes = np.stack([draw.generator.standard_normal(n), draw.generator.random(n)], axis=1)
@@ -68,12 +68,17 @@ def parting(missing_left):
 def growing(holes, most, deepest, least):
     def case(draw):
         x = table(draw, 200, 5, holes)
-        edges, used = find_edges(x, np.ones(200), 30)
+        edges, used = find_edges(x.T, np.ones(200), 30)
         bins = np.empty((5, 200), np.uint8)
         put_in_bins(bins, np.ascontiguousarray(x.T), edges)
         slopes = np.stack([draw.generator.standard_normal(200), draw.generator.random(200)], axis=1)
         nodes = *(np.empty(2 * most - 1, np.int64) for _ in range(4)), np.empty(2 * most - 1)
-        return (*nodes, np.zeros(200), bins, slopes, used, most, deepest, least, 0.5, 0.1)
+        found, nothing = np.empty((2, 5, 6))
+        hist, rest = np.zeros((2, 5, BINS, 3))
+        sum_and_cut(found, nothing, hist, rest, bins, np.arange(200), slopes, used,
+                    np.append(slopes.sum(axis=0), 200), np.zeros(3), least, 0.5)
+        return (*nodes, np.zeros(200), bins, slopes, used, hist, found, most, deepest, least, 0.5,
+                0.1)
     return case
 
 
@@ -93,9 +98,9 @@ def test_bodies_agree_with_the_reference(kernel, case, body, real):
 
 
 def test_few_values_get_a_bin_each_and_many_are_cut_at_quantiles():
-    edges, used = find_edges(np.array([[1.0, 5], [2, 5], [4, 5], [1, np.nan]]), np.ones(4))
+    edges, used = find_edges(np.array([[1.0, 2, 4, 1], [5, 5, 5, np.nan]]), np.ones(4))
     assert edges[0, :3].tolist() == [1.5, 3, np.inf] and used.tolist() == [3, 1]
-    edges, used = find_edges(np.arange(1000.0)[:, None], np.ones(1000), 4)
+    edges, used = find_edges(np.arange(1000.0)[None], np.ones(1000), 4)
     assert edges[0, :3].tolist() == [249.5, 499.5, 749.5] and used[0] == 4
 
 

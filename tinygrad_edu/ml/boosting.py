@@ -1,6 +1,6 @@
-"""Lesson 4.78 · Gradient boosting: each tree corrects the ones before it
+"""Lesson 4.79 · Gradient boosting: each tree corrects the ones before it
 
-Needs estimator, histograms, leafwise, memory, tree. Used by nothing.
+Needs estimator, histograms, leafloops, memory, tree. Used by nothing.
 
 Idea      Start with one number for everyone. Look at how the loss would like each row's prediction
           to move, fit a small tree to these wishes, go a short step in its direction, look again.
@@ -36,7 +36,7 @@ import numpy as np
 from ..memory import contiguous, empty
 from .estimator import Classifier, Regressor
 from .histograms import MISSING, find_edges, put_in_bins
-from .leafwise import grow_questions
+from .leafloops import grow_questions
 from .tree import keep_settings, old_generator
 
 # ---- losses: what F is better at ----------------------------------------------------------------
@@ -118,29 +118,33 @@ class Boosting:
     def boost(self, X, y, w, loss):
         """Grow trees_, a list of K trees a round, on checked data."""
         self.check_settings()
-        counted = w > 0
-        X, y, w = X[counted], y[counted], w[counted]
+        if not w.all():  # a row of weight zero is not there
+            X, y, w = X[w > 0], y[w > 0], w[w > 0]
         generator = old_generator(self.random_state)
         stops = self.choice("early_stopping", "auto", True, False)
         stops = len(y) > 10_000 if stops == "auto" else stops
         held = np.zeros(len(y), bool)
         if stops and self.validation_fraction is not None:
             held = rows_held_out(y, self.validation_fraction, generator, self.kind == "classifier")
-        self.edges_, self.used_ = find_edges(X[~held], w[~held], self.max_bins)
-        bins, judged = self.to_bins(X[~held]), self.to_bins(X[held]) if held.any() else None
-        self.start_ = loss.start(y[~held], w[~held])
-        F = np.repeat(self.start_, np.sum(~held), axis=1)
-        F_held = np.repeat(self.start_, np.sum(held), axis=1)
+        columns, judged = contiguous(X.T), None
+        if held.any():
+            columns, judged = contiguous(X[~held].T), contiguous(X[held].T)
+        y, y_held, w, w_held = y[~held], y[held], w[~held], w[held]
+        self.edges_, self.used_ = find_edges(columns, w, self.max_bins)
+        bins, judged = self.to_bins(columns), None if judged is None else self.to_bins(judged)
+        self.start_ = loss.start(y, w)
+        F = np.repeat(self.start_, len(y), axis=1)
+        F_held = np.repeat(self.start_, len(y_held), axis=1)
         self.trees_, self.validation_loss_ = [], []
         for _ in range(self.max_iter):
-            self.trees_.append(self.one_round(bins, F, y[~held], w[~held], loss))
+            self.trees_.append(self.one_round(bins, F, y, w, loss))
             if not stops:
                 continue
             if judged is None:
                 losses, weights = loss.loss(F, y), w
             else:
                 F_held += [tree.predict(judged) for tree in self.trees_[-1]]
-                losses, weights = loss.loss(F_held, y[held]), w[held]
+                losses, weights = loss.loss(F_held, y_held), w_held
             self.validation_loss_.append(float(np.average(losses, weights=weights)))
             if self.has_stalled():
                 break
@@ -162,10 +166,10 @@ class Boosting:
         if self.validation_fraction is not None:
             self.number("validation_fraction", 0, 1, open_low=True)
 
-    def to_bins(self, X):
-        """(F, N) uint8."""
-        bins = empty(X.shape[::-1], np.uint8)
-        put_in_bins(bins, contiguous(X.T), self.edges_)
+    def to_bins(self, columns):
+        """The bins of columns (F, N), uint8."""
+        bins = empty(columns.shape, np.uint8)
+        put_in_bins(bins, columns, self.edges_)
         return bins
 
     def one_round(self, bins, F, y, w, loss):
@@ -183,7 +187,7 @@ class Boosting:
     def raw(self, X):
         """F of (1), (K, N)."""
         X = self.check_X(X, allow_nan=True)
-        bins = self.to_bins(X)
+        bins = self.to_bins(contiguous(X.T))
         F = np.repeat(self.start_, len(X), axis=1)
         for trees in self.trees_:
             for k, tree in enumerate(trees):
@@ -231,9 +235,9 @@ class HistGradientBoostingClassifier(Boosting, Classifier):
         return self.loss_.probability(F).T
 
     def predict(self, X):
-        """(N,) the most probable class."""
-        p = self.predict_proba(X)
-        return self.classes_[np.argmax(p, axis=1)]
+        """(N,) the most probable class: the one with the greatest F."""
+        F = self.raw(X)
+        return self.classes_[np.argmax(F, axis=0) if len(F) > 1 else (F[0] > 0).astype(int)]
 
 
 class HistGradientBoostingRegressor(Boosting, Regressor):

@@ -55,13 +55,13 @@ CUT = (0, 1, 2, 3, 4, 7)  # the arguments of sum_and_cut with a row for each fea
 # ---- bins -------------------------------------------------------------------------------------
 
 
-def find_edges(x, w, most=MISSING):
-    """(edges (F, 255), how many bins each feature has) from the rows of x with a weight."""
-    edges = np.full((x.shape[1], MISSING), np.inf)
-    used = np.ones(x.shape[1], np.int64)
-    for f in range(x.shape[1]):
-        there = ~np.isnan(x[:, f]) & (w > 0)
-        values, weights = x[there, f], w[there]
+def find_edges(columns, w, most=MISSING):
+    """(edges (F, 255), how many bins each feature has); columns (F, N): x, its features in rows."""
+    edges = np.full((len(columns), MISSING), np.inf)
+    used = np.ones(len(columns), np.int64)
+    for f, x in enumerate(columns):
+        there = ~np.isnan(x)
+        values, weights = x[there], w[there]
         if not len(values):  # nothing but holes: one bin
             continue
         if np.all(weights == weights[0]):  # equal weights need no order, and sorting alone is quick
@@ -93,7 +93,7 @@ def quantiles(values, weights, shares):
 
 @Kernel
 def put_in_bins(bins, columns, edges):
-    """(1); columns (F, N): x with its features in rows."""
+    """(1), a feature at a time."""
     for f in range(len(columns)):
         below = np.searchsorted(edges[f], columns[f])
         bins[f] = np.where(np.isnan(columns[f]), MISSING, below)                              # (1)
@@ -165,6 +165,8 @@ def walk_over_bins(found, hist, used, sums, least, ridge, left, gains):
     here = G * G / (H + ridge)
     found[:] = 0
     found[0] = -1
+    if count < 2 * least:
+        return
     best = NOISE * here
     for to_left in range(2 if hist[MISSING, 2] > 0 else 1):
         g, h, n = hist[MISSING, 0] * to_left, hist[MISSING, 1] * to_left, hist[MISSING, 2] * to_left
@@ -181,26 +183,42 @@ def walk_over_bins(found, hist, used, sums, least, ridge, left, gains):
             enough = (n >= least) & (count - n >= least)
             curved = (h >= LEAST_CURVATURE) & (H - h >= LEAST_CURVATURE)                      # (5)
             gains[b] = gain if enough & curved else -1.0
+        top = -1
         for b in range(used):  # of equal gains the leftmost
             if gains[b] > best:
-                best = gains[b]
-                found[0], found[1], found[2] = best, b, to_left
-                found[3], found[4], found[5] = left[0, b], left[1, b], left[2, b]
+                best, top = gains[b], b
+        if top >= 0:
+            found[0], found[1], found[2] = best, top, to_left
+            found[3], found[4], found[5] = left[0, top], left[1, top], left[2, top]
+
+
+@helper
+def add_up(hist, bins, f, count, rows, slopes):
+    """(2) of `count` features from f on, at most two: while one sum waits, the other goes on."""
+    e = f + count - 1
+    hist[f], hist[e] = 0.0, 0.0
+    for i in range(rows.size):
+        n, g, h = rows[i], slopes[i, 0], slopes[i, 1]
+        b = bins[f, n]
+        hist[f, b, 0] += g                                                                    # (2)
+        hist[f, b, 1] += h
+        hist[f, b, 2] += 1
+        if count == 2:
+            b = bins[e, n]
+            hist[e, b, 0] += g
+            hist[e, b, 1] += h
+            hist[e, b, 2] += 1
 
 
 @sum_and_cut.body("numba")
 @helper
 def sum_and_cut_numba(found, found_rest, hist, rest, bins, rows, slopes, used, sums, sums_rest,
                       least, ridge):
-    """A feature at a time: its sums, 6 KB, stay in the first cache until its cuts are known."""
+    """The sums of a feature, 6 KB, stay in the first cache until its cuts are known."""
     left, gains = np.empty((3, BINS)), np.empty(BINS)
     for f in range(len(bins)):
-        hist[f] = 0
-        for i in range(rows.size):
-            b = bins[f, rows[i]]
-            hist[f, b, 0] += slopes[i, 0]                                                     # (2)
-            hist[f, b, 1] += slopes[i, 1]
-            hist[f, b, 2] += 1
+        if f % 2 == 0:
+            add_up(hist, bins, f, min(2, len(bins) - f), rows, slopes)
         for b in range(BINS):  # while the sums are still at hand
             for i in range(3):
                 rest[f, b, i] -= hist[f, b, i]                                                # (3)
@@ -239,13 +257,13 @@ def _measure(rows=20_000, features=40, rounds=30):
     from time import perf_counter
 
     random = np.random.default_rng(0)
-    x = random.standard_normal((rows, features))
-    edges, used = find_edges(x, np.ones(rows))
+    columns = random.standard_normal((features, rows))
+    edges, used = find_edges(columns, np.ones(rows))
     bins = empty((features, rows), np.uint8)
     slopes = random.uniform(0.1, 1, (rows, 2))
     found, found_rest = empty((2, features, 6), np.float64)
     hist, rest = zeros((2, features, BINS, 3), np.float64)
-    parted, columns = np.arange(rows), np.ascontiguousarray(x.T)
+    parted = np.arange(rows)
     sums, none = np.append(slopes.sum(axis=0), rows), np.zeros(3)
     some = np.sort(random.permutation(rows)[:500])
     calls = {"bins": (put_in_bins, bins, columns, edges),

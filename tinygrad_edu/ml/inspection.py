@@ -1,4 +1,4 @@
-"""Lesson 4.79 · Looking into a model: a tree as text, features by what they are worth
+"""Lesson 4.80 · Looking into a model: a tree as text, features by what they are worth
 
 Needs inputs, pruning. Used by nothing.
 
