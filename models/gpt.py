@@ -1,6 +1,6 @@
 """Lesson 4.43 · GPT-2: the whole model
 
-Needs attention, cross_entropy, config, init, layers, matmul, module.
+Needs attention, cross_entropy, config, init, layers, matmul, module, tensor.
 Used by run, scripts/train_gpt.py.
 
 Idea      Every position holds a vector, the residual stream. Each block adds two things to it: what
@@ -38,9 +38,10 @@ from tinygrad_edu.nn import init
 from tinygrad_edu.nn.config import option
 from tinygrad_edu.nn.layers import Dropout, Embedding, LayerNorm, Linear
 from tinygrad_edu.nn.module import Module
-from tinygrad_edu.ops.attention import attention_qkv
+from tinygrad_edu.ops.attention import attention, attention_qkv, split_heads
 from tinygrad_edu.ops.cross_entropy import linear_cross_entropy
 from tinygrad_edu.ops.matmul import linear, matmul_forward
+from tinygrad_edu.tensor import Tensor
 
 SIZES = {
     "tiny": {"layers": 4, "heads": 4, "width": 192, "context": 128},
@@ -88,10 +89,15 @@ class Attention(Module):
         self.c_attn = Linear(C, 3 * C, random, std=0.02, dtype=dtype)
         self.c_proj = Linear(C, C, random, std=std, dtype=dtype)
 
-    def forward(self, x):
-        """x (B, T, C) -> (B, T, C)."""
+    def forward(self, x, cache=None, layer=0):
+        """x (B, T, C) -> (B, T, C); with a cache, x stands behind the positions it holds."""
         qkv = self.c_attn(x)                                    # (B, T, 3C)
-        return self.c_proj(attention_qkv(qkv, self.heads, causal=True))
+        if cache is None:
+            return self.c_proj(attention_qkv(qkv, self.heads, causal=True))
+        q, k, v = split_heads(qkv.data, *3 * [self.heads])      # (B, H, T, D)
+        start, (k, v) = cache.lengths, cache.append(layer, k, v)
+        y = attention(Tensor(q), Tensor(k), Tensor(v), start=start)
+        return self.c_proj(y.transpose(0, 2, 1, 3).reshape(*x.shape))
 
 
 class MLP(Module):
@@ -118,13 +124,13 @@ class Block(Module):
         self.mlp = MLP(config, random, dtype)
         self.drop = [Dropout(config.dropout), Dropout(config.dropout)]
 
-    def forward(self, x, branch):
+    def forward(self, x, branch, *cache):
         """The stream x and the branch still to be added to it, (B, T, C) each -> one block on.
 
-        branch None: nothing to add (the first block).
+        branch None: nothing to add (the first block). cache: a KVCache and the number of the block.
         """
         x, y = self.ln_1(x, added=branch) if branch is not None else (x, self.ln_1(x))
-        x, y = self.ln_2(x, added=self.drop[0](self.attn(y)))                                  # (2)
+        x, y = self.ln_2(x, added=self.drop[0](self.attn(y, *cache)))                          # (2)
         return x, self.drop[1](self.mlp(y))                                                    # (3)
 
 
@@ -144,29 +150,48 @@ class GPT(Module):
         self.ln_f = LayerNorm(config.width, dtype=dtype)
         self.head_product = matmul_forward         # the kernel of the head's products: lesson mixed
 
-    def hidden(self, ids):
-        """ids (B, T) -> the normed stream after the last block, (B, T, C)."""
-        B, T = ids.shape
-        if self.config.context < T:
-            raise ValueError(f"a sequence of {T} tokens does not fit this model's context "
+    def hidden(self, ids, cache=None):
+        """ids (B, T) -> the normed stream after the last block, (B, T, C).
+
+        cache: a KVCache; then ids stand behind what it holds, and it holds them afterwards.
+        """
+        T, start = ids.shape[1], np.zeros(1, int) if cache is None else cache.lengths
+        longest = int(start.max()) + T
+        if self.config.context < longest:
+            raise ValueError(f"a sequence of {longest} tokens does not fit this model's context "
                              f"of {self.config.context}")
-        x, branch = self.drop(self.wte(ids, positions=self.wpe.weight[:T])), None              # (1)
-        for block in self.h:
-            x, branch = block(x, branch)
+        if (start == start[0]).all():
+            x = self.wte(ids, positions=self.wpe.weight[longest - T : longest])                # (1)
+        else:
+            x = self.wte(ids) + self.wpe(start[:, None] + np.arange(T))                        # (1)
+        x, branch = self.drop(x), None
+        for layer, block in enumerate(self.h):
+            x, branch = block(x, branch) if cache is None else block(x, branch, cache, layer)
+        if cache is not None:
+            cache.advance(T)
         return self.ln_f(x, added=branch)[1]
 
-    def forward(self, ids):
+    def forward(self, ids, cache=None):
         """ids (B, T) -> logits (B, T, V): (4). For the loss alone `loss` needs far less memory."""
-        return linear(self.hidden(ids), self.wte.weight)
+        return linear(self.hidden(ids, cache), self.wte.weight)
 
-    def next_logits(self, ids, lengths=None):
+    def next_logits(self, ids, lengths=None, cache=None):
         """ids (B, T) -> logits of the token that follows, (B, V).
 
         lengths (B,): a row ends after so many tokens, and what stands behind them does not count.
         """
-        x = self.hidden(ids)
-        last = x[:, -1] if lengths is None else x[np.arange(len(ids)), np.asarray(lengths) - 1]
-        return linear(last, self.wte.weight)
+        x = self.hidden(ids, cache)
+        if lengths is None:
+            return linear(x[:, -1], self.wte.weight)
+        lengths = np.asarray(lengths)
+        if cache is not None:
+            cache.advance(lengths - ids.shape[1])  # padding behind short rows does not count
+        return linear(x[np.arange(len(ids)), lengths - 1], self.wte.weight)
+
+    def cache(self, batch, room):
+        """What a KVCache of this model is made of: (layers, batch, groups, room, head width)."""
+        config = self.config
+        return config.layers, batch, config.heads, room, config.width // config.heads
 
     def loss(self, ids, targets, reduction="mean"):
         """Cross entropy in nats of targets (B, T), −1 where none counts: "mean" or "sum"."""
