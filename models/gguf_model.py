@@ -1,0 +1,185 @@
+"""Lesson 4.47 · A GGUF file as a model, and back
+
+Needs gguf, gpt, llama, published. Used by every test.
+
+Idea      The weights in a GGUF file are those of the safetensors folder that it was made from, with
+          three differences: shorter names, numbers in blocks of a few bits, and, for the family of
+          Llama, another order of the rows of W_q and W_k. The reason for the last one: there are
+          two ways to say which numbers of a head are turned together, neighbours or the two halves
+          (lesson rope). The first Llama code had neighbours, the published safetensors have halves,
+          llama.cpp computes with neighbours. Each conversion moves rows, so that the products q·k
+          stay what they were.
+Math      row 2i + j of a head in the file = row i + j·D/2 here,   i < D/2, j = 0, 1           (1)
+Shapes    W_q (H·D, C), W_k (G·D, C) · settings: `llama.block_count` and others, by architecture
+Pitfalls  Without (1) a model answers fluently and worse: the loss of a sentence is 4.7 where it
+          should be 3.8. No shape is wrong, nothing is raised.
+          Qwen's rows are not moved, though its other names are the same.
+          A file without output.weight has a tied head.
+Cost      All weights become float32 here: eight times the bytes of a file of 4 bits. Kernels that
+          multiply blocks as they are come with lesson quant.
+Try       build it    the names of another architecture.
+          break it    leave out (1), and ask for the loss of a text: scripts/perplexity.py.
+          measure it  python scripts/inspect_model.py FILE
+See       ggml, docs/gguf.md · llama.cpp, convert_hf_to_gguf.py (permute)
+"""
+
+import numpy as np
+
+from tinygrad_edu.files.gguf import load_gguf, save_gguf
+from tinygrad_edu.models.gpt import GPT, GPTConfig
+from tinygrad_edu.models.llama import Llama, LlamaConfig
+from tinygrad_edu.models.published import number
+
+LLAMAS = {"llama": {}, "qwen2": {"offsets": True}, "qwen3": {"head_norms": True}}
+# name there: name here, without "weight" and "bias"
+OUTSIDE = {"token_embd": "embed_tokens", "output_norm": "norm", "output": "lm_head"}
+INSIDE = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj",
+          "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+          "attn_output": "self_attn.o_proj", "attn_q_norm": "self_attn.q_norm",
+          "attn_k_norm": "self_attn.k_norm", "ffn_norm": "post_attention_layernorm",
+          "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+OF_GPT = {"token_embd": "wte", "position_embd": "wpe", "output_norm": "ln_f"}
+IN_GPT = {"attn_norm": "ln_1", "attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj",
+          "ffn_norm": "ln_2", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}
+
+
+def load_gguf_model(path):
+    """(model in evaluation mode, the open file). ValueError or OSError in one sentence."""
+    file = load_gguf(path)
+    try:
+        kind = file.settings.get("general.architecture")
+        random = np.random.default_rng(0)
+        if kind == "gpt2":
+            model = GPT(gpt_config(file), random)
+            names = {here: there for there, here in gpt_names(model.config.layers)}
+        elif kind in LLAMAS:
+            model = Llama(llama_config(file, kind), random)
+            names = {here: there for there, here in llama_names(model.config.layers)}
+        else:
+            raise ValueError(f"its architecture is {kind!r}; known are gpt2, {', '.join(LLAMAS)}")
+        model.load_state(read(file, names, model))
+    except ValueError as error:
+        raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    return model.eval(), file
+
+
+def pairs(outside, inside, block, layers):
+    """(name there, name here) of all weights that a model of this family may have."""
+    for there, here in outside.items():
+        yield there, here
+    for layer in range(layers):
+        for there, here in inside.items():
+            yield f"blk.{layer}.{there}", f"{block}.{layer}.{here}"
+
+
+def llama_names(layers):
+    """Of lesson llama."""
+    return pairs(OUTSIDE, INSIDE, "layers", layers)
+
+
+def gpt_names(layers):
+    """Of lesson gpt."""
+    return pairs(OF_GPT, IN_GPT, "h", layers)
+
+
+def read(file, names, model):
+    """name here -> array of every weight of the model. ValueError for one that is missing."""
+    state = {}
+    for name, _ in model.named_parameters():
+        part, _, leaf = name.rpartition(".")
+        there = f"{names[part]}.{leaf}"
+        if there not in file:
+            raise ValueError(f"the tensor {there} is missing")
+        array = file[there]
+        state[name] = in_halves(array, heads_of(model, part)) if heads_of(model, part) else array
+    return state
+
+
+def heads_of(model, part):
+    """How many heads have their rows in another order there, 0 for none."""
+    config = model.config
+    moved = isinstance(model, Llama) and not config.offsets and not config.head_norms
+    ends = {"q_proj": config.heads, "k_proj": config.groups} if moved else {}
+    return ends.get(part.rpartition(".")[2], 0)
+
+
+def in_halves(w, heads):
+    """Rows from neighbours to halves, (1) from left to right."""
+    return w.reshape(heads, -1, 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+
+
+def in_neighbours(w, heads):
+    """Rows from halves to neighbours, (1) from right to left."""
+    return w.reshape(heads, 2, -1, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+
+
+def gpt_config(file):
+    """The configuration of a GPT-2 from the settings."""
+    has = file.settings
+    V = file.entries["token_embd.weight"].shape[0] if "token_embd.weight" in file else 1
+    return GPTConfig(V, number(has, "gpt2.context_length"), number(has, "gpt2.block_count"),
+                     number(has, "gpt2.attention.head_count"),
+                     number(has, "gpt2.embedding_length"))
+
+
+def llama_config(file, kind):
+    """The configuration of a Llama or a relative from the settings."""
+    def ask(name, default=None, as_=int):
+        return number(file.settings, f"{kind}.{name}", default, as_)
+
+    if "token_embd.weight" not in file:
+        raise ValueError("the tensor token_embd.weight is missing")
+    heads, width = ask("attention.head_count"), ask("embedding_length")
+    scaling = file.settings.get(f"{kind}.rope.scaling.type", "none")
+    if scaling != "none" or "rope_freqs.weight" in file:
+        raise ValueError(f"its rotary context is stretched ({scaling}), which is read from "
+                         "safetensors folders only")
+    return LlamaConfig(
+        vocabulary=file.entries["token_embd.weight"].shape[0], context=ask("context_length"),
+        layers=ask("block_count"), heads=heads, groups=ask("attention.head_count_kv", heads),
+        width=width, hidden=ask("feed_forward_length"),
+        head_width=ask("attention.key_length", width // heads),
+        eps=ask("attention.layer_norm_rms_epsilon", 1e-5, float),
+        base=ask("rope.freq_base", 10000.0, float), tied="output.weight" not in file,
+        window=file.settings.get(f"{kind}.attention.sliding_window"), **LLAMAS[kind])
+
+
+def save_gguf_model(path, model, tokenizer=None, kind="F32"):
+    """Write a Llama or a GPT. tokenizer: settings of its own (lesson gguf_tokenizer).
+
+    kind: "F32", "F16", "Q8_0", "Q4_0" or "Q4_1", for the matrices; vectors stay F32.
+    """
+    llama = isinstance(model, Llama)
+    names = llama_names if llama else gpt_names
+    there = {here: there for there, here in names(model.config.layers)}
+    tensors, kinds = {}, {}
+    for name, tensor in model.named_parameters():
+        part, _, leaf = name.rpartition(".")
+        array, heads = tensor.numpy(), heads_of(model, part)
+        tensors[f"{there[part]}.{leaf}"] = in_neighbours(array, heads) if heads else array
+        kinds[f"{there[part]}.{leaf}"] = kind if array.ndim > 1 else "F32"
+    settings = llama_settings(model.config) if llama else gpt_settings(model.config)
+    save_gguf(path, settings | (tokenizer or {}), tensors, kinds)
+
+
+def llama_settings(config):
+    """What a file says of a Llama."""
+    kind = "qwen2" if config.offsets else "qwen3" if config.head_norms else "llama"
+    if config.stretch.get("kind", "default") != "default":
+        raise ValueError("a stretched rotary context cannot be written to GGUF here")
+    found = {
+        "context_length": config.context, "embedding_length": config.width,
+        "block_count": config.layers, "feed_forward_length": config.hidden,
+        "attention.head_count": config.heads, "attention.head_count_kv": config.groups,
+        "attention.key_length": config.head_width, "attention.value_length": config.head_width,
+        "rope.dimension_count": config.head_width, "rope.freq_base": float(config.base),
+        "attention.layer_norm_rms_epsilon": float(config.eps), "vocab_size": config.vocabulary}
+    return {"general.architecture": kind} | {f"{kind}.{name}": v for name, v in found.items()}
+
+
+def gpt_settings(config):
+    """What a file says of a GPT-2."""
+    found = {"context_length": config.context, "embedding_length": config.width,
+             "block_count": config.layers, "feed_forward_length": 4 * config.width,
+             "attention.head_count": config.heads, "attention.layer_norm_epsilon": 1e-5}
+    return {"general.architecture": "gpt2"} | {f"gpt2.{name}": v for name, v in found.items()}
