@@ -23,8 +23,6 @@ Try       build it    the names of another architecture.
 See       ggml, docs/gguf.md · llama.cpp, convert_hf_to_gguf.py (permute)
 """
 
-import numpy as np
-
 from tinygrad_edu.files.gguf import load_gguf, save_gguf
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.models.llama import Llama, LlamaConfig
@@ -48,12 +46,11 @@ def load_gguf_model(path):
     file = load_gguf(path)
     try:
         kind = file.settings.get("general.architecture")
-        random = np.random.default_rng(0)
         if kind == "gpt2":
-            model = GPT(gpt_config(file), random)
+            model = GPT(gpt_config(file), None)
             names = {here: there for there, here in gpt_names(model.config.layers)}
         elif kind in LLAMAS:
-            model = Llama(llama_config(file, kind), random)
+            model = Llama(llama_config(file, kind), None)
             names = {here: there for there, here in llama_names(model.config.layers)}
         else:
             raise ValueError(f"its architecture is {kind!r}; known are gpt2, {', '.join(LLAMAS)}")

@@ -24,8 +24,6 @@ See       Hugging Face transformers, configuration classes of the families named
 import json
 from pathlib import Path
 
-import numpy as np
-
 from tinygrad_edu.files.safetensors import load
 from tinygrad_edu.models.gpt import GPT, GPTConfig, from_published
 from tinygrad_edu.models.llama import Llama, LlamaConfig
@@ -42,12 +40,11 @@ def load_published(folder):
     published = read_json(folder / "config.json")
     weights = read_weights(folder)
     kind = published.get("model_type")
-    random = np.random.default_rng(0)
     try:
         if kind == "gpt2":
-            model, weights = GPT(gpt_config(published), random), from_published(weights)
+            model, weights = GPT(gpt_config(published), None), from_published(weights)
         elif kind in LLAMAS:
-            model, weights = Llama(llama_config(published), random), llama_names(weights, published)
+            model, weights = Llama(llama_config(published), None), llama_names(weights, published)
         else:
             raise ValueError(f"its architecture is {kind!r}; known are gpt2, {', '.join(LLAMAS)}")
         model.load_state(weights)
