@@ -1,6 +1,7 @@
 """Lesson 4.44 · Llama, and the models that are Llama by other settings
 
-Needs attention, config, cross_entropy, layers, matmul, module, rope, rope_scaling, shape, swiglu.
+Needs attention, config, cross_entropy, layers, matmul, module, rope, rope_scaling, swiglu,
+tensor.
 Used by every test.
 
 Idea      Most open language models of today are GPT-2 with five parts changed, each for a reason.

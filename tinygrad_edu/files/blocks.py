@@ -43,44 +43,60 @@ FEW, MANY = 32, 256  # numbers of a block, and of one with K
 
 def half(raw):
     """Two bytes a block as one float32 each, (N, 1)."""
-    return np.ascontiguousarray(raw).view("<f2").astype(np.float32)
+    words = np.ascontiguousarray(raw).view("<f2")
+    return words.astype(np.float32)
 
 
 def nibbles(raw):
-    """(N, n) bytes -> (N, 2n) numbers of four bits, all lower halves first."""
-    return np.concatenate([raw & 15, raw >> 4], axis=-1)
+    """(…, n) bytes -> (…, 2n) numbers of four bits, all lower halves first."""
+    halves = raw & 15, raw >> 4
+    return np.concatenate(halves, axis=-1)
 
 
 def fifth_bits(raw):
     """(N, 4) bytes -> (N, 32) numbers 0 or 16: bit k belongs to number k."""
-    return np.unpackbits(raw, axis=1, bitorder="little") << 4
+    bits = np.unpackbits(raw, axis=1, bitorder="little")
+    return bits << 4
+
+
+def signed(q, middle=0):
+    """Rungs as float32, counted from the middle of the ladder."""
+    small = q.view(np.int8) - np.int8(middle)
+    return small.astype(np.float32)
 
 
 def q8_0(raw):
     """(1)"""
-    return half(raw[:, :2]) * raw[:, 2:].view(np.int8).astype(np.float32)
+    d, q = half(raw[:, :2]), raw[:, 2:]
+    return d * signed(q)
 
 
 def q4_0(raw):
     """(2)"""
-    return half(raw[:, :2]) * (nibbles(raw[:, 2:]).astype(np.int8) - 8).astype(np.float32)
+    d, q = half(raw[:, :2]), nibbles(raw[:, 2:])
+    return d * signed(q, 8)
 
 
 def q4_1(raw):
     """(3)"""
-    return half(raw[:, :2]) * nibbles(raw[:, 4:]).astype(np.float32) + half(raw[:, 2:4])
+    d, m = half(raw[:, :2]), half(raw[:, 2:4])
+    q = nibbles(raw[:, 4:])
+    return d * signed(q) + m
 
 
 def q5_0(raw):
     """(2)"""
-    q = nibbles(raw[:, 6:]) | fifth_bits(raw[:, 2:6])
-    return half(raw[:, :2]) * (q.astype(np.int8) - 16).astype(np.float32)
+    d, high = half(raw[:, :2]), raw[:, 2:6]
+    q = nibbles(raw[:, 6:]) | fifth_bits(high)
+    return d * signed(q, 16)
 
 
 def q5_1(raw):
     """(3)"""
-    q = nibbles(raw[:, 8:]) | fifth_bits(raw[:, 4:8])
-    return half(raw[:, :2]) * q.astype(np.float32) + half(raw[:, 2:4])
+    d, m = half(raw[:, :2]), half(raw[:, 2:4])
+    high = fifth_bits(raw[:, 4:8])
+    q = nibbles(raw[:, 8:]) | high
+    return d * signed(q) + m
 
 
 def six_bits(raw):
@@ -89,56 +105,73 @@ def six_bits(raw):
     The first four of each lie in the lower six bits of bytes 0 … 3 and 4 … 7; of the others the
     lower four bits are in bytes 8 … 11, and the upper two are what was left in the first eight.
     """
-    first, second, rest = raw[:, :4], raw[:, 4:8], raw[:, 8:]
-    s = np.concatenate([first & 63, rest & 15 | first >> 6 << 4], axis=1)
-    m = np.concatenate([second & 63, rest >> 4 | second >> 6 << 4], axis=1)
+    first, second, rest = np.split(raw, 3, axis=1)
+    more_s = rest & 15 | first >> 6 << 4
+    more_m = rest >> 4 | second >> 6 << 4
+    s = np.concatenate([first & 63, more_s], axis=1)
+    m = np.concatenate([second & 63, more_m], axis=1)
     return s.astype(np.float32), m.astype(np.float32)
 
 
-def scaled(raw, q):
+def in_groups(raw, q):
     """(4) for q (N, 8, 32)."""
+    d, e = half(raw[:, :2]), half(raw[:, 2:4])
     s, m = six_bits(raw[:, 4:16])
-    step, below = half(raw[:, :2]) * s, half(raw[:, 2:4]) * m
-    return (step[..., None] * q.astype(np.float32) - below[..., None]).reshape(-1, MANY)
+    step, below = (d * s)[..., None], (e * m)[..., None]
+    x = step * signed(q) - below                                                               # (4)
+    return x.reshape(-1, MANY)
 
 
 def q4_k(raw):
     """(4): 32 bytes hold two groups of 32 numbers."""
     q = nibbles(raw[:, 16:].reshape(-1, 4, 32))
-    return scaled(raw, q.reshape(-1, 8, 32))
+    return in_groups(raw, q.reshape(-1, 8, 32))
 
 
 def q5_k(raw):
     """(4): bit j of the k-th byte of 32 is the fifth of number k in group j."""
-    q = nibbles(raw[:, 48:].reshape(-1, 4, 32)).reshape(-1, 8, 32)
-    high = raw[:, None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None] & 1
-    return scaled(raw, q | high << 4)
+    low = nibbles(raw[:, 48:].reshape(-1, 4, 32))
+    bit = np.arange(8, dtype=np.uint8)[:, None]
+    high = raw[:, None, 16:48] >> bit & 1
+    return in_groups(raw, low.reshape(-1, 8, 32) | high << 4)
 
 
 def q6_k(raw):
     """(5): in each half of a block, a byte of upper bits serves four numbers 32 apart."""
-    q = nibbles(raw[:, :128].reshape(-1, 2, 64)).reshape(-1, 2, 4, 32)
-    shifts = np.arange(0, 8, 2, dtype=np.uint8)[:, None]
-    high = raw[:, 128:192].reshape(-1, 2, 1, 32) >> shifts & 3
-    q = (q | high << 4).astype(np.int8) - 32
-    step = half(raw[:, 208:]) * raw[:, 192:208].view(np.int8).astype(np.float32)
-    return (step[..., None] * q.reshape(-1, 16, 16).astype(np.float32)).reshape(-1, MANY)
+    low = nibbles(raw[:, :128].reshape(-1, 2, 64))
+    bit = np.arange(0, 8, 2, dtype=np.uint8)[:, None]
+    high = raw[:, 128:192].reshape(-1, 2, 1, 32) >> bit & 3
+    q = low.reshape(-1, 2, 4, 32) | high << 4
+    d, s = half(raw[:, 208:]), signed(raw[:, 192:208])
+    step = (d * s)[..., None]
+    x = step * signed(q, 32).reshape(-1, 16, 16)                                               # (5)
+    return x.reshape(-1, MANY)
+
+
+def single(raw):
+    """Numbers of 32 bits, as they are."""
+    return raw.view("<f4").astype(np.float32)
+
+
+def bfloat(raw):
+    """Numbers of the upper 16 bits: lesson safetensors."""
+    return bf16_to_float32(raw.view("<u2"))
 
 
 #       name: (numbers of a block, bytes, from bytes to numbers)
 READ = {"Q8_0": (FEW, 34, q8_0), "Q4_0": (FEW, 18, q4_0), "Q4_1": (FEW, 20, q4_1),
         "Q5_0": (FEW, 22, q5_0), "Q5_1": (FEW, 24, q5_1), "Q4_K": (MANY, 144, q4_k),
         "Q5_K": (MANY, 176, q5_k), "Q6_K": (MANY, 210, q6_k),
-        "F32": (1, 4, lambda raw: raw.view("<f4").astype(np.float32)), "F16": (1, 2, half),
-        "BF16": (1, 2, lambda raw: bf16_to_float32(raw.view("<u2")))}
+        "F32": (1, 4, single), "F16": (1, 2, half), "BF16": (1, 2, bfloat)}
 
 
 def from_blocks(raw, kind):
     """The numbers in raw bytes (…, n) uint8, rows of whole blocks: (…, numbers) float32."""
     size, width, read = READ[kind]
-    flat = np.ascontiguousarray(raw).reshape(-1, width)
-    y = empty((*raw.shape[:-1], raw.shape[-1] // width * size), np.float32)
-    y.reshape(-1, size)[...] = read(flat)
+    *outer, n = raw.shape
+    y = empty((*outer, n // width * size), np.float32)
+    blocks = np.ascontiguousarray(raw).reshape(-1, width)
+    y.reshape(-1, size)[...] = read(blocks)
     return y
 
 
@@ -154,47 +187,61 @@ def inverse(d):
 def stored(d):
     """A scale as two bytes, (N, 2)."""
     with np.errstate(over="ignore"):               # above 65504 it is infinity, as everywhere
-        return d.astype("<f2").view(np.uint8).reshape(-1, 2)
+        words = d.astype("<f2")
+    return words.view(np.uint8).reshape(-1, 2)
 
 
 def packed(q):
-    """(N, 32) numbers of four bits as (N, 16) bytes."""
-    return q[:, :16] | q[:, 16:] << 4
+    """(N, 32) rungs as (N, 16) bytes; what is above the ladder is brought to its end."""
+    q = q.astype(np.uint8).clip(0, 15)
+    low, high = np.split(q, 2, axis=1)
+    return low | high << 4
 
 
 def to_q8_0(x):
     """(6)"""
     d = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)
-    scaled = x * inverse(d)
-    q = np.trunc(scaled + np.copysign(np.float32(0.5), scaled)).astype(np.int8)
-    return np.concatenate([stored(d), q.view(np.uint8)], axis=1)
+    exact = x * inverse(d)
+    q = np.trunc(exact + np.copysign(np.float32(0.5), exact))
+    rungs = q.astype(np.int8).view(np.uint8)
+    return np.concatenate([stored(d), rungs], axis=1)
 
 
 def to_q4_0(x):
     """(7)"""
-    extreme = np.take_along_axis(x, np.abs(x).argmax(axis=1)[:, None], axis=1)
+    place = np.abs(x).argmax(axis=1)
+    extreme = np.take_along_axis(x, place[:, None], axis=1)
     d = extreme / np.float32(-8)
-    q = np.trunc(np.float64(x) * np.float64(inverse(d)) + 8.5).astype(np.uint8).clip(0, 15)
-    return np.concatenate([stored(d), packed(q)], axis=1)
+    exact = np.float64(x) * np.float64(inverse(d))
+    rungs = packed(np.trunc(exact + 8.5))
+    return np.concatenate([stored(d), rungs], axis=1)
 
 
 def to_q4_1(x):
     """(8)"""
-    low = x.min(axis=1, keepdims=True)
-    d = (x.max(axis=1, keepdims=True) - low) / np.float32(15)
-    q = np.trunc((x - low) * inverse(d) + np.float32(0.5)).astype(np.uint8).clip(0, 15)
-    return np.concatenate([stored(d), stored(low), packed(q)], axis=1)
+    low, high = x.min(axis=1), x.max(axis=1)
+    m = low[:, None]
+    d = (high[:, None] - m) / np.float32(15)
+    exact = (x - m) * inverse(d)
+    rungs = packed(np.trunc(exact + np.float32(0.5)))
+    return np.concatenate([stored(d), stored(m), rungs], axis=1)
 
 
-WRITE = {"Q8_0": to_q8_0, "Q4_0": to_q4_0, "Q4_1": to_q4_1,
-         "F32": lambda x: x.astype("<f4").view(np.uint8), "F16": lambda x: stored(x)}
+def to_single(x):
+    """Numbers of 32 bits."""
+    return x.astype("<f4").view(np.uint8)
+
+
+WRITE = {"Q8_0": to_q8_0, "Q4_0": to_q4_0, "Q4_1": to_q4_1, "F32": to_single, "F16": stored}
 
 
 def to_blocks(x, kind):
     """Floats (…, n) as bytes (…, bytes) uint8. ValueError where n is not a multiple of a block."""
     size, width, _ = READ[kind]
-    if x.shape[-1] % size:
-        raise ValueError(f"rows of {x.shape[-1]} numbers do not divide into blocks of {size}, as "
-                         f"{kind} needs")
-    flat = np.ascontiguousarray(x, np.float32).reshape(-1, size)
-    return WRITE[kind](flat).reshape(*x.shape[:-1], x.shape[-1] // size * width)
+    *outer, n = x.shape
+    if n % size:
+        raise ValueError(f"rows of {n} numbers do not divide into blocks of {size}, as {kind} "
+                         "needs")
+    blocks = np.ascontiguousarray(x, np.float32).reshape(-1, size)
+    raw = WRITE[kind](blocks)
+    return raw.reshape(*outer, n // size * width)

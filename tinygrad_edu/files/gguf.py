@@ -1,6 +1,6 @@
 """Lesson 3.17 · GGUF: weights, settings and tokenizer in one file
 
-Needs atomic, blocks, memory, safetensors. Used by models/gguf_model.py.
+Needs atomic, blocks, safetensors. Used by models/gguf_model.py.
 
 Idea      A folder of weights needs other files beside it: what architecture it is, how to cut text
           into tokens. GGUF is one file that has all of it: first a list of settings, each with its
@@ -83,7 +83,8 @@ class GGUF(Mapping):
         return len(self.entries)
 
     def __getitem__(self, name):
-        return from_blocks(self.raw(name), self.entries[name].kind).reshape(self.entries[name].shape)
+        entry = self.entries[name]
+        return from_blocks(self.raw(name), entry.kind).reshape(entry.shape)
 
     def raw(self, name):
         """The bytes of a tensor, a read-only view (…, bytes of a row) uint8."""
