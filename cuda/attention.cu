@@ -253,7 +253,7 @@ struct Place {
 };
 
 // Shared memory: WIDTH * (TILE_PITCH + 2 * STEP_PITCH) + STEP * TILE numbers.
-// expect: regs<=168 spills=0
+// expect: regs<=168 spills=0 sass=LDS.128
 extern "C" __global__ void __launch_bounds__(128) attention_forward(
     real *y, real *lse, const real *q, const real *k, const real *v, const long long *seen,
     const long long *query_segments, const long long *key_segments, const real *mask, real scale,
@@ -346,7 +346,7 @@ extern "C" __global__ void attention_backward_means(
 }
 
 // Shared memory: 2 * WIDTH * (TILE_PITCH + STEP_PITCH) + STEP * TILE numbers.
-// expect: regs<=216 spills=0
+// expect: regs<=216 spills=0 sass=LDS.128
 extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_queries(
     real *dq, const real *dy, const real *q, const real *k, const real *v, const real *lse,
     const real *means, const long long *seen, const long long *query_segments,
@@ -406,7 +406,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_queries(
 
 // The same with the roles exchanged: a block has a tile of keys, and the queries of all heads that
 // share them come by. Row r of its tile of scores is a key, column c a query.
-// expect: regs<=255 spills=0
+// expect: regs<=255 spills=0 sass=LDS.128
 extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_keys(
     real *dk, real *dv, const real *dy, const real *q, const real *k, const real *v,
     const real *lse, const real *means, const long long *seen, const long long *query_segments,

@@ -20,7 +20,7 @@ struct __align__(16) Packed { signed char at[16]; };
 // one load: 512 neighbouring bytes a step of the warp. x is small and stays in the cache.
 // Blocks are of whole warps, a row each. Rows that do not begin at a multiple of 16 are read byte
 // by byte.
-// expect: regs<=64 spills=0
+// expect: regs<=64 spills=0 sass=LDG.128
 extern "C" __global__ void gemv_int8_forward(real *y, const real *x, const signed char *q,
                                              const real *scale, int F, int K) {
     const int lane = threadIdx.x % 32, f = (blockIdx.x * blockDim.x + threadIdx.x) / 32;

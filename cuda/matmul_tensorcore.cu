@@ -18,6 +18,7 @@ __device__ __forceinline__ void write(bf16 *to, float x) { *to = to_bf16(x); }
 // Why it is slow: a number comes from memory for each 8 or 16 products, 2 bytes at a time, from 8
 // rows at once; and while the numbers come, the tensor cores wait.
 // Blocks of one warp; the grid covers the columns along x by 8, the rows along y by 16.
+// expect: sass=HMMA
 extern "C" __global__ void matmul_bf16_naive(out *y, const bf16 *a, const bf16 *b, int N, int K,
                                              int M) {
     const int g = threadIdx.x / 4, t = threadIdx.x % 4, i0 = blockIdx.y * 16, j0 = blockIdx.x * 8;
@@ -180,14 +181,14 @@ __device__ __forceinline__ void product(out *y, const Number *a, const Number *b
 }
 
 // One block of 256 threads for each tile of y, in one line along x, with SHARED bytes.
-// expect: regs<=128 spills=0
+// expect: regs<=128 spills=0 sass=HMMA,LDGSTS.128,LDSM aligned=a,b
 extern "C" __global__ void __launch_bounds__(256, 2) matmul_bf16(
     out *y, const bf16 *a, const bf16 *b, const float *bias, int N, int K, int M) {
     extern __shared__ __align__(128) char memory[];
     product(y, a, b, bias, N, K, M, memory);
 }
 
-// expect: regs<=128 spills=0
+// expect: regs<=128 spills=0 sass=HMMA,LDGSTS.128 aligned=a,b
 extern "C" __global__ void __launch_bounds__(256, 2) matmul_tf32(
     out *y, const float *a, const float *b, const float *bias, int N, int K, int M) {
     extern __shared__ __align__(128) char memory[];

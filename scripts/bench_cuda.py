@@ -3,9 +3,11 @@
     python scripts/bench_cuda.py                                a table, then a step of GPT-2
     python scripts/bench_cuda.py --torch-python PYTHON          the step beside PyTorch
     python scripts/bench_cuda.py --dtype fp32 --batch 8
+    python scripts/bench_cuda.py --device emulator              what it takes on a CPU
 
 Kernels that move numbers are compared with a copy of an array, products with cuBLAS through CuPy,
-and all of it is measured side by side in this run. Needs an NVIDIA GPU, and refuses without one.
+and all of it is measured side by side in this run. That needs an NVIDIA GPU. What the emulator
+takes on a CPU says nothing about a GPU, and is measured for its own sake.
 """
 
 import json
@@ -20,6 +22,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tinygrad_edu.gpu.device import move, peak_bytes, ready
+from tinygrad_edu.gpu.emulate import nanoseconds_of_waits
+from tinygrad_edu.gpu.product import ladder_product
 from tinygrad_edu.memory import empty_like, zeros_like
 from tinygrad_edu.models.gpt import GPT, SIZES, GPTConfig
 from tinygrad_edu.nn.adam import AdamW, adam_update
@@ -43,6 +47,7 @@ LR = 3e-4
 class Settings:
     """What is measured."""
 
+    device: str = option("cuda", "a GPU, or the emulator", choices=("cuda", "emulator"))
     size: int = option(4096, "rows and columns of the arrays and matrices", low=64)
     rounds: int = option(20, "times that a kernel is timed", low=1)
     batch: int = option(16, "sequences of a step of GPT-2", low=1)
@@ -55,7 +60,11 @@ def main():
     """The table of kernels, the step, and the line that sums both up."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
-        ready("cuda")
+        ready(settings.device)
+        if settings.device == "emulator":
+            print(" ".join(f"{name}={took:.1f}"
+                           for name, took in emulated(settings.rounds).items()))
+            return
         shares = kernels(settings.size, settings.rounds)
         speed = gpt2_step(settings, GPTConfig(VOCABULARY, **SIZES["gpt2"]))
         ratio = speed / torch_step(settings) if settings.torch_python else None
@@ -65,16 +74,19 @@ def main():
           f"lowest={worst}{beside}")
 
 
-def milliseconds(run, rounds):
+def milliseconds(run, rounds, device="cuda"):
     """The median over `rounds` of one call; the GPU is waited for, the first call left out."""
-    import cupy
+    wait = int  # a call that does nothing: the emulator has finished when it returns
+    if device == "cuda":
+        import cupy
 
+        wait = cupy.cuda.Device().synchronize
     times = []
     for _ in range(rounds + 1):
-        cupy.cuda.Device().synchronize()
+        wait()
         start = time.perf_counter()
         run()
-        cupy.cuda.Device().synchronize()
+        wait()
         times.append(1e3 * (time.perf_counter() - start))
     return median(times[1:])
 
@@ -128,13 +140,31 @@ def attention_speed(rounds, B=8, H=12, T=1024, D=64):
     """TFLOP/s of causal attention, which looks at half of all pairs."""
     import cupy
 
+    return 2e-9 * B * H * T * T * D / milliseconds(causal(cupy, B, H, T, D), rounds)
+
+
+def causal(xp, B, H, T, D):
+    """A function that runs causal attention on arrays of xp, NumPy or CuPy."""
     draw = np.random.default_rng(0)
-    q, k, v = (cupy.asarray(draw.standard_normal((B, H, T, D), np.float32)) for _ in range(3))
+    q, k, v = (xp.asarray(draw.standard_normal((B, H, T, D), np.float32)) for _ in range(3))
     y, lse = empty_like(q), empty_like(q, shape=(B, H, T))
-    seen = cupy.asarray(np.arange(1, T + 1)[None].repeat(B, 0))
-    rest = seen, None, None, None, D**-0.5
-    took = milliseconds(lambda: attention_forward(y, lse, q, k, v, *rest), rounds)
-    return 2e-9 * B * H * T * T * D / took
+    seen = xp.asarray(np.arange(1, T + 1)[None].repeat(B, 0))
+    return lambda: attention_forward(y, lse, q, k, v, seen, None, None, None, D**-0.5)
+
+
+def emulated(rounds):
+    """name_unit -> what a few kernels, and one wait of a thread, take in the emulator."""
+    draw = np.random.default_rng(0)
+    x, (w, b) = draw.standard_normal((512, 768), np.float32), np.ones((2, 768), np.float32)
+    y, (mean, rstd) = empty_like(x), np.empty((2, 512), np.float32)
+    product = draw.standard_normal((3, 256, 256), np.float32)
+    runs = {
+        "layernorm_512x768": lambda: layernorm_forward(y, mean, rstd, x, w, b, 1e-5),
+        "register_tile_256": lambda: ladder_product("registers", *product),
+        "attention_4x256": causal(np, 1, 4, 256, 64),
+    }
+    found = {f"{name}_ms": milliseconds(run, rounds, "emulator") for name, run in runs.items()}
+    return found | {f"{name}_ns": took for name, took in nanoseconds_of_waits().items()}
 
 
 # ---- a step of GPT-2 -----------------------------------------------------------------------------

@@ -9,6 +9,8 @@ In --args an array is its number of elements, and gets random numbers, the same 
 is a file, .npy; a number is a number. What is not named there gets --size.
 """
 
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,9 +68,15 @@ def argument(parameter, dtype, said, random):
     except ValueError:
         wanted = "a size or a .npy file" if parameter.is_pointer else "a number"
         raise ValueError(f"--args: {parameter.name} is {wanted}, not {said!r}") from None
-    if not parameter.is_pointer:
+    kind = np.dtype(dtype).kind
+    if not parameter.is_pointer and kind == "f":
         return np.dtype(dtype).type(value)
-    if np.dtype(dtype).kind == "f":
+    if not value.is_integer() or (parameter.is_pointer and value < 0):
+        wanted = "a size" if parameter.is_pointer else "a whole number"
+        raise ValueError(f"--args: {parameter.name} is {wanted}, not {said}")
+    if not parameter.is_pointer:
+        return int(value)  # the launch refuses what does not fit
+    if kind == "f":
         return random.standard_normal(int(value)).astype(dtype)
     return random.integers(0, 2, int(value)).astype(dtype)
 
@@ -104,8 +112,8 @@ def run(settings):
         print_counts(emulate.emulated_file(launcher.source, launcher.defines, "count").counted())
     if settings.mode == "debug":
         line = launcher.kernel.line
-        print(f"to step through it: gdb --args python scripts/cuda_lab.py {settings.file} "
-              f"{settings.kernel} --mode debug\n(gdb) set breakpoint pending on\n"
+        print(f"to step through it: gdb --args python {shlex.join(sys.argv)}\n"
+              "(gdb) set breakpoint pending on\n"
               f"(gdb) break {source.shown(settings.file)}:{line + 1} if threadIdx.x == 5")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_edu.gpu.device import DEVICES, move, ready
 from tinygrad_edu.inference.sampling import generate
 from tinygrad_edu.models.run import load_run
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
@@ -31,13 +32,16 @@ class Settings:
                                  low=0.0, high=1.0)
     greedy: bool = option(False, "always take the likeliest token")
     seed: int = option(1, "of the draws", low=0)
+    device: str = option("cpu", "where the model computes", choices=DEVICES)
 
 
 def main():
     """Load the run and stream its text."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
+        ready(settings.device)
         model, tokenizer = load_run(settings.run)
+        move(model, settings.device)
         end = tokenizer.special[END_OF_TEXT]
         prompt = [end, *tokenizer.encode(settings.prompt)]
     choice = {name: getattr(settings, name) for name in ("greedy", "temperature", "top_k", "top_p")}

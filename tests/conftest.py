@@ -9,3 +9,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 # A shell that starts the suite in the background has it, and all that it starts, ignore Ctrl-C.
 # Some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# `pytest -m emulator`: all that runs CUDA kernels on the CPU, out of every folder.
+EMULATED = ("tests/gpu/", "tests/scripts/test_cuda_lab.py", "tests/scripts/test_bench_cuda.py")
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        where = item.path.relative_to(config.rootpath).as_posix()
+        given = getattr(item, "callspec", None)
+        if ((where.startswith(EMULATED) and item.path.stem != "test_compile")
+                or (given and given.params.get("body") == "cuda")):
+            item.add_marker("emulator")

@@ -137,7 +137,11 @@ inline void __syncwarp(unsigned mask = ~0u, SITE) {
 template <class T> inline T emulator_from(unsigned mask, T value, int source, const char* what,
                                           const char* file, int line) {
     const uint64_t* values = emulator_exchange(mask, emulator_bits(value), what, file, line);
+#ifdef EMULATOR_GAP
     return emulator_value<T>(emulator_published(values, mask, source, what, file, line));
+#else
+    return emulator_value<T>(values[source]);
+#endif
 }
 /* The lane that another one reads from stays in its own segment of `width` lanes. */
 template <class T> inline T __shfl_sync(unsigned mask, T value, int from, int width = 32, SITE) {

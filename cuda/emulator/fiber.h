@@ -10,9 +10,9 @@
  * forces it. (.weak: each file that includes this has the same text, and the linker keeps one.)
  */
 #pragma once
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 
 #if defined(__x86_64__) && !defined(FIBER_PORTABLE)
 

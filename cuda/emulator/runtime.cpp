@@ -229,7 +229,10 @@ static inline bool complete(const Warp& warp, const Meeting& meeting) {
     return ((meeting.arrived | warp.returned | ~warp.exists) & meeting.mask) == meeting.mask;
 }
 
+/* Who published nothing has published NaN. */
 static inline void open_meeting(Warp& warp, Meeting& meeting) {
+    for (unsigned absent = ~meeting.arrived; absent; absent &= absent - 1)
+        meeting.values[meeting.phase][__builtin_ctz(absent)] = ~(uint64_t)0;
     warp.runnable |= meeting.arrived;
     meeting.unread |= meeting.arrived;
     warp.epoch++;
@@ -378,20 +381,20 @@ EXPORT const uint64_t* emulator_exchange(unsigned mask, uint64_t value, const ch
     return values;
 }
 
-/* What a lane published, for one that asks for it by number. */
+/* What a lane published, for one that asks for it by number: where memory is watched, a lane that
+ * published nothing is an error. */
 EXPORT uint64_t emulator_published(const uint64_t* values, unsigned mask, int from,
                                    const char* what, const char* file, int line) {
     Inside inside;
     const Worker* w = inside.w;
     const unsigned there = mask & w->warps[w->current / 32].exists;
     if (there >> from & 1) return values[from];
-    if (w->launch->request.mode != FAST && strcmp(what, "__shfl_up_sync") &&
-        strcmp(what, "__shfl_down_sync"))
+    if (strcmp(what, "__shfl_up_sync") && strcmp(what, "__shfl_down_sync"))
         fail("%s at %s:%d: thread %s reads from lane %d, which %s", what, file, line,
              describe_thread(threadIdx).c_str(), from,
              mask >> from & 1 ? "this block does not have: its last warp is not full"
                               : "is not in the mask");
-    return ~(uint64_t)0;                         /* NaN: the ends of a row, which nobody uses */
+    return values[from];                         /* the ends of a row, which nobody uses */
 }
 
 EXPORT void* emulator_dynamic_shared() { return worker->dynamic; }

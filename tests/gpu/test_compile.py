@@ -1,5 +1,7 @@
 """NVIDIA's compiler takes every kernel, and they need no more than their files declare."""
 
+import shutil
+
 import pytest
 
 from tinygrad_edu.gpu import nvrtc, source
@@ -75,3 +77,43 @@ extern "C" __global__ void k(float *y, const unsigned *x) {
 """)
     for architecture in nvrtc.ARCHITECTURES:
         assert nvrtc.compile_source(text, architecture).resources["k"].shared == 512
+
+
+def test_instructions_are_counted_by_kind_and_width(tmp_path):
+    text = written(tmp_path, """extern "C" __global__ void wide(float4 *y, const float4 *x) {
+    y[threadIdx.x] = x[threadIdx.x];
+}
+extern "C" __global__ void narrow(float *y, const double *x) {
+    __shared__ float s[64];
+    s[threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    y[threadIdx.x] = __shfl_xor_sync(0xffffffffu, s[63 - threadIdx.x], 1);
+}
+""")
+    for architecture in nvrtc.ARCHITECTURES:
+        found = nvrtc.instructions(nvrtc.compile_source(text, architecture).code)
+        assert found == {"wide": {"LDG.128": 1, "STG.128": 1},
+                         "narrow": {"LDG.64": 1, "STG": 1, "STS": 1, "LDS": 1, "BAR": 1, "SHFL": 1}}
+
+
+@pytest.mark.parametrize("begin, instead, missed", [
+    ('asm volatile("cp.async.cg.', "*(uint4 *)to = there ? *(const uint4 *)from : uint4{}",
+     {("matmul_bf16", "LDGSTS.128"), ("matmul_tf32", "LDGSTS.128")}),
+    ('asm volatile("mma.sync.aligned.m16n8k16', "sums[0] += a[0] * b[0] + a[1] * b[1]",
+     {("matmul_bf16", "HMMA"), ("matmul_bf16_naive", "HMMA")}),
+    ('asm volatile("mma.sync.aligned.m16n8k8', "sums[0] += a[0] * b[0] + a[1] * b[1]",
+     {("matmul_tf32", "HMMA")}),
+])
+def test_a_kernel_without_the_instructions_it_claims_breaks_its_promise(
+        tmp_path, begin, instead, missed):
+    for path in source.folder().glob("*.cu*"):
+        shutil.copy(path, tmp_path)
+    header = tmp_path / "tensorcore.cuh"
+    before, after = header.read_text(encoding="utf-8").split(begin)
+    header.write_text(before + instead + after[after.index(";\n", after.index(': "')):],
+                      encoding="utf-8")
+    text = source.read(tmp_path / "matmul_tensorcore.cu")
+    for architecture in nvrtc.ARCHITECTURES:
+        said = set(nvrtc.broken_promises(text, nvrtc.compile_source(text, architecture), "here"))
+        assert said >= {f"here: {kernel} has no {what} in its machine code, and declares it"
+                        for kernel, what in missed}

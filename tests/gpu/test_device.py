@@ -8,10 +8,11 @@ from harness import Draw, check_on_gpu
 from tinygrad_edu import watch
 from tinygrad_edu.gpu import emulate
 from tinygrad_edu.gpu.device import move, ready
+from tinygrad_edu.inference.sampling import generate
 from tinygrad_edu.memory import on_host
 from tinygrad_edu.models.gpt import GPT, GPTConfig
-from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.nn.loss_scale import LossScale
+from tinygrad_edu.nn.optimizers import OPTIMIZERS, make_optimizer
 from tinygrad_edu.ops.mixed import matmul_bf16, set_products
 from tinygrad_edu.ops.softmax import softmax_forward
 from tinygrad_edu.tensor import Tensor
@@ -31,10 +32,10 @@ class Bodies(watch.Listener):
         self.served.add((body.kernel.name, body.backend))
 
 
-def trained(device="cpu", dtype="fp32", steps=3):
+def trained(device="cpu", dtype="fp32", steps=3, name="adamw"):
     """(losses and gradient norms, held-out loss, model, optimizer) of a tiny GPT."""
     model = move(GPT(GPTConfig(40, 16, 2, 2, 16, dropout=0.1), np.random.default_rng(1)), device)
-    optimizer = AdamW(set_products(model, dtype).named_parameters())
+    optimizer = make_optimizer(name, set_products(model, dtype).named_parameters())
     optimizer.loss_scale = LossScale() if dtype == "fp16" else None
     draw = np.random.default_rng(0)
     rows = []
@@ -85,6 +86,29 @@ def test_products_of_sixteen_bits_train_on_a_gpu_as_their_references_do(monkeypa
         same(trained("cuda", dtype), want, 1e-3)
     assert {backend for _, backend in bodies.served} == {"cuda"}
     assert {name for name, _ in bodies.served} >= {f"matmul_{dtype}"}
+
+
+@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - {"adamw"}))
+def test_every_other_optimizer_steps_on_a_gpu_by_cuda_bodies_alone(monkeypatch, name):
+    with watch.settings(forced="numpy"):
+        want = trained(steps=2, name=name)
+    fake_cupy.install(monkeypatch)
+    bodies = Bodies()
+    with watch.listening(bodies):
+        same(trained("cuda", steps=2, name=name), want, 1e-4)
+    assert {backend for _, backend in bodies.served} == {"cuda"}
+    assert max(fake_cupy.copies) <= 1024
+
+
+def test_the_emulator_writes_what_the_reference_does_on_cuda_bodies_alone(reference):
+    written, bodies = [], Bodies()
+    for forced in ("numpy", "emulator"):
+        with watch.settings(forced=forced), watch.listening(bodies):
+            bodies.served.clear()
+            random = np.random.default_rng(0)
+            written.append(list(generate(reference[2], [1, 2, 3], 12, random)))
+    assert written[0] == written[1]
+    assert {backend for _, backend in bodies.served} == {"cuda"}
 
 
 def test_weights_and_states_of_an_optimizer_come_from_the_host(monkeypatch):

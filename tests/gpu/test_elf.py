@@ -19,7 +19,7 @@ extern "C" int f(int n) {
 def test_the_lines_and_the_thread_locals_of_a_library_are_those_of_its_text():
     need("cuda")
     path = compiler.shared_library("lines", {"lines.cpp": TEXT}, {}, ["-O0", "-g1", "-gdwarf-4"])
-    library = Elf(path)
+    library = Elf(path.read_bytes())
     names = {name: size for _, size, name in library.shared_variables()}
     assert names == {"first": 32, "inner": 64}
     lines = library.lines()

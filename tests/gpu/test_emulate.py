@@ -329,3 +329,33 @@ def test_read_only_unaligned_and_oversized_memory_is_refused(kernel):
 
 def test_the_lesson_kernels_have_different_names():
     assert "softmax_forward" in source.lesson_kernels()
+
+
+COPIES = """#include "tensorcore.cuh"
+{tag}
+extern "C" __global__ void k(float *y, const float *x, const float *bias) {{
+    __shared__ __align__(16) float s[128];
+    copy_async(&s[4 * threadIdx.x], &x[4 * threadIdx.x]);
+    copy_commit();
+    copy_wait<0>();
+    y[threadIdx.x] = s[4 * threadIdx.x] + bias[0];
+}}
+"""
+
+
+def test_arrays_that_a_kernel_says_it_copies_by_sixteen_bytes_must_begin_there(kernel):
+    long, y = np.arange(132, dtype=np.float32), np.zeros(32, np.float32)
+    copy = kernel(COPIES.format(tag="// expect: aligned=x"))
+    copy(1, 32, (y, long[4:], long[1:2]))  # only x has to
+    assert np.array_equal(y, long[4::4] + 1)
+    with pytest.raises(ValueError, match="parameter x: it does not begin at a multiple of 16"):
+        copy(1, 32, (y, long[1:129], long))
+
+
+def test_a_copy_by_sixteen_bytes_out_of_a_slice_is_reported_where_memory_is_watched(kernel):
+    long, y = np.arange(132, dtype=np.float32), np.zeros(32, np.float32)
+    copy = kernel(COPIES.format(tag=""))
+    with emulating(mode="check"):
+        copy(1, 32, (y, long[4:], long[1:2]))
+        with pytest.raises(KernelError, match=r"mine.cu:5,.*: misaligned: reads 16"):
+            copy(1, 32, (y, long[1:129], long))

@@ -53,3 +53,18 @@ def test_a_missing_header_is_named_with_its_line(tmp_path):
     path = written(tmp_path, "k.cu", '\n#include "nowhere.cuh"\n')
     with pytest.raises(OSError, match=r"k.cu:2 includes nowhere.cuh"):
         source.read(path)
+
+
+@pytest.mark.parametrize("code, wide", [
+    ("float4 v = *(const float4 *)x;", True),
+    ("((double2*)y)[0] = make_double2(1, 2);", True),
+    ("const uint4 *const p = (const uint4 const *)x;", True),
+    ("for (int e = 0; e < 64 * 16; e++) y[e] = x[e];", False),
+    ("float r4 = 2; y[0] = r4 * x[0];", False),
+    ("char4 v = *(const char4 *)x;", False),
+    ("// float4 *p", False),
+])
+def test_pointers_to_sixteen_bytes_want_arrays_that_begin_at_a_multiple_of_16(tmp_path, code, wide):
+    path = written(tmp_path, "k.cu",
+                   f'extern "C" __global__ void k(float *y, const float *x) {{\n{code}\n}}')
+    assert source.read(path).wants_16_bytes == wide

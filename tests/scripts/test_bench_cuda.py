@@ -36,3 +36,13 @@ def test_on_a_stand_in_for_a_gpu_every_line_is_printed(monkeypatch, capsys):
     settings = bench.Settings(batch=1, steps=1, dtype="fp16")
     assert bench.gpt2_step(settings, GPTConfig(64, 8, 1, 2, 16)) > 0
     assert "GPT-2 step" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not available(), reason="no C++ compiler here")
+def test_the_emulator_is_timed_without_a_gpu():
+    done = subprocess.run([sys.executable, SCRIPT, "--device", "emulator", "--rounds", "1"],
+                          capture_output=True, text=True, check=True)
+    said = dict(pair.split("=") for pair in done.stdout.split())
+    assert list(said) == ["layernorm_512x768_ms", "register_tile_256_ms", "attention_4x256_ms",
+                          "barrier_ns", "shuffle_ns"]
+    assert all(float(took) > 0 for took in said.values())

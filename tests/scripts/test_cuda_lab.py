@@ -99,3 +99,14 @@ def test_ctrl_c_ends_a_kernel_that_never_would(mode, tmp_path):
             process.kill()
     assert process.returncode != 0
     assert "Traceback" not in complaint
+
+
+@pytest.mark.parametrize("words, sentence", [
+    ("n=1.5", "error: --args: n is a whole number, not 1.5"),
+    ("n=1e12", "error: k, parameter n: 1000000000000 does not fit into int"),
+    ("y=-3", "error: --args: y is a size, not -3"),
+])
+def test_numbers_that_do_not_fit_are_refused_in_a_sentence(lab, words, sentence):
+    code, _, complaint = lab('extern "C" __global__ void k(float *y, int n) { y[0] = n; }', "k",
+                             "--args", words)
+    assert (code, complaint.strip()) == (2, sentence)

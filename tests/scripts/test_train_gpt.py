@@ -172,6 +172,9 @@ def test_generate_continues_a_prompt_and_repeats_itself_by_seed(trained):
     assert write("--prompt", "line 1", "--max-new", 20).rsplit("\n", 2)[0] == text
     greedy = [write("--prompt", "li", "--greedy", "--max-new", 9, "--seed", seed) for seed in "12"]
     assert greedy[0].rsplit("\n", 2)[0] == greedy[1].rsplit("\n", 2)[0]
+    if available():
+        emulated = write("--prompt", "line 1", "--max-new", 20, "--device", "emulator")
+        assert emulated.rsplit("\n", 2)[0] == text
 
 
 MISTAKES = [

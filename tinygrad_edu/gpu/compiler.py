@@ -29,6 +29,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 NONE = ("there is no C++ compiler for the CUDA emulator: install g++ or clang++, or, without "
@@ -107,11 +108,12 @@ def _compile(scratch, command, sources, headers, used):
         place = scratch / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, encoding="utf-8")
-    objects = []
     for name, text in sources.items():
         (scratch / name).write_text(text, encoding="utf-8")
-        objects.append(f"{name}.o")
-        _run([*command, "-I.", "-Iinclude", "-c", name, "-o", objects[-1]], scratch)
+    with ThreadPoolExecutor() as at_once:
+        list(at_once.map(lambda name: _run([*command, "-I.", "-Iinclude", "-c", name, "-o",
+                                            f"{name}.o"], scratch), sources))
+    objects = [f"{name}.o" for name in sources]
     _run([*command_line(), "-shared", *objects, *used, "-pthread", "-o", "built.so"], scratch)
     return scratch / "built.so"
 

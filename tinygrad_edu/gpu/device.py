@@ -1,6 +1,6 @@
 """Lesson 1.21 · Device: where a model's arrays live
 
-Needs emulate, launch, memory, watch. Used by scripts/train_gpt.py, scripts/bench_cuda.py.
+Needs emulate, launch, memory, watch. Used by scripts/train_gpt.py, scripts/generate.py.
 
 Idea      An operation computes where its arrays live, so a model computes where its parameters
           live. To train on a GPU is to move them there once, before the optimizer lays them out;

@@ -1,6 +1,6 @@
 """Lesson 1.14 · What a compiled file remembers of its source
 
-Needs nothing. Used by emulate.
+Needs nothing. Used by emulate, nvrtc.
 
 Idea      When a kernel goes wrong in the emulator, what is known is an address of machine code. A
           debugger turns it into a file and a line with a table that the compiler leaves in the
@@ -26,16 +26,15 @@ See       DWARF Debugging Information Format 4, section 6.2 · System V ABI, "EL
 import bisect
 import re
 import struct
-from pathlib import Path
 
 SYMBOL_IS_THREAD_LOCAL = 6
 
 
 class Elf:
-    """A library of 64-bit Linux, as its sections."""
+    """The content of a library of 64-bit Linux, or of machine code for a GPU, as its sections."""
 
-    def __init__(self, path):
-        self.content = Path(path).read_bytes()
+    def __init__(self, content):
+        self.content = content
         start, size, count, names = struct.unpack_from("<40xQ10xHHH", self.content)
         fields = [struct.unpack_from("<IIQQQQI", self.content, start + i * size)
                   for i in range(count)]

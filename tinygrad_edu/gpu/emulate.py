@@ -1,6 +1,6 @@
 """Lesson 1.16 · A GPU on the CPU: running CUDA kernels where there is none
 
-Needs compiler, elf, request, source, threads. Used by launch.
+Needs compiler, elf, request, source, threads. Used by launch, scripts/bench_cuda.py.
 
 Idea      The text of a .cu file is C++ with a few words more. cuda/emulator/cuda_emulator.h gives
           these words a meaning on a CPU, cuda/emulator/runtime.cpp plays the scheduler of a GPU,
@@ -19,7 +19,12 @@ Pitfalls  This runs what a GPU runs, not as fast, and not in the same order: sum
           Blocks share no barrier, so a block that waits for another one may wait for ever.
           A kernel that writes past its arrays overwrites memory of Python, as C does: mode "check"
           finds that first. It checks copies of the arrays, laid apart.
-Cost      By (1) a layernorm of 512 rows in some tens of milliseconds. A launch costs about 50 µs.
+Cost      On two cores of an AMD EPYC a barrier costs a thread 17 ns and a shuffle 16 ns, a
+          layernorm of 512 × 768 takes 44 ms, a product of 256³ by tiles in registers 6 ms, causal
+          attention of 4 heads over 256 positions 7 ms (scripts/bench_cuda.py --device emulator).
+          A launch costs about 50 µs. All tests of kernels and emulator, every build included, take
+          68 s on these two cores; with pytest-xdist installed,
+          XDG_CACHE_HOME=$(mktemp -d) python -m pytest -n 2 -m emulator tests/gpu tests/ops tests/nn
 Try       build it    an order that goes to the next warp at every wait, as a GPU's scheduler may.
           break it    compile with -ftls-model=initial-exec. How much shared memory is there then?
           measure it  python -m tinygrad_edu.gpu.emulate: a barrier and a shuffle, per thread
@@ -41,7 +46,7 @@ from .request import Array, Count, Module, Request, SharedVariable
 MODES = {"fast": 0, "check": 1, "count": 3, "debug": 0}
 ORDERS = {"forward": 0, "reverse": 1, "random": 2}
 FLAGS = {
-    "fast": ["-O3", "-march=native"],
+    "fast": ["-O2", "-march=native"],  # -O3 compiles twice as long and runs no faster
     # One access of the source stays one access: nothing is vectorised or taken to registers.
     # A local variable that is read before it is set may never be in memory: that the compiler sees.
     "check": ["-O1", "-g1", "-gdwarf-4", "-fsanitize=thread", "-Werror=uninitialized",
@@ -173,7 +178,7 @@ class EmulatedFile:
         anchor = getattr(self.library, f"emulator_enter_{next(iter(text.kernels))}")
         self.shared, self.lines, self.gaps = (SharedVariable * 0)(), None, 0  # of no use to "fast"
         if mode in ("check", "count"):
-            compiled = elf.Elf(self.path)
+            compiled = elf.Elf(self.path.read_bytes())
             self.lines = compiled.lines()
             found = compiled.shared_variables()
             variables = [v for v in found if "emulator_gap_" not in v[2]]
@@ -239,11 +244,11 @@ def emulated_file(text, defines, mode):
 
 
 WAITS = """
-extern "C" __global__ void barriers(int *y, int n) {
+extern "C" __global__ void barrier(int *y, int n) {
     for (int i = 0; i < n; i++) __syncthreads();
     *y = n;
 }
-extern "C" __global__ void shuffles(int *y, int n) {
+extern "C" __global__ void shuffle(int *y, int n) {
     int v = threadIdx.x;
     for (int i = 0; i < n; i++) v = __shfl_xor_sync(0xffffffffu, v, 1);
     *y = v;
@@ -251,8 +256,8 @@ extern "C" __global__ void shuffles(int *y, int n) {
 """
 
 
-def _measure(block=256, waits=2000):
-    """Nanoseconds that one wait costs a thread, by kernel; no launch layer between, no argument."""
+def nanoseconds_of_waits(block=256, waits=2000):
+    """What one wait costs a thread, by its kind; no launch layer lies between."""
     from timeit import repeat
 
     file = EmulatedFile(source.Source("waits.cu", WAITS), (), "fast")
@@ -270,4 +275,4 @@ def _measure(block=256, waits=2000):
 
 
 if __name__ == "__main__" and available():
-    print(" ".join(f"{name}_ns={took:.1f}" for name, took in _measure().items()))
+    print(" ".join(f"{name}_ns={took:.1f}" for name, took in nanoseconds_of_waits().items()))

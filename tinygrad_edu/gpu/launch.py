@@ -144,8 +144,7 @@ class Launcher:
         """Both as three numbers, if a GPU would take them."""
         grid, block = ((*np.atleast_1d(size).tolist(), 1, 1)[:3] for size in (grid, block))
         threads = block[0] * block[1] * block[2]
-        most = self.kernel.most_threads
-        problem = ""
+        most, problem = self.kernel.most_threads, ""
         if not 1 <= threads <= most:
             problem = f"{threads} threads a block, between 1 and {most} are possible"
         elif any(map(int.__gt__, block, MOST_THREADS)):
@@ -181,7 +180,8 @@ class Launcher:
             raise ValueError(f"strides {value.strides} leave gaps: use memory.contiguous")
         if self.on_cpu and not (parameter.is_read_only or value.flags.writeable):
             raise ValueError("the kernel writes into it, and it is read-only: use copy")
-        most = 16 if self.source.wants_16_bytes else value.dtype.itemsize
+        wide = self.source.wants_16_bytes or parameter.name in self.kernel.aligned
+        most = 16 if wide else value.dtype.itemsize
         if _address(value) % most:
             raise ValueError(f"it does not begin at a multiple of {most} bytes: use copy")
         return value

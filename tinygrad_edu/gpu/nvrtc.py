@@ -1,23 +1,30 @@
 """Lesson 1.18 · NVIDIA's compiler, without a GPU
 
-Needs launch, source. Used by tests/gpu/test_compile.py.
+Needs elf, launch, source. Used by tests/gpu/test_compile.py.
 
 Idea      The emulator shows that a kernel computes the right thing. Whether NVIDIA's compiler takes
           it, and how many registers it needs, is a question to that compiler, and it needs neither
           a GPU nor a driver: NVRTC is a shared library that turns text into machine code (and it is
           what CuPy calls). It comes from PyPI. Registers decide how many threads a multiprocessor
           can hold at once; a kernel that needs more than there are spills them to memory.
+          The machine code itself says what became of the text: whether sixteen bytes are loaded at
+          once, and whether the tensor cores are used. NVIDIA documents it nowhere, but it is
+          regular: 16 bytes an instruction, in always the same bits what is done.
 Math      threads at once on one multiprocessor ≤ ⌊65 536 / registers of a thread⌋               (1)
+          operation = instruction mod 2⁹; bits 12 to 15 say when, 15 being never, and bits 73 to
+          75 how wide, 5 being 8 bytes and 6 being 16                                            (2)
 Shapes    a Source, an architecture ("sm_90") -> Compiled(machine code, resources of each kernel)
 Pitfalls  NVRTC has the words of CUDA and no header of C: no <stdint.h>, no <math.h>, no INFINITY.
           Its second library, libnvrtc-builtins, is looked for by name: it has to be loaded before.
           An array in registers wants an index known at compile time; a size that is only known at
           run time puts it into memory, and compiling takes seconds instead of a tenth of one.
+          (2) is what the code for sm_80 and sm_90 has in common: older and later GPUs may differ.
 Cost      A tenth of a second a file and architecture; 220 MB of disk for the wheel.
 Try       build it    print (1), as a share of the 2048 threads that a multiprocessor can hold.
           break it    declare `// expect: regs<=8` above a kernel. What does the test print?
           measure it  python -m tinygrad_edu.gpu.nvrtc softmax.cu
 See       https://docs.nvidia.com/cuda/nvrtc · CUDA C++ Programming Guide, "Compute Capabilities"
+          · CUDA Binary Utilities, "Instruction Set Reference" (the names) · nvdisasm prints them
 """
 
 import ctypes
@@ -25,15 +32,29 @@ import functools
 import importlib.util
 import re
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import source
+import numpy as np
+
+from . import elf, source
 from .launch import NAMES
 
 ARCHITECTURES = ("sm_80", "sm_90")  # A100; H100 and H200
 MISSING = ("NVIDIA's run-time compiler is not installed: pip install \"nvidia-cuda-nvrtc==13.0.*\" "
            "\"nvidia-cuda-runtime==13.0.*\"")
+
+# (2): what each operation is called, and the widths that are worth a word.
+OPERATIONS = {0x03c: "HMMA",                     # tensor cores: halves, bfloat16, tf32
+              0x03b: "LDSM",                     # ldmatrix
+              0x1ae: "LDGSTS",                   # cp.async
+              0x181: "LDG", 0x186: "STG",        # load from and store to global memory,
+              0x184: "LDS", 0x188: "STS",        # shared memory,
+              0x183: "LDL", 0x187: "STL",        # and local memory, a thread's own: spills too
+              0x189: "SHFL", 0x11d: "BAR"}       # shuffles, __syncthreads
+WIDTHS = {5: ".64", 6: ".128"}                   # in bits
+NEVER = 15                                       # such instructions only fill time
 
 
 @dataclass(frozen=True)
@@ -123,9 +144,29 @@ def _resources(log):
     return found
 
 
+def instructions(code):
+    """kernel -> how many instructions of each kind it has, {"LDG.128": 4, …}, by (2).
+
+    Only those of OPERATIONS are counted.
+    """
+    binary, found = elf.Elf(code), {}
+    for section, (offset, length, _) in binary.sections.items():
+        if section.startswith(".text."):
+            words = np.frombuffer(code, "<u8", length // 8, offset).reshape(-1, 2).tolist()
+            names = ((OPERATIONS.get(low & 511), WIDTHS.get(high >> 9 & 7, ""))
+                     for low, high in words if low >> 12 & 15 != NEVER)
+            found[section.removeprefix(".text.")] = Counter(
+                name + width * (name[:2] in ("LD", "ST")) for name, width in names if name)
+    return found
+
+
 def broken_promises(text, compiled, place):
     """What a file declares by `// expect:` and its machine code does not keep, as sentences."""
+    has_instructions = instructions(compiled.code)
     for name, kernel in text.kernels.items():
+        for wanted in filter(None, kernel.expect.get("sass", "").split(",")):
+            if not has_instructions[name][wanted]:
+                yield f"{place}: {name} has no {wanted} in its machine code, and declares it"
         has = compiled.resources[name]
         limits = {"regs": has.registers, "spills": has.spills, "smem": has.shared}
         for key, wanted in kernel.expect.items():
@@ -138,9 +179,11 @@ def main(name="softmax.cu"):
     for architecture in ARCHITECTURES:
         for real in NAMES.values():
             compiled = compile_source(text, architecture, (("REAL", real),))
+            counted = instructions(compiled.code)
             for kernel, used in compiled.resources.items():
                 print(f"{architecture} {real:6} {kernel:32} registers={used.registers:<4}"
-                      f"spills={used.spills:<4}shared={used.shared}")
+                      f"spills={used.spills:<4}shared={used.shared:<6}",
+                      *(f"{name}={n}" for name, n in sorted(counted[kernel].items())))
 
 
 if __name__ == "__main__":

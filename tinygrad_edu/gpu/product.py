@@ -1,6 +1,6 @@
 """Lesson 1.20 · Products of matrices on a GPU
 
-Needs foreign, launch. Used by matmul.
+Needs foreign, launch. Used by matmul, muon.
 
 Idea      A GPU multiplies far faster than it reads: an H200 does some 60 · 10¹² operations a second
           in float32, and reads 10¹² numbers. So the whole art is to use each number that was read

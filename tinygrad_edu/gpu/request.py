@@ -6,14 +6,16 @@ Idea      Python and the emulator's C++ share a few structs, written down twice:
           cuda/emulator/runtime.h. A launch says which function to call for every thread, how many
           threads there are, and, for the modes that watch memory, which arrays there are and how
           they are called: so that a report says x[250] and not an address.
-Math      a copy begins at the first multiple of 256 that is ≥ the start of its room + GAP       (1)
+Math      a copy begins at the first multiple of 256 that is ≥ the start of its room + GAP, plus
+          what the array's own address is above a multiple of 16                                 (1)
 Shapes    grid, block (3,) · arguments: an array of addresses, as cuLaunchKernel of CUDA wants it
 Pitfalls  Two descriptions of one struct must agree in order and size; nobody checks them. A field
           more on one side shifts all that follow, and the first launch dies.
           Watching memory tells arrays apart by address. A step past the end of one may land in
           another, and look right: so watched arrays are copied to places far apart.
           NumPy's arrays begin anywhere, a GPU's at multiples of 256 bytes. Its memory moves in
-          sectors of 32 bytes, and how many of them a warp touches depends on that: hence (1).
+          sectors of 32 bytes, and how many of them a warp touches depends on that: hence (1). But
+          x[1:] begins at 4 above a multiple of 16 on a GPU too, where a load of a float4 faults.
 Cost      Copying in and out, in the modes that watch: nothing beside the watching.
 Try       build it    fill the gaps with a pattern, and find writes into them in mode "fast" too.
           break it    make GAP 0. Which tests of tests/gpu/test_seeded_bugs.py notice?
@@ -89,11 +91,11 @@ class Apart:
         self.copies = {}  # (address, bytes) -> (the array, its copy, how the copy began)
 
     def address(self, array):
-        """The address of the copy, at a multiple of 256 as on a GPU; one for each array."""
+        """The address of the copy, by (1); one for each array."""
         key = array.ctypes.data, array.nbytes
         if key not in self.copies:
-            room = np.empty(array.nbytes + 2 * self.GAP + 256, np.uint8)
-            start = self.GAP + -(room.ctypes.data + self.GAP) % 256
+            room = np.empty(array.nbytes + 2 * self.GAP + 272, np.uint8)
+            start = self.GAP + -(room.ctypes.data + self.GAP) % 256 + array.ctypes.data % 16
             copy = room[start:start + array.nbytes].view(array.dtype).reshape(array.shape)
             copy[...] = array
             self.copies[key] = array, copy, copy.tobytes()

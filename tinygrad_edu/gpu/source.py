@@ -48,6 +48,7 @@ NUMBERS = {
     "float": np.float32, "double": np.float64, "__half": np.float16, "half": np.float16,
     "__nv_bfloat16": np.uint16,  # NumPy has no bfloat16: its bits travel as integers
 }
+WIDE = re.compile(r"\b(?:u?int4|float4|double[24]|u?longlong[24])\s*(?:const\s*)?\*")
 QUALIFIERS = re.compile(r"\b(?:const|volatile|__restrict__|__restrict|__grid_constant__)\b|[*&]")
 
 
@@ -71,6 +72,11 @@ class KernelText:
     most_threads: int  # of __launch_bounds__, or what every GPU allows
     expect: dict[str, str]  # of the comment `// expect: key<=value …` above it
 
+    @property
+    def aligned(self):
+        """Names of the parameters that must begin at a multiple of 16 bytes, as it declares."""
+        return self.expect.get("aligned", "").split(",")
+
 
 class Source:
     """A .cu file as one text, with what it says about its kernels."""
@@ -81,8 +87,9 @@ class Source:
         plain = _without_comments(self.text)
         self.types = dict(_typedefs(plain))
         self.kernels = {kernel.name: kernel for kernel in _kernels(self.text, plain)}
-        # Loads of 16 bytes at once must start at a multiple of 16; a slice may not.
-        self.wants_16_bytes = bool(re.search(r"\b(?:\w+4|double2|longlong2)\s*\*|cp_async", plain))
+        # Loads of 16 bytes at once must start at a multiple of 16; a slice may not. Where they do
+        # not show in a pointer's type, the kernel says so: `// expect: aligned=a,b`.
+        self.wants_16_bytes = bool(WIDE.search(plain))
 
     def dtype(self, parameter, defines):
         """The NumPy type that stands for a parameter's type, or None: (2)."""

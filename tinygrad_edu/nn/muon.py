@@ -1,6 +1,6 @@
 """Lesson 3.8 · Muon: a step in all directions of a matrix at once
 
-Needs adam, kernel, launch, matmul, memory, optim, pointwise, threads. Used by optimizers.
+Needs adam, kernel, launch, matmul, memory, optim, pointwise, product, threads. Used by optimizers.
 
 Idea      The optimizers so far see a list of numbers. A weight matrix maps vectors to vectors, and
           its gradient is usually dominated by a few directions: seen as a map it stretches those
@@ -46,12 +46,13 @@ import numpy as np
 
 from .. import threads
 from ..gpu.launch import G, blocks, serves
+from ..gpu.product import launch_product
 from ..kernel import Kernel
 from ..memory import empty_like
 from ..ops.matmul import matmul_forward
 from ..ops.pointwise import OF_A_BLOCK, THREADS
 from .adam import adam_update
-from .optim import Optimizer
+from .optim import Optimizer, sum_of_squares
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
@@ -98,17 +99,17 @@ def newton_schulz_blas(x, u):
     wide = u.shape[0] <= u.shape[1]
     y = (u if wide else u.T) / (np.linalg.norm(u) + x.dtype.type(TINY))
     for rounds in SPANS:
-        y = _product(_factor(_product(y, y.T), rounds), y)
+        y = _product(_factor(_product(y, y.T), rounds, _product, _polynomial), y)
     x[...] = y if wide else y.T
 
 
-def _factor(gram, rounds):
+def _factor(gram, rounds, product, polynomial):
     """P of (4) after some rounds."""
-    q = p = _polynomial(gram)
+    q = p = polynomial(gram)
     for _ in range(rounds - 1):
-        gram = _product(_product(q, gram), q)
-        q = _polynomial(gram)
-        p = _product(q, p)                                                                     # (4)
+        gram = product(product(q, gram), q)
+        q = polynomial(gram)
+        p = product(q, p)                                                                      # (4)
     return p
 
 
@@ -123,6 +124,35 @@ def _polynomial(gram):
 def _product(a, b):
     y = empty_like(a, shape=(len(a), b.shape[1]))
     matmul_forward(y, a, b)
+    return y
+
+
+@newton_schulz.body("cuda", when=serves)
+def newton_schulz_cuda(x, u):
+    # P is symmetric: so a tall X is multiplied from the right, and nothing is ever turned.
+    kernels, wide = G(u), u.shape[0] <= u.shape[1]
+    total, y = empty_like(u, shape=1), empty_like(u)
+    sum_of_squares(total, u.reshape(-1))
+    grid = blocks(u.size, OF_A_BLOCK)
+    kernels.divided_by_norm(grid, THREADS, (y, u, total, np.float64(TINY), u.size))
+    for rounds in SPANS:
+        gram = _product_cuda(y, y.T) if wide else _product_cuda(y.T, y)
+        p = _factor(gram, rounds, _product_cuda, _polynomial_cuda)
+        y, before = x if rounds == SPANS[-1] else empty_like(u), y
+        launch_product("matmul_forward", y, *((p, before) if wide else (before, p)))
+
+
+def _polynomial_cuda(gram):
+    """Q of (4)."""
+    q, square = empty_like(gram), _product_cuda(gram, gram)
+    arguments = q, gram, square, *map(np.float64, COEFFICIENTS), len(gram)
+    G(gram).newton_schulz_round(blocks(gram.size, OF_A_BLOCK), THREADS, arguments)
+    return q
+
+
+def _product_cuda(a, b):
+    y = empty_like(a, shape=(len(a), b.shape[1]))
+    launch_product("matmul_forward", y, a, b)
     return y
 
 
