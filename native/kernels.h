@@ -173,3 +173,28 @@ void lion_update(real *w, real *m, const real *g, double lr, double beta1, doubl
 /* cpu.c; bytes: 64 with AVX-512, 32 with AVX2; of this library's vectors, and of this CPU's */
 int64_t vector_bytes(void);
 int64_t cpu_vector_bytes(void);
+
+/* unicode.c */
+void classify(uint8_t *classes, const uint8_t *text, const uint8_t *table, int64_t n);
+
+/* presplit.c; n bytes, of which `pieces` begin a piece */
+void split_gpt2(bool *begins, const uint8_t *text, const uint8_t *classes, int64_t n);
+void count_distinct(int32_t *places, int32_t *counts, const uint8_t *text, const bool *begins,
+                    int64_t n, int64_t pieces);
+
+/* patterns.c */
+void split_gpt4(bool *begins, const uint8_t *text, const uint8_t *classes, int64_t digits,
+                bool whole_end, int64_t n);
+void split_digits(bool *begins, const uint8_t *text, const uint8_t *classes, int64_t n);
+
+/* bpe_training.c; n bytes of text, `wanted` merges */
+void learn_merges(int32_t *merges, int64_t *counts, const uint8_t *text, const int64_t *starts,
+                  const int64_t *weights, const int32_t *order, bool by_order, int64_t least,
+                  int64_t n, int64_t pieces, int64_t wanted);
+
+/* bpe_encoding.c; of `pairs` and of `cache`, the number of slots */
+void encode_pieces(int32_t *ids, int64_t *count, const uint8_t *text, const bool *begins,
+                   const int32_t *byte_ids, const uint64_t *pairs, uint64_t *cache, int64_t n,
+                   int64_t slots, int64_t places);
+void join_tokens(uint8_t *text, const int32_t *ids, const uint8_t *store, const int64_t *starts,
+                 int64_t count);

@@ -120,7 +120,6 @@ CALLS = {
 NUMBERS = {"lr": 1e-3, "momentum": 0.9, "nesterov": True, "decay": 0.1, "scale": 0.5, "beta": 0.9,
            "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "step": 10, "penalty": 0.1, "shift": 0.3,
            "low": 0.6, "high": 1.2, "exponent": 1.7}
-OF_TEXT = {"classify", "split_gpt2"}               # kernels that read bytes, timed by their lessons
 # Multiplications and additions, from the lengths of the axes.
 OPERATIONS = {
     "matmul_forward": lambda N, W, **_: 2 * N * W * W,
@@ -159,6 +158,11 @@ class Settings:
     csv: Path | None = option(None, "write the table to this file, too")
     picture: Path | None = option(None, "draw the roofline of the large size into this file")
     markdown: Path | None = option(None, "put a table of the large size between this file's marks")
+
+
+def reads_text(kernel):
+    """Whether a kernel reads bytes of text: those are timed by their lessons."""
+    return kernel.__module__.startswith("tinygrad_edu.tokenizers.")
 
 
 def visible(N, H, T, D, **_):
@@ -511,7 +515,7 @@ def chosen(settings):
         if size not in BYTES:
             raise ValueError(f"--sizes takes some of {','.join(BYTES)}, not {size!r}")
     found = [kernel for name, kernel in kernels.items() if settings.name in name
-             and name not in OF_TEXT and (not settings.body or settings.body in kernel.bodies)]
+             and not reads_text(kernel) and (not settings.body or settings.body in kernel.bodies)]
     if not found:
         raise ValueError(f"no kernel has {settings.name!r} in its name and the body "
                          f"{settings.body or 'numpy'!r}; python scripts/show.py lists them")

@@ -78,6 +78,11 @@ def C(array):
         raise TypeError(message) from None
 
 
+def any_C():
+    """A library for kernels without a float among their arguments: it is the same in all."""
+    return next(iter(libraries().values()))
+
+
 def ptr(array):
     """The typed address of an array that C reads; it keeps the array alive.
 
@@ -153,6 +158,13 @@ def fits(*args):
             if array.dtype is not real and array.dtype.kind == "f" and array.dtype != real:
                 return False
     return True
+
+
+@kernel.asked_once
+def fits_any(*args):
+    """`fits` for kernels without a float among their arguments: all arrays lie as C reads them."""
+    arrays = (array for array in args if isinstance(array, np.ndarray))
+    return all(array.flags.num & READABLE == READABLE for array in arrays)
 
 
 def _refusal(array):

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygrad_edu.tokenizers.bpe import BYTES, BPETokenizer, descending, train_bpe
+from tinygrad_edu import threads
+from tinygrad_edu.tokenizers import bpe
+from tinygrad_edu.tokenizers.bpe import BYTES, BPETokenizer, count_pieces, train_bpe
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
+from tinygrad_edu.tokenizers.patterns import cuts
 from tinygrad_edu.tokenizers.presplit import pieces
 
 CODE = Path(__file__).read_text(encoding="utf-8")
@@ -101,12 +104,6 @@ def test_a_tie_goes_to_the_greater_pair_of_byte_strings():
     learnt = merges_of(train_bpe(b"bc bc ab abc", 260, least_count=1))
     assert learnt[0] == (b"b", b"c")
     assert learnt == merges_by_counting_anew(b"bc bc ab abc", 3)
-
-
-def test_the_key_that_breaks_ties_sorts_the_other_way_round_than_bytes():
-    source = random.Random(0)
-    tokens = {bytes(source.choices(b"\x00a\xff", k=source.randrange(1, 5))) for _ in range(200)}
-    assert sorted(tokens, key=descending) == sorted(tokens, reverse=True)
 
 
 def test_the_vocabulary_counts_bytes_merges_and_special_tokens():
@@ -221,8 +218,120 @@ def test_one_long_run_takes_time_in_proportion_and_not_its_square(tokenizer):
     assert trained.decode_bytes(trained.encode(chinese)) == chinese
 
 
-def test_tokens_without_all_bytes_or_with_a_merge_to_nowhere_are_refused():
-    with pytest.raises(ValueError, match="1 bytes have no token, the first is b'\\\\xff'"):
-        BPETokenizer(BYTES[:255], [], {})
+def test_a_merge_to_nowhere_is_refused():
     with pytest.raises(ValueError, match="merge 0 makes b'ab'"):
         BPETokenizer(BYTES, [(97, 98)], {})
+
+
+def test_a_byte_that_the_vocabulary_lacks_is_named_when_a_text_has_it_and_each_time():
+    tokenizer = BPETokenizer(BYTES[:255], [], {})
+    assert tokenizer.encode(b"abc\xfe").tolist() == [97, 98, 99, 254]
+    for _ in range(2):  # the second time the piece is in the cache
+        with pytest.raises(ValueError, match="byte 0xFF, for which this vocabulary has no token"):
+            tokenizer.encode(b"abc\xff")
+
+
+def test_half_a_surrogate_pair_is_refused_in_training_and_in_encoding(tokenizer):
+    for call in (tokenizer.encode, lambda text: train_bpe(text, 300)):
+        with pytest.raises(ValueError, match="character 2 of the text is half of a surrogate pair"):
+            call("ab\ud800")
+
+
+def test_a_pattern_or_a_rule_for_ties_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="no pattern 'gpt5'; known are gpt2, gpt4"):
+        train_bpe(CODE, 300, pattern="gpt5")
+    with pytest.raises(ValueError, match="no pattern 'gpt5'"):
+        BPETokenizer(BYTES, [], {}, pattern="gpt5")
+    with pytest.raises(ValueError, match="ties are broken by bytes or first, not by 'last'"):
+        train_bpe(CODE, 300, ties="last")
+
+
+def test_without_a_pattern_a_token_may_hold_a_space_and_more():
+    text = "to be or not to be, that is to be " * 9
+    tokenizer = train_bpe(text, 280, pattern="none")
+    assert any(b" " in token.strip() for token in tokenizer.tokens[256:279])
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.encode_piece(b"to be ") == tokenizer.encode("to be ").tolist()
+
+
+def test_the_pattern_decides_what_may_be_joined():
+    text = "it's 12345 12345 12345\n" * 40
+    longest = {
+        pattern: max(len(t) for t in train_bpe(text, 400, shrink=True, pattern=pattern).tokens
+                     if t.isdigit())
+        for pattern in ("gpt2", "gpt4", "llama3", "qwen2", "smollm2")
+    }
+    assert longest == {"gpt2": 5, "gpt4": 3, "llama3": 3, "qwen2": 1, "smollm2": 1}
+
+
+def test_with_ignore_merges_a_piece_that_is_a_token_is_that_token():
+    tokens = [*BYTES, b"ab", b"cd", b"abx", b"a long word of its own"]
+    merges = [(97, 98), (99, 100)]
+    plain = BPETokenizer(tokens, merges, {})
+    whole = BPETokenizer(tokens, merges, {}, ignore_merges=True)
+    assert plain.encode("abx").tolist() == [256, 120]
+    assert whole.encode("abx").tolist() == [258]
+    # Only a whole piece counts, and what stands around it stays.
+    assert whole.encode("abxx").tolist() == plain.encode("abxx").tolist()
+    text = "abx ab\nabx,cd abxx"
+    assert whole.encode(text).tolist().count(258) == 2
+    assert whole.decode(whole.encode(text)) == text
+    assert whole.encode_piece(b"a long word of its own") == [259]
+
+
+def test_a_long_text_gives_the_same_on_any_number_of_threads(tokenizer, monkeypatch):
+    text = CODE.encode() * 3
+    whole = tokenizer.encode(text).tolist()
+    counts = count_pieces([text])
+    monkeypatch.setattr(bpe, "BLOCK", 1000)
+    assert len(list(bpe.blocks(text, "gpt2"))) > 9
+    for workers in (1, 2, 5):
+        with threads.limit(workers):
+            assert tokenizer.encode(text).tolist() == whole
+            assert count_pieces([text]) == counts
+            assert list(count_pieces([text])) == list(counts)
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4", "llama3", "qwen2", "smollm2"])
+def test_a_text_is_cut_into_blocks_only_where_every_pattern_cuts(pattern, monkeypatch):
+    monkeypatch.setattr(bpe, "BLOCK", 1)
+    source = random.Random(0)
+    alphabet = ["\n", "\n", "a", "b", " ", "'s", "!", "7", "\t", "\r\n", "é", "\u3000"]
+    for _ in range(300):
+        text = "".join(source.choices(alphabet, k=30)).encode()
+        parts = list(bpe.blocks(text, pattern))
+        assert b"".join(parts) == text
+        apart = [piece for part in parts for piece in cut(part, pattern)]
+        assert apart == cut(text, pattern)
+
+
+def cut(text, pattern):
+    """The pieces of a text."""
+    borders = cuts(text, pattern).tolist()
+    return [text[low:high] for low, high in zip(borders, borders[1:], strict=False)]
+
+
+def test_no_more_documents_are_read_than_the_threads_can_take():
+    taken = []
+
+    def documents():
+        for k in range(50):
+            taken.append(k)
+            yield b"x" * 2**18
+
+    groups = bpe.groups(documents(), "gpt2")
+    assert [len(text) for text in next(groups)] == [2**18] * 4
+    assert taken == [0, 1, 2, 3]
+    assert sum(len(group) for group in groups) == 46
+    counts = count_pieces(f"document {k} " * 9 for k in range(50))
+    assert counts[b" document"] == 50 * 8
+    assert list(counts)[:2] == [b"document", b" 0"]
+
+
+def test_an_error_while_learning_comes_out_and_does_not_hang(monkeypatch):
+    def broken(*args):
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(bpe, "learn_merges", broken)
+    with pytest.raises(RuntimeError, match="no luck"):
+        train_bpe(CODE, 300)

@@ -92,3 +92,16 @@ def test_ids_that_are_no_integers_are_refused(tokenizer):
 def test_token_bytes_are_those_of_the_token(tokenizer):
     assert tokenizer.token_bytes(tokenizer.encode("狐")[0]) == "狐".encode()
     assert tokenizer.token_bytes(tokenizer.special[END_OF_TEXT]) == b"<|endoftext|>"
+
+
+def test_a_disallowed_special_token_is_refused_and_an_allowed_one_is_not():
+    tokenizer = train_characters("ab<|endoftext|>")
+    text = "a<|endoftext|>b"
+    with pytest.raises(ValueError, match="holds '<|endoftext|>', which is a special token"):
+        tokenizer.encode(text, disallowed_special="all")
+    with pytest.raises(ValueError, match="which is a special token"):
+        tokenizer.encode(text, disallowed_special=("<|endoftext|>",))
+    allowed = tokenizer.encode(text, allowed_special="all", disallowed_special="all")
+    assert tokenizer.special["<|endoftext|>"] in allowed.tolist()
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.encode("ab", disallowed_special="all").size == 2

@@ -7,7 +7,13 @@ import pytest
 
 from harness import body_cases, check_body
 from tinygrad_edu.kernel import settings
-from tinygrad_edu.tokenizers.presplit import pieces, presplit, split_gpt2
+from tinygrad_edu.tokenizers.presplit import (
+    count_distinct,
+    distinct_pieces,
+    pieces,
+    presplit,
+    split_gpt2,
+)
 from tinygrad_edu.tokenizers.unicode import LETTER, NUMBER, OTHER, SPACE, gpt2_classes, gpt2_table
 
 KNOWN = {
@@ -96,6 +102,26 @@ def call(text):
     return arguments
 
 
+def marks(begins, text):
+    """A call that counts pieces; begins: True or False for each byte."""
+
+    def arguments(draw, real=None):
+        marked = np.array(begins, bool)
+        count = int(marked.sum())
+        out = [draw.out(count, dtype=np.int32) for _ in range(2)]
+        return *out, np.frombuffer(text, np.uint8).copy(), marked
+
+    return arguments
+
+
+def random_marks(size, letters, seed):
+    """A call with pieces of all lengths, most of which occur again."""
+    source = np.random.default_rng(seed)
+    begins = source.random(size) < 0.2
+    begins[0] = True
+    return marks(begins, bytes(source.choice(list(letters), size).tolist()))
+
+
 def bytes_of(texts):
     return "".join(texts).encode("utf-8", "surrogateescape")
 
@@ -108,6 +134,14 @@ CASES = {
         call(bytes_of(KNOWN)),
         call(bytes_of(random_texts(3000, ALPHABET + SURROGATES))),
         *[call(text.encode()) for text in random_texts(20, ALPHABET, seed=1)],
+    ],
+    count_distinct: [
+        marks([1], b"a"),
+        marks([1, 1, 1, 1], b"abab"),
+        marks([1, 0, 0, 0] * 2, b"abacabad"),  # the same first letters
+        marks([1, *[0] * 39] * 3, (b"x" * 39 + b"y") + (b"x" * 39 + b"z") * 2),  # long ones
+        random_marks(5000, b"ab", seed=0),
+        random_marks(60_000, range(256), seed=1),  # thousands of different ones: the table grows
     ],
 }
 
@@ -145,3 +179,12 @@ def test_cuts_begin_with_zero_ascend_and_end_with_the_length():
     assert cuts[-1] == 22
     assert np.all(np.diff(cuts) > 0)
     assert presplit(b"").tolist() == [0]
+
+
+def test_different_pieces_are_counted_in_the_order_in_which_they_are_met():
+    text = np.frombuffer(b"to be or not to be", np.uint8)
+    begins = np.zeros(18, bool)
+    begins[[0, 2, 5, 8, 12, 15]] = True
+    found = list(distinct_pieces(text, begins))
+    assert found == [(b"to", 1), (b" be", 2), (b" or", 1), (b" not", 1), (b" to", 1)]
+    assert list(distinct_pieces(text[:0], begins[:0])) == []

@@ -1,291 +1,313 @@
-"""Lesson 4.6 · Byte-pair encoding
+"""Lesson 4.7 · The byte-pair tokenizer
 
-Needs characters, presplit, unicode. Used by tokenizer_file.
+Needs bpe_encoding, bpe_training, characters, memory, patterns, presplit, threads, unicode. Used by
+hf_json, kinds, scripts/train_gpt.py.
 
-Idea      Start with the 256 bytes as tokens, so that no text is ever unknown. Find the pair of
-          neighbours that occurs most often in the training text, make it a token, replace it
-          everywhere, and repeat until the list is as long as wanted. Frequent words end up as one
-          token, rare ones as a few pieces, and the order of the merges is all there is to remember:
-          to encode, replay them.
-Math      training: merge the pair with the greatest (count, bytes of left, bytes of right)     (1)
-            count = Σ over distinct pieces of (times the piece occurs) · (times the pair is in it)
-          encoding: while a piece has a pair that is a merge, merge the one with the least rank,
-            of equal ones the leftmost; rank = when it was learnt                               (2)
-          V = 256 bytes + merges + special tokens                                               (3)
+Idea      Three lessons come together: a pattern cuts text into pieces, training learns merges from
+          the pieces and their counts, encoding replays the merges inside each piece. The result is
+          the tokenizer of most language models: no text is unknown to it, frequent words are one
+          token, and the vocabulary is exactly as long as one wants.
+          A long text is cut into blocks, so that all threads count and encode; a block ends where
+          every pattern cuts, whatever stands around.
+Math      V = 256 bytes + merges + special tokens                                               (1)
+          bytes of text in memory while training: one block a thread, and the different pieces  (2)
+          a border of blocks: behind a line end between two visible ASCII characters            (3)
 Shapes    text of N bytes → ids (at most N,) int32 · ids 0 … 255 are the bytes, then the merges in
           order of rank, then the special tokens (a file that was read may number them otherwise)
-Pitfalls  Counting all pairs anew for each merge takes (merges × text) steps. Only the neighbours of
-          a merge change: subtract what disappears, add what appears.
-          "aaa" has two neighbours aa, and (1) counts both; but merges go from left to right and do
-          not overlap, so one of them is made.
-          Ties are common (every pair that occurs twice, at the end). Without a rule for them, two
-          runs may learn different tokens; the order of a dict is no rule one could state. Other
-          programs break ties otherwise, and learn other tokens from the same text.
-          Longest match from the left is not BPE: with the merges bc, ab in this order, abc becomes
-          a + bc by (2), not ab + c.
-Cost      Training: each merge visits the places where its pair is or was, and notes at most two new
-          ones, so distinct pieces of N bytes in all cost at most 3N visits, and the heap. Encoding:
-          n log n for a piece of n bytes, once for each distinct piece (a cache holds the answer);
-          what remains is one dict look-up a piece.
-Try       build it    keep a random 10 % of the merges from happening while encoding (BPE-dropout).
-          break it    visit the places of a pair in descending order. Which test notices?
+Pitfalls  The pattern belongs to the tokenizer: with another one the same merges give other ids.
+          The pattern "none" has no borders: a text is one piece, and "the cat" may be a token.
+          Some models were trained with a list of tokens that their merges cannot all make; they
+          say `ignore_merges`: a piece that is a token as a whole is that token.
+          A published vocabulary may lack some bytes. Text that has them cannot be encoded.
+          Learning runs in C without Python's lock, so another thread does it, and this one looks
+          at how far the list of counts is filled: that is what moves the progress bar.
+Cost      12 MB of Python are counted, learnt from, encoded and decoded: `measure it` says how fast.
+          (2) for 1 GB of text: scripts/bench_tokenizer.py
+Try       build it    `--drop`: train on the text, then drop the merges that encoding never used.
+          break it    give all threads one cache. Which test notices?
           measure it  python -m tinygrad_edu.tokenizers.bpe
-See       Gage 1994 · Sennrich, Haddow, Birch 2016, algorithm 1 · Radford et al. 2019, section 2.2
+See       Sennrich, Haddow, Birch 2016 · Radford et al. 2019, section 2.2 · Grattafiori et al. 2024
+          "The Llama 3 herd of models", section 3.2 (a vocabulary of 128,000)
 """
 
-import heapq
-from collections import Counter, defaultdict
-from itertools import chain
+import re
+import threading
+from itertools import islice
 
 import numpy as np
 
+from tinygrad_edu import threads
+from tinygrad_edu.memory import empty
+from tinygrad_edu.tokenizers.bpe_encoding import Store, WordCache, encode_pieces, pair_table
+from tinygrad_edu.tokenizers.bpe_training import BYTE_ORDER, BYTES, laid_out, learn_merges
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT, Tokenizer
-from tinygrad_edu.tokenizers.presplit import presplit, python_library
+from tinygrad_edu.tokenizers.patterns import check_pattern, mark_pieces
+from tinygrad_edu.tokenizers.presplit import distinct_pieces, python_library
 from tinygrad_edu.tokenizers.unicode import as_bytes
 
-BYTES = [bytes([value]) for value in range(256)]
-BLOCK = 1 << 18  # pieces that are held as Python objects at a time
-CACHED = 1 << 19  # pieces that the cache of `encode` may hold
+TIES = ("bytes", "first")
+BLOCK = 1 << 20  # bytes that one thread takes at a time
+BORDER = re.compile(rb"[!-~]\n(?=[!-~])")  # (3)
+MISSING = 2**31 - 1  # stands for a byte that has no token
+
+
+def blocks(text, pattern):
+    """Yield `text` (bytes) in blocks of about BLOCK bytes, (3)."""
+    first = 0
+    while pattern != "none" and len(text) - first > 2 * BLOCK:
+        border = BORDER.search(text, first + BLOCK)
+        if not border:
+            break
+        yield text[first : border.end()]
+        first = border.end()
+    yield text[first:] if first else text
 
 
 # ---- training --------------------------------------------------------------------------------
 
 
-class Pairs:
-    """All distinct pieces of a text, laid end to end as symbols, and where each pair of them is.
-
-    A symbol is known by the position of its first byte. `following` and `preceding` link the
-    symbols of a piece; -1 ends a piece on either side. Every pair is found at positions[pair].
-    """
-
-    def __init__(self, counts):
-        """counts: dict from piece (bytes) to how often it occurs."""
-        self.symbol, self.weight, self.following, self.preceding = [], [], [], []
-        self.count = defaultdict(int)  # pair -> how often it occurs in the text
-        self.positions = defaultdict(list)  # pair -> where it is, ascending; some have gone since
-        for piece, times in counts.items():
-            self._append(piece, times)
-        self.tokens = list(BYTES)
-        self._keys = [descending(token) for token in BYTES]
-        self._heap = [self._entry(pair) for pair in self.count]
-        heapq.heapify(self._heap)
-
-    def _append(self, piece, times):
-        first = len(self.symbol)
-        end = first + len(piece)
-        self.symbol += piece
-        self.weight += [times] * len(piece)
-        self.following += [*range(first + 1, end), -1]
-        self.preceding += [-1, *range(first, end - 1)]
-        for position, pair in enumerate(zip(piece, piece[1:], strict=False), start=first):
-            self.count[pair] += times
-            self.positions[pair].append(position)
-
-    def _entry(self, pair):
-        return -self.count[pair], self._keys[pair[0]], self._keys[pair[1]], pair
-
-    def best(self):
-        """(pair, count) of the pair to merge next, (1); (None, 0) when no pair is left."""
-        while self._heap:
-            negative, *_, pair = self._heap[0]
-            if self.count[pair] == -negative:
-                return pair, -negative
-            heapq.heappop(self._heap)  # its count has fallen since: put it where it belongs now
-            if self.count[pair] > 0:
-                heapq.heappush(self._heap, self._entry(pair))
-        return None, 0
-
-    def merge(self, pair):
-        """Make `pair` a token and replace it everywhere, from left to right in each piece."""
-        new = len(self.tokens)
-        self.tokens.append(self.tokens[pair[0]] + self.tokens[pair[1]])
-        self._keys.append(descending(self.tokens[new]))
-        appeared = set()
-        # Pairs with the symbol `new` appear in this call only, at ascending positions: that is why
-        # every list of positions is ascending, and why merging in its order goes left to right.
-        for position in self.positions.pop(pair):
-            after = self.following[position]
-            here = self.symbol[position], self.symbol[after] if after >= 0 else -1
-            if here == pair:  # else it was taken by another merge since
-                appeared.update(self._merge_at(position, new))
-        del self.count[pair]
-        for found in appeared:
-            heapq.heappush(self._heap, self._entry(found))
-
-    def _merge_at(self, position, new):
-        """Merge the symbol at `position` with its successor; returns the pairs that appear."""
-        symbol, count = self.symbol, self.count
-        times = self.weight[position]
-        second = self.following[position]
-        left = self.preceding[position]
-        right = self.following[second]
-        appeared = []
-        if left >= 0:
-            count[symbol[left], symbol[position]] -= times
-            appeared.append((symbol[left], new))
-            self.positions[appeared[-1]].append(left)
-        if right >= 0:
-            count[symbol[second], symbol[right]] -= times
-            appeared.append((new, symbol[right]))
-            self.positions[appeared[-1]].append(position)
-            self.preceding[right] = position
-        for pair in appeared:
-            count[pair] += times
-        symbol[position] = new
-        symbol[second] = -1
-        self.following[position] = right
-        return appeared
-
-
-def descending(token):
-    """A string that sorts the other way round than the bytes of `token`.
-
-    Each byte is mirrored, and a mark above all of them ends the string: a token that begins
-    another one is the smaller of the two, so its mirror image has to be the greater.
-    """
-    return "".join([chr(255 - byte) for byte in token]) + "\u0100"
-
-
-def count_pieces(documents):
-    """dict from each piece of the documents (an iterable of str or bytes) to its count."""
-    counts = Counter()
+def groups(documents, pattern):
+    """Yield lists of texts (bytes), each list of about BLOCK bytes: work for one thread."""
+    group, size = [], 0
     for document in documents:
-        for block in blocks_of_pieces(as_bytes(document)):
-            counts.update(block)
+        for block in blocks(as_bytes(document), pattern):
+            group.append(block)
+            size += len(block)
+            if size >= BLOCK:
+                yield group
+                group, size = [], 0
+    if group:
+        yield group
+
+
+def count_group(found, texts, pattern):
+    """Append (piece, count) to the list `found` for each different piece of some texts."""
+    text = np.frombuffer(b"".join(texts), np.uint8)
+    begins = empty(text.shape, np.bool_)
+    first = 0
+    for part in texts:
+        end = first + len(part)
+        mark_pieces(begins[first:end], text[first:end], pattern)
+        first = end
+    found.extend(distinct_pieces(text, begins))
+
+
+def count_pieces(documents, pattern="gpt2"):
+    """dict from each piece of the documents (str or bytes) to its count, in the order met: (2)."""
+    check_pattern(pattern)
+    if isinstance(documents, str | bytes):
+        documents = [documents]
+    counts = {}
+    waiting = groups(documents, pattern)
+    while turn := [([], group, pattern) for group in islice(waiting, threads.count())]:
+        threads.pool.run(count_group, turn)
+        for found, *_ in turn:
+            for piece, count in found:
+                counts[piece] = counts.get(piece, 0) + count
     return counts
 
 
+def learn(counts, number, least_count=2, ties="bytes", progress=iter):
+    """At most `number` merges, a list of pairs of ids, from a dict of pieces and their counts.
+
+    progress wraps the range of merges, as tqdm does.
+    """
+    merges, learnt = np.empty((number, 2), np.int32), np.zeros(number, np.int64)
+    call = *laid_out(counts), BYTE_ORDER, ties == "first", least_count
+    errors = []
+
+    def work():
+        try:
+            learn_merges(merges, learnt, *call)
+        except Exception as error:  # it is raised again where it was asked for
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    found = 0
+    for k in progress(range(number)):
+        while not learnt[k] and thread.is_alive():
+            thread.join(0.02)
+        if not learnt[k]:
+            break
+        found = k + 1
+    thread.join()
+    if errors:
+        raise errors[0]
+    if found and learnt[0] < 0:
+        raise MemoryError("no memory to learn merges from so many different pieces: use less text")
+    return [tuple(pair) for pair in merges[:found].tolist()]
+
+
 def train_bpe(
-    documents, vocab_size, special=(END_OF_TEXT,), least_count=2, progress=iter, shrink=False
+    documents,
+    vocab_size,
+    special=(END_OF_TEXT,),
+    least_count=2,
+    progress=iter,
+    shrink=False,
+    pattern="gpt2",
+    ties="bytes",
 ):
     """A BPETokenizer of exactly `vocab_size` tokens, from documents (iterable of str or bytes).
 
-    vocab_size counts bytes, merges and special tokens, (3). A pair that occurs less than
-    `least_count` times is not merged. progress wraps the range of merges, as tqdm does.
+    vocab_size counts bytes, merges and special tokens, (1). A pair that occurs less than
+    `least_count` times is not merged. ties: which of the pairs with the same count is merged first,
+    "bytes" or "first" (lesson bpe_training). progress wraps the range of merges, as tqdm does.
     ValueError where vocab_size is below 256 + special tokens, or more than the text can give; with
     `shrink` the vocabulary is then as large as the text allows.
     """
     special = list(special)
-    merges = vocab_size - 256 - len(special)
-    if merges < 0:
+    if ties not in TIES:
+        raise ValueError(f"ties are broken by {' or '.join(TIES)}, not by {ties!r}")
+    number = vocab_size - 256 - len(special)
+    if number < 0:
         raise ValueError(
             f"a vocabulary of {vocab_size} is too small: 256 bytes and {len(special)} special "
             f"tokens need {256 + len(special)}"
         )
-    if isinstance(documents, str | bytes):
-        documents = [documents]
-    pairs = Pairs(count_pieces(documents))
-    learnt = []
-    for _ in progress(range(merges)):
-        pair, count = pairs.best()
-        if count < least_count or pair is None:
-            if shrink:
-                break
-            most = 256 + len(learnt) + len(special)
-            raise ValueError(
-                f"a vocabulary of {vocab_size} is more than this text can give; with it, "
-                f"{most} is the most (no other pair occurs {least_count} times)"
-            )
-        pairs.merge(pair)
-        learnt.append(pair)
-    tokens = pairs.tokens + [as_bytes(name) for name in special]
-    ids = {name: len(pairs.tokens) + k for k, name in enumerate(special)}
-    return BPETokenizer(tokens, learnt, ids)
+    counts = count_pieces(documents, pattern)
+    merges = learn(counts, number, least_count, ties, progress)
+    if len(merges) < number and not shrink:
+        most = 256 + len(merges) + len(special)
+        raise ValueError(
+            f"a vocabulary of {vocab_size} is more than this text can give; with it, "
+            f"{most} is the most (no other pair occurs {least_count} times)"
+        )
+    tokens = list(BYTES)
+    for left, right in merges:
+        tokens.append(tokens[left] + tokens[right])
+    ids = {name: len(tokens) + k for k, name in enumerate(special)}
+    return BPETokenizer(tokens + [as_bytes(name) for name in special], merges, ids, pattern)
 
 
-# ---- encoding --------------------------------------------------------------------------------
+# ---- the tokenizer ---------------------------------------------------------------------------
 
 
 class BPETokenizer(Tokenizer):
-    """Byte-level BPE with GPT-2's pre-split.
+    """Byte-level BPE.
 
-    tokens   list of V byte strings, the 256 single bytes among them
+    tokens   list of V byte strings, single bytes among them
     merges   pairs of ids in order of rank; the bytes of both, joined, are a token
     special  dict from name to id
+    pattern  the name of the pattern that cuts text into pieces (lesson patterns)
+    ignore_merges  whether a piece that is a token as a whole is that token, whatever the merges say
     """
 
-    def __init__(self, tokens, merges, special):
+    def __init__(self, tokens, merges, special, pattern="gpt2", ignore_merges=False):
         super().__init__(tokens, special)
-        self.merges = list(merges)
+        check_pattern(pattern)
+        self.merges, self.pattern, self.ignore_merges = list(merges), pattern, ignore_merges
         reserved = set(self.special.values())
         ids = {token: k for k, token in enumerate(tokens) if k not in reserved}
-        missing = [byte for byte in BYTES if byte not in ids]
-        if missing:
-            raise ValueError(f"{len(missing)} bytes have no token, the first is {missing[0]!r}")
-        self._bytes = [ids[byte] for byte in BYTES]
-        self._rank = {}  # pair -> (rank, id of the merged token)
+        self._byte_ids = np.array([ids.get(byte, MISSING) for byte in BYTES], np.int32)
+        rows = []
         for rank, (left, right) in enumerate(self.merges):
             merged = ids.get(tokens[left] + tokens[right])
             if merged is None:
                 raise ValueError(f"merge {rank} makes {tokens[left] + tokens[right]!r}: no token")
-            self._rank.setdefault((left, right), (rank, merged))
-        self._cache = {}  # piece -> tuple of ids
+            rows.append((left, right, merged))
+        self._pairs = pair_table(rows)
+        self._caches = []  # those that no thread has in use
+        self._store = Store(tokens)
+        self.lengths = self._store.lengths  # (V,) int64, in bytes
+        self._whole = self._beyond_merges(ids) if ignore_merges else {}
 
     def encode_ordinary(self, text):
-        """(N,) int32 ids of any bytes, special tokens not recognised."""
-        cache = self._cache
-        ids = []
-        for block in blocks_of_pieces(text):
-            if len(cache) > CACHED:
-                cache.clear()
-            for piece in block:
-                if piece not in cache:
-                    cache[piece] = tuple(self.encode_piece(piece))
-            found = chain.from_iterable(map(cache.__getitem__, block))
-            ids.append(np.fromiter(found, np.int32))
-        return np.concatenate(ids) if ids else np.array([], np.int32)
+        """(N,) int32 ids of any bytes, special tokens not recognised; threads share a long text."""
+        parts = list(blocks(text, self.pattern))
+        if len(parts) == 1:
+            return self._encode_block(parts[0])
+        found = [None] * len(parts)
+
+        def work(first, step):
+            for k in range(first, len(parts), step):
+                found[k] = self._encode_block(parts[k])
+
+        workers = threads.count()
+        threads.pool.run(work, [(k, workers) for k in range(workers)])
+        return np.concatenate(found)
 
     def encode_piece(self, piece):
-        """Ids of one piece by (2): the pairs wait in a heap, ordered by rank, then position."""
-        symbol = [self._bytes[byte] for byte in piece]
-        size = len(symbol)
-        following = list(range(1, size + 1))
-        preceding = list(range(-1, size - 1))
-        rank = self._rank
-        heap = []
+        """The ids, a list, of bytes that are not cut into pieces."""
+        return self._encode_block(piece, "none").tolist()
 
-        def wait(position, after):
-            """Queue the pair at these two positions if it is a merge."""
-            pair = (symbol[position], symbol[after])
-            if pair in rank:
-                heapq.heappush(heap, (*rank[pair], position, pair))
+    def decode_bytes(self, ids):
+        """The bytes of these ids, exactly. ValueError for an id that is not in 0 … V − 1."""
+        return self._store.join(self._checked(ids).ravel())
 
-        for position in range(size - 1):
-            wait(position, position + 1)
-        while heap:
-            _, merged, position, pair = heapq.heappop(heap)
-            second = following[position]
-            if second >= size or (symbol[position], symbol[second]) != pair:
-                continue  # one of the two has been merged with its other neighbour
-            right = following[second]
-            symbol[position], symbol[second] = merged, -1
-            following[position] = right
-            if right < size:
-                preceding[right] = position
-                wait(position, right)
-            if preceding[position] >= 0:
-                wait(preceding[position], position)
-        return [index for index in symbol if index >= 0]
+    def forget(self):
+        """Empty the caches of pieces: only to measure what they are worth."""
+        self._caches.clear()
 
+    def _encode_block(self, text, pattern=None):
+        array = np.frombuffer(text, np.uint8)
+        begins = empty(array.shape, np.bool_)
+        mark_pieces(begins, array, pattern or self.pattern)
+        ids = self._merge(array, begins)
+        if self._whole:
+            ids = self._put_whole_tokens(ids, text, np.append(np.flatnonzero(begins), len(text)))
+        if MISSING in self._byte_ids and MISSING in ids:
+            byte = next(byte for byte in text if self._byte_ids[byte] == MISSING)
+            raise ValueError(
+                f"the text has the byte 0x{byte:02X}, for which this vocabulary has no token: "
+                "remove it, or use a tokenizer with all 256 bytes"
+            )
+        return ids
 
-def blocks_of_pieces(text):
-    """Yield the pieces of `text` (bytes) in lists of at most BLOCK: a piece takes ~60 bytes."""
-    cuts = presplit(text)
-    for first in range(0, cuts.size - 1, BLOCK):
-        block = cuts[first : first + BLOCK + 1].tolist()
-        yield [text[low:high] for low, high in zip(block, block[1:], strict=False)]
+    def _merge(self, text, begins):
+        ids, count = empty(text.shape, np.int32), empty(1, np.int64)
+        try:
+            cache = self._caches.pop()
+        except IndexError:
+            cache = WordCache()
+        encode_pieces(ids, count, text, begins, self._byte_ids, self._pairs, cache)
+        self._caches.append(cache)
+        if count[0] < 0:
+            raise MemoryError("no memory to merge so long a piece: cut the text into shorter parts")
+        return ids[: count[0]].copy()
+
+    def _beyond_merges(self, ids):
+        """dict of the tokens that their own merges do not make to their ids."""
+        tokens = [token for token in ids if len(token) > 1]
+        text = np.frombuffer(b"".join(tokens), np.uint8)
+        starts = np.cumsum([0, *map(len, tokens)])[:-1]
+        begins = np.zeros(text.size, bool)
+        begins[starts] = True
+        found = self._merge(text, begins)
+        lengths = np.append(self.lengths, [1])[np.where(found == MISSING, -1, found)]
+        at = np.searchsorted(np.cumsum(lengths) - lengths, starts)
+        wrong = np.flatnonzero(found[at] != [ids[token] for token in tokens]).tolist()
+        return {tokens[k]: ids[tokens[k]] for k in wrong}
+
+    def _put_whole_tokens(self, ids, text, cuts):
+        """The ids with one in place of several where a piece is a token beyond all merges."""
+        spans = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
+        whole = [(low, high) for low, high in spans if text[low:high] in self._whole]
+        starts = np.append(np.cumsum(self.lengths[ids]) - self.lengths[ids], len(text))
+        keep = np.ones(ids.size, bool)
+        for low, high in whole:
+            first, last = np.searchsorted(starts, (low, high))
+            ids[first] = self._whole[text[low:high]]
+            keep[first + 1 : last] = False
+        return ids[keep]
 
 
 if __name__ == "__main__":
     from time import perf_counter
 
     texts = python_library()
+    train_bpe(texts[:1], 260)
     start = perf_counter()
     tokenizer = train_bpe(texts, 4096)
-    middle = perf_counter()
-    count = sum(tokenizer.encode(text).size for text in texts)
+    trained = perf_counter()
+    ids = [tokenizer.encode(text) for text in texts]
+    encoded = perf_counter()
+    same = [tokenizer.decode_bytes(part) for part in ids] == texts
     end = perf_counter()
+    size = sum(map(len, texts))
     print(
-        f"bytes={sum(map(len, texts))} tokens={count} train_s={middle - start:.2f} "
-        f"encode_s={end - middle:.2f}"
+        f"bytes={size} tokens={sum(map(len, ids))} train_s={trained - start:.2f} "
+        f"encode_mb_per_s={size / 1e6 / (encoded - trained):.0f} "
+        f"decode_mb_per_s={size / 1e6 / (end - encoded):.0f} same={same}"
     )

@@ -16,7 +16,8 @@ Math      decode(ids) = tokens[id₁] + tokens[id₂] + …      decode(encode(t
 Shapes    text: str or UTF-8 bytes, N characters → ids (N,) int32 · tokens: V byte strings
 Pitfalls  No text may produce a special token such as <|endoftext|> by accident: a user who writes
           those 13 characters must not end the document. So `encode` reads them as
-          plain text unless `allowed_special` names them.
+          plain text unless `allowed_special` names them, and refuses those that are
+          `disallowed_special`.
           One token may hold part of a character (lesson bpe), so tokens must not be turned into
           text one by one: `StreamDecoder` waits until a character is complete.
 Cost      Encoding is one look-up a character, decoding one copy.
@@ -67,26 +68,40 @@ class Tokenizer:
         """The bytes of one token; of a special token, its name."""
         return self.tokens[int(self._checked(index))]
 
-    def encode(self, text, allowed_special=()):
+    def encode(self, text, allowed_special=(), disallowed_special=()):
         """Ids, (N,) int32, of a str or bytes.
 
-        allowed_special: names of special tokens to recognise in the text, or "all"; the
-        others are read as plain text. ValueError for an unknown name.
+        allowed_special: names of special tokens to recognise in the text, or "all".
+        disallowed_special: names that the text must not hold, or "all": those not allowed.
+        What is in neither is read as plain text. ValueError for an unknown name, and for text that
+        holds a disallowed one.
         """
-        names = self.special if allowed_special == "all" else allowed_special
+        text = as_bytes(text)
+        names = self._allowed(text, allowed_special, disallowed_special)
         ids = [empty(0, np.int32)]
-        for part in self._cut(as_bytes(text), names):
+        for part in self._cut(text, names):
             index = self.special.get(part) if isinstance(part, str) else None
             found = self.encode_ordinary(part) if index is None else np.array([index], np.int32)
             ids.append(found)
         return np.concatenate(ids) if len(ids) > 2 else ids[-1]
 
+    def _allowed(self, text, allowed, disallowed):
+        """The names to recognise; ValueError for unknown ones and a disallowed one in the text."""
+        allowed = frozenset(self.special if allowed == "all" else allowed)
+        refused = self.special.keys() - allowed if disallowed == "all" else set(disallowed)
+        for name in sorted((allowed | refused) - self.special.keys()):
+            known = ", ".join(self.special) or "none"
+            raise ValueError(f"no special token is called {name!r}; there are: {known}")
+        for name in sorted(refused):
+            if as_bytes(name) in text:
+                raise ValueError(
+                    f"the text holds {name!r}, which is a special token; allow it (allowed_special)"
+                    ", or have it read as plain text (disallowed_special=())"
+                )
+        return allowed
+
     def _cut(self, text, names):
         """Yield plain text as bytes and special tokens as str, in the order of the text."""
-        for name in names:
-            if name not in self.special:
-                known = ", ".join(self.special) or "none"
-                raise ValueError(f"no special token is called {name!r}; there are: {known}")
         # The longest name first: where one name begins another, the longer one is meant.
         longest = sorted((as_bytes(name) for name in names), key=len, reverse=True)
         pattern = b"(" + b"|".join(map(re.escape, longest)) + b")"
@@ -134,6 +149,39 @@ class StreamDecoder:
     def finish(self):
         """What is left over: "" or U+FFFD for a character that was never completed."""
         return self.decoder.decode(b"", final=True)
+
+
+class ChainStream:
+    """Turns ids into text one at a time where a token's text depends on the ones before it.
+
+    The tokens of the last output are decoded anew with what has come since; what that adds to
+    their own text is new.
+    """
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.ids, self.shown = [], ""  # the text of the first `old` ids
+        self.old = 0
+
+    def push(self, index):
+        """The text that is complete once this token has come; "" where a character is not."""
+        self.ids.append(int(index))
+        text = self.tokenizer.decode(self.ids)
+        if text.endswith("\ufffd"):
+            return ""
+        return self._show(text)
+
+    def finish(self):
+        """What is left over: "" or U+FFFD for a character that was never completed."""
+        return self._show(self.tokenizer.decode(self.ids))
+
+    def _show(self, text):
+        new = text[len(self.shown) :]
+        if new:
+            self.ids = self.ids[self.old :]
+            self.old = len(self.ids)
+            self.shown = self.tokenizer.decode(self.ids)
+        return new
 
 
 class CharacterTokenizer(Tokenizer):

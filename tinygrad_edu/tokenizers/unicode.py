@@ -1,6 +1,6 @@
 """Lesson 4.1 · Unicode: what kind of character is this?
 
-Needs kernel, memory. Used by presplit, characters, bpe, tokenizer_file.
+Needs foreign, kernel, memory. Used by presplit, characters, bpe, tokenizer_file.
 
 Idea      A language model computes with integers; a tokenizer turns text into them. The first thing
           it does is to cut the text where the kind of character changes: letters, numbers, white
@@ -39,6 +39,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_edu.foreign import any_C, fits_any, out, ptr
 from tinygrad_edu.kernel import Kernel
 from tinygrad_edu.memory import empty
 
@@ -115,6 +116,16 @@ def as_bytes(text):
         ) from None
 
 
+def code_points(text):
+    """The code points of a str, (n,) uint32."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def category(character):
+    """The general category of one character, two letters."""
+    return NAMES[categories()[ord(character)]]
+
+
 @Kernel
 def classify(classes, text, table):
     """The class of the character that begins at each byte, else CONTINUES; (1), (2), (3)."""
@@ -154,6 +165,11 @@ def classify_numba(classes, text, table):
         for j in range(i + 1, i + length):
             classes[j] = CONTINUES
         i += length
+
+
+@classify.body("native", when=fits_any)
+def classify_native(classes, text, table):
+    any_C().classify(out(classes), ptr(text), ptr(table), text.size)
 
 
 def gpt2_classes(text):
