@@ -1,6 +1,6 @@
 """Lesson 4.47 · A GGUF file as a model, and back
 
-Needs gguf, gpt, llama, published. Used by every test.
+Needs gguf, gpt, llama, published. Used by every script.
 
 Idea      The weights in a GGUF file are those of the safetensors folder that it was made from, with
           three differences: shorter names, numbers in blocks of a few bits, and, for the family of
@@ -14,7 +14,8 @@ Shapes    W_q (H·D, C), W_k (G·D, C) · settings: `llama.block_count` and othe
 Pitfalls  Without (1) a model answers fluently and worse: the loss of a sentence is 4.7 where it
           should be 3.8. No shape is wrong, nothing is raised.
           Qwen's rows are not moved, though its other names are the same.
-          A file without output.weight has a tied head.
+          A file without output.weight has a tied head. One with rope_freqs.weight has stretched
+          rotary frequencies, as Llama 3 does: a number for each to be divided by.
 Cost      All weights become float32 here: eight times the bytes of a file of 4 bits. Kernels that
           multiply blocks as they are come with lesson quant.
 Try       build it    the names of another architecture.
@@ -26,7 +27,7 @@ See       ggml, docs/gguf.md · llama.cpp, convert_hf_to_gguf.py (permute)
 from tinygrad_edu.files.gguf import load_gguf, save_gguf
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.models.llama import Llama, LlamaConfig
-from tinygrad_edu.models.published import number
+from tinygrad_edu.models.published import check_size, number
 
 LLAMAS = {"llama": {}, "qwen2": {"offsets": True}, "qwen3": {"head_norms": True}}
 # name there: name here, without "weight" and "bias"
@@ -46,15 +47,17 @@ def load_gguf_model(path):
     file = load_gguf(path)
     try:
         kind = file.settings.get("general.architecture")
+        if "token_embd.weight" not in file:
+            raise ValueError("the tensor token_embd.weight is missing")
         if kind == "gpt2":
-            model = GPT(gpt_config(file), None)
-            names = {here: there for there, here in gpt_names(model.config.layers)}
-        elif kind in LLAMAS:
-            model = Llama(llama_config(file, kind), None)
-            names = {here: there for there, here in llama_names(model.config.layers)}
+            make, config = GPT, gpt_config(file)
+        elif isinstance(kind, str) and kind in LLAMAS:
+            make, config = Llama, llama_config(file, kind)
         else:
             raise ValueError(f"its architecture is {kind!r}; known are gpt2, {', '.join(LLAMAS)}")
-        model.load_state(read(file, names, model))
+        check_size(config, file.entries.values())
+        model = make(config, None)                 # without numbers: they are copied in
+        fill(model, file)
     except ValueError as error:
         raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     return model.eval(), file
@@ -69,68 +72,74 @@ def pairs(outside, inside, block, layers):
             yield f"blk.{layer}.{there}", f"{block}.{layer}.{here}"
 
 
-def llama_names(layers):
-    """Of lesson llama."""
-    return pairs(OUTSIDE, INSIDE, "layers", layers)
+def names_there(model):
+    """(name in the file, heads, tensor) of every weight of the model.
 
-
-def gpt_names(layers):
-    """Of lesson gpt."""
-    return pairs(OF_GPT, IN_GPT, "h", layers)
-
-
-def read(file, names, model):
-    """name here -> array of every weight of the model. ValueError for one that is missing."""
-    state = {}
-    for name, _ in model.named_parameters():
-        part, _, leaf = name.rpartition(".")
-        there = f"{names[part]}.{leaf}"
-        if there not in file:
-            raise ValueError(f"the tensor {there} is missing")
-        array = file[there]
-        state[name] = in_halves(array, heads_of(model, part)) if heads_of(model, part) else array
-    return state
-
-
-def heads_of(model, part):
-    """How many heads have their rows in another order there, 0 for none."""
+    heads: how many the rows are of, where the file has them in another order; 0 where it does not.
+    """
     config = model.config
-    moved = isinstance(model, Llama) and not config.offsets and not config.head_norms
-    ends = {"q_proj": config.heads, "k_proj": config.groups} if moved else {}
-    return ends.get(part.rpartition(".")[2], 0)
+    if isinstance(model, Llama):
+        table = pairs(OUTSIDE, INSIDE, "layers", config.layers)
+    else:
+        table = pairs(OF_GPT, IN_GPT, "h", config.layers)
+    there = {here: name for name, here in table}
+    heads = {}
+    if isinstance(model, Llama) and architecture(config) == "llama":
+        heads = {"q_proj": config.heads, "k_proj": config.groups}
+    for name, tensor in model.named_parameters():
+        part, _, leaf = name.rpartition(".")
+        layer = part.rpartition(".")[2]
+        yield f"{there[part]}.{leaf}", heads.get(layer, 0), tensor
+
+
+def fill(model, file):
+    """Copy every weight from the file, one after the other. ValueError where one does not fit."""
+    for name, heads, tensor in names_there(model):
+        if name not in file:
+            raise ValueError(f"the tensor {name} is missing")
+        shape = file.entries[name].shape
+        if shape != tensor.shape:
+            raise ValueError(f"the tensor {name} has the shape {shape}, and this model "
+                             f"{tensor.shape}")
+        tensor.assign(in_halves(file[name], heads) if heads else file[name])
 
 
 def in_halves(w, heads):
     """Rows from neighbours to halves, (1) from left to right."""
-    return w.reshape(heads, -1, 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+    pairs_of_rows = w.reshape(heads, -1, 2, *w.shape[1:])
+    return pairs_of_rows.swapaxes(1, 2).reshape(w.shape)
 
 
 def in_neighbours(w, heads):
     """Rows from halves to neighbours, (1) from right to left."""
-    return w.reshape(heads, 2, -1, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+    halves = w.reshape(heads, 2, -1, *w.shape[1:])
+    return halves.swapaxes(1, 2).reshape(w.shape)
+
+
+def architecture(config):
+    """The word that a file has for a Llama of this configuration."""
+    if config.offsets:
+        return "qwen2"
+    return "qwen3" if config.head_norms else "llama"
 
 
 def gpt_config(file):
     """The configuration of a GPT-2 from the settings."""
-    has = file.settings
-    V = file.entries["token_embd.weight"].shape[0] if "token_embd.weight" in file else 1
-    return GPTConfig(V, number(has, "gpt2.context_length"), number(has, "gpt2.block_count"),
-                     number(has, "gpt2.attention.head_count"),
-                     number(has, "gpt2.embedding_length"))
+    names = "context_length", "block_count", "attention.head_count", "embedding_length"
+    numbers = [number(file.settings, f"gpt2.{name}") for name in names]
+    V = file.entries["token_embd.weight"].shape[0]
+    return GPTConfig(V, *numbers)
 
 
 def llama_config(file, kind):
     """The configuration of a Llama or a relative from the settings."""
     def ask(name, default=None, as_=int):
+        if as_ is str:
+            return file.settings.get(f"{kind}.{name}", default)
         return number(file.settings, f"{kind}.{name}", default, as_)
 
-    if "token_embd.weight" not in file:
-        raise ValueError("the tensor token_embd.weight is missing")
     heads, width = ask("attention.head_count"), ask("embedding_length")
-    scaling = file.settings.get(f"{kind}.rope.scaling.type", "none")
-    if scaling != "none" or "rope_freqs.weight" in file:
-        raise ValueError(f"its rotary context is stretched ({scaling}), which is read from "
-                         "safetensors folders only")
+    window = f"{kind}.attention.sliding_window"
     return LlamaConfig(
         vocabulary=file.entries["token_embd.weight"].shape[0], context=ask("context_length"),
         layers=ask("block_count"), heads=heads, groups=ask("attention.head_count_kv", heads),
@@ -138,7 +147,21 @@ def llama_config(file, kind):
         head_width=ask("attention.key_length", width // heads),
         eps=ask("attention.layer_norm_rms_epsilon", 1e-5, float),
         base=ask("rope.freq_base", 10000.0, float), tied="output.weight" not in file,
-        window=file.settings.get(f"{kind}.attention.sliding_window"), **LLAMAS[kind])
+        window=number(file.settings, window) if window in file.settings else None,
+        stretch=stretch(file, ask), **LLAMAS[kind])
+
+
+def stretch(file, ask):
+    """The settings of lesson rope_scaling. ask: as in llama_config."""
+    way = ask("rope.scaling.type", "none", str)
+    if "rope_freqs.weight" in file:
+        return {"kind": "divided", "by": file["rope_freqs.weight"].tolist()}
+    if way == "none":
+        return {"kind": "default"}
+    found = {"kind": way, "factor": ask("rope.scaling.factor", as_=float)}
+    if way == "yarn":
+        found["context"] = ask("rope.scaling.original_context_length")
+    return found
 
 
 def save_gguf_model(path, model, tokenizer=None, kind="F32"):
@@ -146,24 +169,23 @@ def save_gguf_model(path, model, tokenizer=None, kind="F32"):
 
     kind: "F32", "F16", "Q8_0", "Q4_0" or "Q4_1", for the matrices; vectors stay F32.
     """
-    llama = isinstance(model, Llama)
-    names = llama_names if llama else gpt_names
-    there = {here: there for there, here in names(model.config.layers)}
+    describe = llama_settings if isinstance(model, Llama) else gpt_settings
+    settings = describe(model.config)
     tensors, kinds = {}, {}
-    for name, tensor in model.named_parameters():
-        part, _, leaf = name.rpartition(".")
-        array, heads = tensor.numpy(), heads_of(model, part)
-        tensors[f"{there[part]}.{leaf}"] = in_neighbours(array, heads) if heads else array
-        kinds[f"{there[part]}.{leaf}"] = kind if array.ndim > 1 else "F32"
-    settings = llama_settings(model.config) if llama else gpt_settings(model.config)
+    for name, heads, tensor in names_there(model):
+        array = tensor.numpy()
+        tensors[name] = in_neighbours(array, heads) if heads else array
+        kinds[name] = kind if array.ndim > 1 else "F32"
     save_gguf(path, settings | (tokenizer or {}), tensors, kinds)
 
 
 def llama_settings(config):
-    """What a file says of a Llama."""
-    kind = "qwen2" if config.offsets else "qwen3" if config.head_norms else "llama"
-    if config.stretch.get("kind", "default") != "default":
-        raise ValueError("a stretched rotary context cannot be written to GGUF here")
+    """What a file says of a Llama. ValueError for what its readers would pass over."""
+    if config.stretch != {"kind": "default"} or config.window:
+        raise ValueError("a stretched rotary context and a window are not written to GGUF here")
+    if config.offsets and config.head_norms:
+        raise ValueError("no architecture of GGUF has offsets and norms of q and k")
+    kind = architecture(config)
     found = {
         "context_length": config.context, "embedding_length": config.width,
         "block_count": config.layers, "feed_forward_length": config.hidden,

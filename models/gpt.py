@@ -76,7 +76,8 @@ class GPTConfig:
     def operations_per_token(self):
         """Floating-point operations of forward and backward, as in the Cost slot."""
         C, L = self.width, self.layers
-        return 6 * (12 * L * C * C + self.vocabulary * C) + 6 * L * self.context * C
+        matrices = 12 * L * C * C + self.vocabulary * C
+        return 6 * matrices + 6 * L * self.context * C
 
 
 class Attention(Module):
@@ -93,11 +94,19 @@ class Attention(Module):
         """x (B, T, C) -> (B, T, C); with a cache, x stands behind the positions it holds."""
         qkv = self.c_attn(x)                                    # (B, T, 3C)
         if cache is None:
-            return self.c_proj(attention_qkv(qkv, self.heads, causal=True))
-        q, k, v = split_heads(qkv.data, *3 * [self.heads])      # (B, H, T, D)
-        start, (k, v) = cache.lengths, cache.append(layer, k, v)
-        y = attention(Tensor(q), Tensor(k), Tensor(v), start=start)
-        return self.c_proj(y.transpose(0, 2, 1, 3).reshape(*x.shape))
+            y = attention_qkv(qkv, self.heads)
+        else:
+            y = self._behind(qkv.data, cache, layer)
+        return self.c_proj(y)
+
+    def _behind(self, qkv, cache, layer):
+        """Attention of new positions, qkv (B, T, 3C), to those in the cache and to themselves."""
+        H, start = self.heads, cache.lengths
+        q, k, v = split_heads(qkv, H, H, H)                     # (B, H, T, D)
+        k, v = cache.append(layer, k, v)                        # (B, H, S, D)
+        y = attention(*map(Tensor, (q, k, v)), start=start)
+        y = y.transpose(0, 2, 1, 3)
+        return y.reshape(*y.shape[:2], -1)
 
 
 class MLP(Module):
@@ -124,14 +133,19 @@ class Block(Module):
         self.mlp = MLP(config, random, dtype)
         self.drop = [Dropout(config.dropout), Dropout(config.dropout)]
 
-    def forward(self, x, branch, *cache):
+    def forward(self, x, branch, cache=None, layer=0):
         """The stream x and the branch still to be added to it, (B, T, C) each -> one block on.
 
-        branch None: nothing to add (the first block). cache: a KVCache and the number of the block.
+        branch None: nothing to add (the first block). cache: a KVCache; layer: which block this is.
         """
-        x, y = self.ln_1(x, added=branch) if branch is not None else (x, self.ln_1(x))
-        x, y = self.ln_2(x, added=self.drop[0](self.attn(y, *cache)))                          # (2)
-        return x, self.drop[1](self.mlp(y))                                                    # (3)
+        if branch is None:
+            y = self.ln_1(x)
+        else:
+            x, y = self.ln_1(x, added=branch)
+        a = self.drop[0](self.attn(y, cache, layer))
+        x, y = self.ln_2(x, added=a)                                                           # (2)
+        m = self.drop[1](self.mlp(y))                                                          # (3)
+        return x, m
 
 
 class GPT(Module):
@@ -155,18 +169,21 @@ class GPT(Module):
 
         cache: a KVCache; then ids stand behind what it holds, and it holds them afterwards.
         """
-        T, start = ids.shape[1], np.zeros(1, int) if cache is None else cache.lengths
-        longest = int(start.max()) + T
+        T, branch = ids.shape[1], None
+        starts = [0] if cache is None else cache.lengths.tolist()
+        first, longest = starts[0], max(starts) + T
         if self.config.context < longest:
             raise ValueError(f"a sequence of {longest} tokens does not fit this model's context "
                              f"of {self.config.context}")
-        if (start == start[0]).all():
-            x = self.wte(ids, positions=self.wpe.weight[longest - T : longest])                # (1)
+        if min(starts) == max(starts):
+            places = self.wpe.weight[first:longest]                                   # (T, C)
+            x = self.wte(ids, positions=places)                                                # (1)
         else:
-            x = self.wte(ids) + self.wpe(start[:, None] + np.arange(T))                        # (1)
-        x, branch = self.drop(x), None
+            places = np.add.outer(starts, np.arange(T))                               # (B, T)
+            x = self.wte(ids) + self.wpe(places)                                               # (1)
+        x = self.drop(x)
         for layer, block in enumerate(self.h):
-            x, branch = block(x, branch) if cache is None else block(x, branch, cache, layer)
+            x, branch = block(x, branch, cache, layer)
         if cache is not None:
             cache.advance(T)
         return self.ln_f(x, added=branch)[1]
@@ -181,22 +198,28 @@ class GPT(Module):
         lengths (B,): a row ends after so many tokens, and what stands behind them does not count.
         """
         x = self.hidden(ids, cache)
-        if lengths is None:
-            return linear(x[:, -1], self.wte.weight)
-        lengths = np.asarray(lengths)
-        if cache is not None:
-            cache.advance(lengths - ids.shape[1])  # padding behind short rows does not count
-        return linear(x[np.arange(len(ids)), lengths - 1], self.wte.weight)
+        last = x[:, -1]
+        if lengths is not None:
+            B, T = ids.shape
+            lengths = np.asarray(lengths)
+            last = x[np.arange(B), lengths - 1]
+            if cache is not None:
+                cache.advance(lengths - T)         # padding behind short rows does not count
+        return linear(last, self.wte.weight)
 
     def cache(self, batch, room):
         """What a KVCache of this model is made of: (layers, batch, groups, room, head width)."""
-        config = self.config
-        return config.layers, batch, config.heads, room, config.width // config.heads
+        L, H, C = self.config.layers, self.config.heads, self.config.width
+        return L, batch, H, room, C // H
 
     def loss(self, ids, targets, reduction="mean"):
         """Cross entropy in nats of targets (B, T), −1 where none counts: "mean" or "sum"."""
         return linear_cross_entropy(self.hidden(ids), self.wte.weight, targets,
                                     reduction=reduction, product=self.head_product)
+
+
+INNER = "c_attn.weight", "c_proj.weight", "c_fc.weight"  # (in, out) where they are published
+DROPPED = ".attn.bias", ".attn.masked_bias", "lm_head.weight"
 
 
 def from_published(arrays):
@@ -208,8 +231,9 @@ def from_published(arrays):
     state = {}
     for published, array in arrays.items():
         name = published.removeprefix("transformer.")
-        if name.endswith((".attn.bias", ".attn.masked_bias")) or name == "lm_head.weight":
+        if name.endswith(DROPPED):
             continue
-        inner = name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
-        state[name] = np.ascontiguousarray(array.T) if inner else array
+        if name.endswith(INNER):
+            array = np.ascontiguousarray(array.T)
+        state[name] = array
     return state

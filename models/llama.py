@@ -2,7 +2,7 @@
 
 Needs attention, config, cross_entropy, layers, matmul, module, rope, rope_scaling, swiglu,
 tensor.
-Used by every test.
+Used by published, gguf_model.
 
 Idea      Most open language models of today are GPT-2 with five parts changed, each for a reason.
           RMSNorm for LayerNorm: the mean need not be taken away, and there is one weight instead of
@@ -50,7 +50,11 @@ from tinygrad_edu.tensor import Tensor
 
 @dataclass
 class LlamaConfig:
-    """The numbers that make a Llama, or one of its relatives."""
+    """The numbers that make a Llama, or one of its relatives.
+
+    Its hidden F is free, where lesson gpt has 4·C: three matrices of 8/3·C hold as many numbers as
+    two of 4·C. stretch: the settings of lesson rope_scaling.
+    """
 
     vocabulary: int = option(32000, "tokens in the vocabulary, V", low=1)
     context: int = option(2048, "longest sequence it can read, in tokens", low=1)
@@ -71,90 +75,123 @@ class LlamaConfig:
     def __post_init__(self):
         if self.head_width is None:
             self.head_width = self.width // self.heads
+        if self.head_width % 2:
+            raise ValueError(f"heads of {self.head_width} numbers cannot be turned in pairs")
         if self.heads % self.groups:
             raise ValueError(f"{self.heads} query heads cannot share {self.groups} of keys and "
                              "values: the one has to be a multiple of the other")
 
     def parameter_count(self):
         """How many parameters a model of this configuration has."""
-        C, F, D = self.width, self.hidden, self.head_width
+        C, D = self.width, self.head_width
         q, kv = self.heads * D, self.groups * D
-        block = 2 * C * q + 2 * C * kv + 3 * C * F + 2 * C
-        block += (q + 2 * kv) * self.offsets + 2 * D * self.head_norms
-        return self.vocabulary * C * (1 if self.tied else 2) + self.layers * block + C
+        block = 2 * C * (q + kv) + 2 * C
+        block += 3 * C * self.hidden
+        if self.offsets:
+            block += q + 2 * kv
+        if self.head_norms:
+            block += 2 * D
+        outside = self.vocabulary * C
+        if not self.tied:
+            outside *= 2
+        return outside + self.layers * block + C
 
 
 class Attention(Module):
     """Every position gathers from itself and the positions before it: (2) and (3)."""
 
     def __init__(self, config, random, dtype):
-        C, H, G, D = config.width, config.heads, config.groups, config.head_width
-        like = {"bias": config.offsets, "std": 0.02, "dtype": dtype}
-        self.q_proj = Linear(C, H * D, random, **like)
-        self.k_proj = Linear(C, G * D, random, **like)
-        self.v_proj = Linear(C, G * D, random, **like)
-        self.o_proj = Linear(H * D, C, random, bias=False, std=0.02, dtype=dtype)
-        norm = config.head_norms
-        self.q_norm = RMSNorm(D, config.eps, dtype) if norm else None
-        self.k_norm = RMSNorm(D, config.eps, dtype) if norm else None
-        self.heads, self.groups, self.window = H, G, config.window
+        C, D = config.width, config.head_width
+        # Lesson gpt has one matrix C → 3C for all three. Here k and v may be narrower than q, and
+        # only some families have offsets.
+        q, kv = config.heads * D, config.groups * D
+        some, std = config.offsets, 0.02
+        self.q_proj = Linear(C, q, random, some, std, dtype)
+        self.k_proj = Linear(C, kv, random, some, std, dtype)
+        self.v_proj = Linear(C, kv, random, some, std, dtype)
+        self.o_proj = Linear(q, C, random, False, std, dtype)
+        self.q_norm = self.k_norm = None
+        if config.head_norms:
+            self.q_norm = RMSNorm(D, config.eps, dtype)
+            self.k_norm = RMSNorm(D, config.eps, dtype)
+        self.width = D
+        self.window = config.window
 
     def forward(self, x, tables, start, cache=None, layer=0):
         """x (B, T, C) at positions start (B,) and on -> (B, T, C)."""
         B, T, _ = x.shape
-        q = self._heads(self.q_proj(x), self.heads, self.q_norm)                  # (B, H, T, D)
-        k = self._heads(self.k_proj(x), self.groups, self.k_norm)                 # (B, G, T, D)
-        v = self._heads(self.v_proj(x), self.groups, None)
-        q, k = rope(q, *tables, start=start), rope(k, *tables, start=start)                    # (2)
+        q = self._heads(self.q_proj(x), self.q_norm)                              # (B, H, T, D)
+        k = self._heads(self.k_proj(x), self.k_norm)                              # (B, G, T, D)
+        v = self._heads(self.v_proj(x))
+        # Lesson gpt adds positions to x₀, once; here every block turns q and k by them.
+        q = rope(q, *tables, start=start)                                                      # (2)
+        k = rope(k, *tables, start=start)
         if cache is not None:
-            k, v = map(Tensor, cache.append(layer, k.data, v.data))               # (B, G, S, D)
-        mask = self._hidden_by_window(x.dtype, start, T, k.shape[2])
+            kept = cache.append(layer, k.data, v.data)
+            k, v = map(Tensor, kept)                                              # (B, G, S, D)
+        S = k.shape[2]
+        mask = self._window_mask(start, T, S, x.dtype)
         y = attention(q, k, v, start=start, mask=mask)                                         # (3)
-        return self.o_proj(y.transpose(0, 2, 1, 3).reshape(B, T, -1))
+        y = y.transpose(0, 2, 1, 3)
+        return self.o_proj(y.reshape(B, T, -1))
 
-    def _heads(self, x, count, norm):
-        """(B, T, count·D) -> (B, count, T, D), each head normed where the model does that."""
-        B, T, W = x.shape
-        x = x.reshape(B, T, count, W // count)
-        return (x if norm is None else norm(x)).transpose(0, 2, 1, 3)
+    def _heads(self, x, norm=None):
+        """(B, T, heads·D) -> (B, heads, T, D), each head normed where the model does that."""
+        B, T, _ = x.shape
+        x = x.reshape(B, T, -1, self.width)
+        if norm is not None:
+            x = norm(x)
+        return x.transpose(0, 2, 1, 3)
 
-    def _hidden_by_window(self, dtype, start, T, S):
+    def _window_mask(self, start, T, S, dtype):
         """−∞ for the keys that lie before a query's window, (B, 1, T, S); None for none."""
         if self.window is None or S <= self.window:
             return None
-        queries = np.asarray(start)[:, None] + np.arange(T)                       # (B, T)
-        too_old = np.arange(S) <= queries[..., None] - self.window
-        return np.where(too_old, -np.inf, 0).astype(dtype)[:, None]
+        queries = np.add.outer(start, np.arange(T))                               # (B, T)
+        oldest = queries - self.window + 1
+        hidden = np.arange(S) < oldest[..., None]                                 # (B, T, S)
+        mask = np.where(hidden, -np.inf, 0)
+        return mask.astype(dtype)[:, None]
 
 
 class MLP(Module):
     """Every position by itself: (4)."""
 
     def __init__(self, config, random, dtype):
-        C, F, like = config.width, config.hidden, {"bias": False, "std": 0.02, "dtype": dtype}
-        self.gate_proj = Linear(C, F, random, **like)
-        self.up_proj = Linear(C, F, random, **like)
-        self.down_proj = Linear(F, C, random, **like)
+        C, F = config.width, config.hidden
+        rest = random, False, 0.02, dtype          # no offsets, and the size of the first weights
+        self.gate_proj = Linear(C, F, *rest)
+        self.up_proj = Linear(C, F, *rest)
+        self.down_proj = Linear(F, C, *rest)
 
     def forward(self, x):
         """x (B, T, C) -> (B, T, C)."""
-        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))                      # (4)
+        # Lesson gpt has one matrix here, and GELU.
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        return self.down_proj(swiglu(gate, up))                                                # (4)
 
 
 class Block(Module):
     """Attention and network, each adding its branch to the residual stream."""
 
     def __init__(self, config, random, dtype):
-        self.input_layernorm = RMSNorm(config.width, config.eps, dtype)
+        # RMSNorm where lesson gpt has LayerNorm. Stream and branches are the same, so is the order.
+        norm = config.width, config.eps, dtype
+        self.input_layernorm = RMSNorm(*norm)
         self.self_attn = Attention(config, random, dtype)
-        self.post_attention_layernorm = RMSNorm(config.width, config.eps, dtype)
+        self.post_attention_layernorm = RMSNorm(*norm)
         self.mlp = MLP(config, random, dtype)
 
     def forward(self, x, branch, *where):
         """The stream x and the branch still to be added, as in lesson gpt -> one block on."""
         norm = self.input_layernorm
-        x, y = norm(x, added=branch) if branch is not None else (x, norm(x))
-        x, y = self.post_attention_layernorm(x, added=self.self_attn(y, *where))
+        if branch is None:
+            y = norm(x)
+        else:
+            x, y = norm(x, added=branch)
+        norm = self.post_attention_layernorm
+        a = self.self_attn(y, *where)
+        x, y = norm(x, added=a)
         return x, self.mlp(y)
 
 
@@ -162,16 +199,26 @@ class Llama(Module):
     """Llama. Names of the parameters are those of the published weights, without `model.`."""
 
     def __init__(self, config, random, dtype=np.float32):
-        self.config, C, V = config, config.width, config.vocabulary
+        self.config = config
+        C, V = config.width, config.vocabulary
+        # Lesson gpt has a second table here, of positions, and dropout behind the two.
         self.embed_tokens = Embedding(V, C, random, dtype=dtype)
-        self.layers = [Block(config, random, dtype) for _ in range(config.layers)]
+        rest = config, random, dtype
+        self.layers = [Block(*rest) for _ in range(config.layers)]
         self.norm = RMSNorm(C, config.eps, dtype)
-        self.lm_head = None if config.tied else Linear(C, V, random, False, 0.02, dtype)
+        # Small models compare with the embedding, as lesson gpt does; large ones can afford a
+        # matrix of their own.
+        self.lm_head = None
+        if not config.tied:
+            self.lm_head = Linear(C, V, random, False, 0.02, dtype)
         self.tables = {}                           # by type; not saved
+        self._tables(1, np.dtype(dtype))           # settings that make no sense are refused now
 
     def head(self):
         """The matrix of (5), (V, C)."""
-        return (self.embed_tokens if self.lm_head is None else self.lm_head).weight
+        if self.lm_head is None:
+            return self.embed_tokens.weight
+        return self.lm_head.weight
 
     def hidden(self, ids, cache=None):
         """ids (B, T) -> the normed stream after the last block, (B, T, C).
@@ -179,12 +226,16 @@ class Llama(Module):
         cache: a KVCache; then ids stand behind what it holds, and it holds them afterwards.
         """
         B, T = ids.shape
-        start = np.zeros(B, np.int64) if cache is None else cache.lengths
+        start = np.zeros(B, np.int64)
+        if cache is not None:
+            start = cache.lengths
         longest = int(start.max()) + T
         if longest > self.config.context:
             raise ValueError(f"a sequence of {longest} tokens does not fit this model's context "
                              f"of {self.config.context}")
-        x, branch = self.embed_tokens(ids), None                                               # (1)
+        # Lesson gpt adds a row of a table of positions here.
+        x = self.embed_tokens(ids)                                                             # (1)
+        branch = None
         tables = self._tables(longest, x.dtype)
         for layer, block in enumerate(self.layers):
             x, branch = block(x, branch, tables, start, cache, layer)
@@ -195,13 +246,16 @@ class Llama(Module):
     def _tables(self, length, dtype):
         """cos and sin for this many positions, made once and for twice as many when they grow."""
         made = self.tables.get(dtype)
-        if made is None or len(made[0]) < length:
-            config, room = self.config, min(self.config.context, max(64, 2 * length))
-            frequencies, scale = stretched_frequencies(config.head_width, config.base,
-                                                       **config.stretch)
-            made = [t * dtype.type(scale) for t in rope_tables(room, frequencies, dtype)]
-            self.tables[dtype] = made
-        return made
+        if made is not None and len(made[0]) >= length:
+            return made
+        config, room = self.config, max(64, 2 * length)
+        D, base = config.head_width, config.base
+        frequencies, scale = stretched_frequencies(D, base, **config.stretch)
+        room = min(config.context, room)
+        tables = rope_tables(room, frequencies, dtype)
+        scale = dtype.type(scale)
+        self.tables[dtype] = [table * scale for table in tables]
+        return self.tables[dtype]
 
     def forward(self, ids, cache=None):
         """ids (B, T) -> logits (B, T, V): (5). For the loss alone `loss` needs far less memory."""
@@ -210,18 +264,21 @@ class Llama(Module):
     def next_logits(self, ids, lengths=None, cache=None):
         """ids (B, T) -> logits of the token that follows, (B, V); lengths (B,) as in lesson gpt."""
         x = self.hidden(ids, cache)
-        if lengths is None:
-            return linear(x[:, -1], self.head())
-        lengths = np.asarray(lengths)
-        if cache is not None:
-            cache.advance(lengths - ids.shape[1])  # padding behind short rows does not count
-        return linear(x[np.arange(len(ids)), lengths - 1], self.head())
+        last = x[:, -1]
+        if lengths is not None:
+            B, T = ids.shape
+            lengths = np.asarray(lengths)
+            last = x[np.arange(B), lengths - 1]
+            if cache is not None:
+                cache.advance(lengths - T)         # padding behind short rows does not count
+        return linear(last, self.head())
 
     def cache(self, batch, room):
         """What a KVCache of this model is made of: (layers, batch, groups, room, head width)."""
-        config = self.config
-        return config.layers, batch, config.groups, room, config.head_width
+        L, G = self.config.layers, self.config.groups
+        return L, batch, G, room, self.config.head_width
 
     def loss(self, ids, targets, reduction="mean"):
         """Cross entropy in nats of targets (B, T), −1 where none counts: "mean" or "sum"."""
-        return linear_cross_entropy(self.hidden(ids), self.head(), targets, reduction=reduction)
+        x = self.hidden(ids)
+        return linear_cross_entropy(x, self.head(), targets, reduction=reduction)

@@ -41,9 +41,15 @@ from .safetensors import bf16_to_float32
 FEW, MANY = 32, 256  # numbers of a block, and of one with K
 
 
+def cut(raw, *places):
+    """Bytes (N, n) as pieces that end at these places, and the rest."""
+    return np.split(raw, places, axis=1)
+
+
 def half(raw):
     """Two bytes a block as one float32 each, (N, 1)."""
-    words = np.ascontiguousarray(raw).view("<f2")
+    raw = np.ascontiguousarray(raw)
+    words = raw.view("<f2")
     return words.astype(np.float32)
 
 
@@ -61,42 +67,44 @@ def fifth_bits(raw):
 
 def signed(q, middle=0):
     """Rungs as float32, counted from the middle of the ladder."""
-    small = q.view(np.int8) - np.int8(middle)
+    small = q.view(np.int8)
+    small = small - np.int8(middle)
     return small.astype(np.float32)
 
 
 def q8_0(raw):
     """(1)"""
-    d, q = half(raw[:, :2]), raw[:, 2:]
-    return d * signed(q)
+    d, q = cut(raw, 2)
+    return half(d) * signed(q)
 
 
 def q4_0(raw):
     """(2)"""
-    d, q = half(raw[:, :2]), nibbles(raw[:, 2:])
-    return d * signed(q, 8)
+    d, q = cut(raw, 2)
+    steps = signed(nibbles(q), 8)
+    return half(d) * steps
 
 
 def q4_1(raw):
     """(3)"""
-    d, m = half(raw[:, :2]), half(raw[:, 2:4])
-    q = nibbles(raw[:, 4:])
-    return d * signed(q) + m
+    d, m, q = cut(raw, 2, 4)
+    x = half(d) * signed(nibbles(q))
+    return x + half(m)
 
 
 def q5_0(raw):
     """(2)"""
-    d, high = half(raw[:, :2]), raw[:, 2:6]
-    q = nibbles(raw[:, 6:]) | fifth_bits(high)
-    return d * signed(q, 16)
+    d, high, low = cut(raw, 2, 6)
+    q = nibbles(low) | fifth_bits(high)
+    return half(d) * signed(q, 16)
 
 
 def q5_1(raw):
     """(3)"""
-    d, m = half(raw[:, :2]), half(raw[:, 2:4])
-    high = fifth_bits(raw[:, 4:8])
-    q = nibbles(raw[:, 8:]) | high
-    return d * signed(q) + m
+    d, m, high, low = cut(raw, 2, 4, 8)
+    q = nibbles(low) | fifth_bits(high)
+    x = half(d) * signed(q)
+    return x + half(m)
 
 
 def six_bits(raw):
@@ -105,52 +113,59 @@ def six_bits(raw):
     The first four of each lie in the lower six bits of bytes 0 … 3 and 4 … 7; of the others the
     lower four bits are in bytes 8 … 11, and the upper two are what was left in the first eight.
     """
-    first, second, rest = np.split(raw, 3, axis=1)
+    first, second, rest = cut(raw, 4, 8)
     more_s = rest & 15 | first >> 6 << 4
     more_m = rest >> 4 | second >> 6 << 4
-    s = np.concatenate([first & 63, more_s], axis=1)
-    m = np.concatenate([second & 63, more_m], axis=1)
-    return s.astype(np.float32), m.astype(np.float32)
+    s = first & 63, more_s
+    m = second & 63, more_m
+    both = np.concatenate(s + m, axis=1)
+    return cut(both.astype(np.float32), 8)
 
 
-def in_groups(raw, q):
-    """(4) for q (N, 8, 32)."""
-    d, e = half(raw[:, :2]), half(raw[:, 2:4])
-    s, m = six_bits(raw[:, 4:16])
-    step, below = (d * s)[..., None], (e * m)[..., None]
-    x = step * signed(q) - below                                                               # (4)
+def in_groups(head, q):
+    """(4) for q (N, 8, 32) behind the first 16 bytes of a block."""
+    d, e, scales = cut(head, 2, 4)
+    s, m = six_bits(scales)
+    step, below = half(d) * s, half(e) * m
+    x = step[..., None] * signed(q)
+    x -= below[..., None]                                                                      # (4)
     return x.reshape(-1, MANY)
 
 
 def q4_k(raw):
     """(4): 32 bytes hold two groups of 32 numbers."""
-    q = nibbles(raw[:, 16:].reshape(-1, 4, 32))
-    return in_groups(raw, q.reshape(-1, 8, 32))
+    head, q = cut(raw, 16)
+    q = nibbles(q.reshape(-1, 4, 32))
+    return in_groups(head, q.reshape(-1, 8, 32))
 
 
 def q5_k(raw):
     """(4): bit j of the k-th byte of 32 is the fifth of number k in group j."""
-    low = nibbles(raw[:, 48:].reshape(-1, 4, 32))
-    bit = np.arange(8, dtype=np.uint8)[:, None]
-    high = raw[:, None, 16:48] >> bit & 1
-    return in_groups(raw, low.reshape(-1, 8, 32) | high << 4)
+    head, high, low = cut(raw, 16, 48)
+    low = nibbles(low.reshape(-1, 4, 32))
+    bit = np.arange(8, dtype=np.uint8)
+    high = high[:, None] >> bit[:, None] & 1
+    q = low.reshape(-1, 8, 32)
+    return in_groups(head, q | high << 4)
 
 
 def q6_k(raw):
     """(5): in each half of a block, a byte of upper bits serves four numbers 32 apart."""
-    low = nibbles(raw[:, :128].reshape(-1, 2, 64))
-    bit = np.arange(0, 8, 2, dtype=np.uint8)[:, None]
-    high = raw[:, 128:192].reshape(-1, 2, 1, 32) >> bit & 3
+    low, high, s, d = cut(raw, 128, 192, 208)
+    low = nibbles(low.reshape(-1, 2, 64))
+    shift = np.arange(0, 8, 2, dtype=np.uint8)
+    high = high.reshape(-1, 2, 1, 32) >> shift[:, None] & 3
     q = low.reshape(-1, 2, 4, 32) | high << 4
-    d, s = half(raw[:, 208:]), signed(raw[:, 192:208])
-    step = (d * s)[..., None]
-    x = step * signed(q, 32).reshape(-1, 16, 16)                                               # (5)
+    step = half(d) * signed(s)
+    steps = signed(q, 32).reshape(-1, 16, 16)
+    x = step[..., None] * steps                                                                # (5)
     return x.reshape(-1, MANY)
 
 
 def single(raw):
     """Numbers of 32 bits, as they are."""
-    return raw.view("<f4").astype(np.float32)
+    x = raw.view("<f4")
+    return x.astype(np.float32)
 
 
 def bfloat(raw):
@@ -158,20 +173,31 @@ def bfloat(raw):
     return bf16_to_float32(raw.view("<u2"))
 
 
-#       name: (numbers of a block, bytes, from bytes to numbers)
-READ = {"Q8_0": (FEW, 34, q8_0), "Q4_0": (FEW, 18, q4_0), "Q4_1": (FEW, 20, q4_1),
-        "Q5_0": (FEW, 22, q5_0), "Q5_1": (FEW, 24, q5_1), "Q4_K": (MANY, 144, q4_k),
-        "Q5_K": (MANY, 176, q5_k), "Q6_K": (MANY, 210, q6_k),
-        "F32": (1, 4, single), "F16": (1, 2, half), "BF16": (1, 2, bfloat)}
+READ = {  # name: (numbers of a block, bytes, from bytes to numbers)
+    "F32": (1, 4, single),
+    "F16": (1, 2, half),
+    "BF16": (1, 2, bfloat),
+    "Q8_0": (FEW, 34, q8_0),
+    "Q4_0": (FEW, 18, q4_0),
+    "Q4_1": (FEW, 20, q4_1),
+    "Q5_0": (FEW, 22, q5_0),
+    "Q5_1": (FEW, 24, q5_1),
+    "Q4_K": (MANY, 144, q4_k),
+    "Q5_K": (MANY, 176, q5_k),
+    "Q6_K": (MANY, 210, q6_k),
+}
 
 
 def from_blocks(raw, kind):
     """The numbers in raw bytes (…, n) uint8, rows of whole blocks: (…, numbers) float32."""
     size, width, read = READ[kind]
     *outer, n = raw.shape
-    y = empty((*outer, n // width * size), np.float32)
-    blocks = np.ascontiguousarray(raw).reshape(-1, width)
-    y.reshape(-1, size)[...] = read(blocks)
+    count = n // width
+    y = empty((*outer, count * size), np.float32)
+    raw = np.ascontiguousarray(raw)
+    flat = y.reshape(-1, size)
+    with np.errstate(invalid="ignore", over="ignore"):  # a scale may be infinite, or no number
+        flat[...] = read(raw.reshape(-1, width))
     return y
 
 
@@ -188,48 +214,57 @@ def stored(d):
     """A scale as two bytes, (N, 2)."""
     with np.errstate(over="ignore"):               # above 65504 it is infinity, as everywhere
         words = d.astype("<f2")
-    return words.view(np.uint8).reshape(-1, 2)
+    return words.view(np.uint8)
 
 
 def packed(q):
     """(N, 32) rungs as (N, 16) bytes; what is above the ladder is brought to its end."""
-    q = q.astype(np.uint8).clip(0, 15)
-    low, high = np.split(q, 2, axis=1)
+    q = q.astype(np.uint8)
+    low, high = cut(q.clip(0, 15), 16)
     return low | high << 4
 
 
 def to_q8_0(x):
     """(6)"""
-    d = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)
+    size = np.abs(x).max(axis=1)
+    d = size[:, None] / np.float32(127)
     exact = x * inverse(d)
-    q = np.trunc(exact + np.copysign(np.float32(0.5), exact))
-    rungs = q.astype(np.int8).view(np.uint8)
-    return np.concatenate([stored(d), rungs], axis=1)
+    up = np.copysign(np.float32(0.5), exact)
+    q = np.trunc(exact + up)
+    return joined(stored(d), q.astype(np.int8))
 
 
 def to_q4_0(x):
     """(7)"""
     place = np.abs(x).argmax(axis=1)
-    extreme = np.take_along_axis(x, place[:, None], axis=1)
-    d = extreme / np.float32(-8)
-    exact = np.float64(x) * np.float64(inverse(d))
-    rungs = packed(np.trunc(exact + 8.5))
-    return np.concatenate([stored(d), rungs], axis=1)
+    rows = np.arange(len(x))
+    extreme = x[rows, place]
+    d = extreme[:, None] / np.float32(-8)
+    exact = np.float64(x) * inverse(d)
+    q = np.trunc(exact + 8.5)
+    return joined(stored(d), packed(q))
 
 
 def to_q4_1(x):
     """(8)"""
-    low, high = x.min(axis=1), x.max(axis=1)
-    m = low[:, None]
-    d = (high[:, None] - m) / np.float32(15)
+    m = x.min(axis=1)[:, None]
+    high = x.max(axis=1)[:, None]
+    d = (high - m) / np.float32(15)
     exact = (x - m) * inverse(d)
-    rungs = packed(np.trunc(exact + np.float32(0.5)))
-    return np.concatenate([stored(d), stored(m), rungs], axis=1)
+    q = np.trunc(exact + np.float32(0.5))
+    return joined(stored(d), stored(m), packed(q))
+
+
+def joined(*parts):
+    """The parts of each block, side by side."""
+    parts = [part.view(np.uint8) for part in parts]
+    return np.concatenate(parts, axis=1)
 
 
 def to_single(x):
     """Numbers of 32 bits."""
-    return x.astype("<f4").view(np.uint8)
+    words = x.astype("<f4")
+    return words.view(np.uint8)
 
 
 WRITE = {"Q8_0": to_q8_0, "Q4_0": to_q4_0, "Q4_1": to_q4_1, "F32": to_single, "F16": stored}
@@ -242,6 +277,7 @@ def to_blocks(x, kind):
     if n % size:
         raise ValueError(f"rows of {n} numbers do not divide into blocks of {size}, as {kind} "
                          "needs")
-    blocks = np.ascontiguousarray(x, np.float32).reshape(-1, size)
-    raw = WRITE[kind](blocks)
+    write = WRITE[kind]
+    x = np.ascontiguousarray(x, np.float32)
+    raw = write(x.reshape(-1, size))
     return raw.reshape(*outer, n // size * width)

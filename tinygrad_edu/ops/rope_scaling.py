@@ -16,6 +16,7 @@ Math      turns of pair i in training          nᵢ = S₀·ωᵢ / 2π         
           yarn       pair number of n turns  p(n) = R·ln(S₀/(2πn)) / (2·ln base);
                      rᵢ = clip((i − p(fast))/(p(slow) − p(fast)), 0, 1)
                      ωᵢ·((1 − rᵢ) + rᵢ/s), and cos and sin times 0.1·ln s + 1                  (5)
+          divided    ωᵢ/bᵢ, each by a number of its own that comes with the weights            (6)
 Shapes    frequencies (R/2,) in float64 -> (R/2,) · s: how many times longer the context is to be
 Pitfalls  The published settings speak of the same things by other names, and a model whose file
           asks for a way that is not known must be refused: without it, it answers short questions
@@ -40,11 +41,14 @@ from .rope import rope_frequencies
 def stretched_frequencies(width, base=10000.0, kind="default", **settings):
     """(frequencies (R/2,), factor of cos and sin) of a rotary context that may be stretched.
 
-    width: R. kind: "default", "linear", "ntk", "llama3" or "yarn"; settings: those of its function
-    below. Raises ValueError for a kind or a setting that is not known.
+    width: R. kind: "default", "linear", "ntk", "llama3", "yarn" or "divided"; settings: those of
+    its function below. Raises ValueError for a kind or a setting that is not known.
     """
+    if not base > 1:
+        raise ValueError(f"a base of {base} leaves no hand slower than the first: more than 1 is "
+                         "needed")
     plain = rope_frequencies(width, base)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"the rotary context can be stretched by {', '.join(KINDS)}, "
                          f"not by {kind!r}")
     try:
@@ -72,6 +76,8 @@ def ntk(plain, base, factor):
 
 def llama3(plain, base, factor, low, high, context):
     """By how often a hand went round in training, (4). context: S₀, low and high: turns."""
+    if not low < high:
+        raise ValueError(f"llama3 stretching goes over from {low} turns to {high}: upwards only")
     turns = context * plain / (2 * math.pi)                                                    # (1)
     keep = np.clip((turns - low) / (high - low), 0, 1)
     return plain * (keep + (1 - keep) / factor), 1.0                                           # (4)
@@ -92,4 +98,14 @@ def yarn(plain, base, factor, context, fast=32.0, slow=1.0, scale=None):
     return plain * (1 - slower + slower / factor), scale                                       # (5)
 
 
-KINDS = {"default": default, "linear": linear, "ntk": ntk, "llama3": llama3, "yarn": yarn}
+def divided(plain, base, by):
+    """Each by its own number, (6): how a GGUF file says what (4) would give. by: R/2 numbers."""
+    by = np.asarray(by, np.float64)
+    if by.shape != plain.shape or not (by > 0).all():
+        raise ValueError(f"{len(plain)} frequencies are divided by as many numbers above 0, not by "
+                         f"{by.size}")
+    return plain / by, 1.0
+
+
+KINDS = {"default": default, "linear": linear, "ntk": ntk, "llama3": llama3, "yarn": yarn,
+         "divided": divided}
