@@ -133,6 +133,7 @@ def gpt_config(file):
 
 def llama_config(file, kind):
     """The configuration of a Llama or a relative from the settings."""
+    # Every setting of a Llama begins with the word for its family.
     def ask(name, default=None, as_=int):
         if as_ is str:
             return file.settings.get(f"{kind}.{name}", default)
@@ -152,7 +153,10 @@ def llama_config(file, kind):
 
 
 def stretch(file, ask):
-    """The settings of lesson rope_scaling. ask: as in llama_config."""
+    """The settings of lesson rope_scaling. ask: as in llama_config.
+
+    Llama 3 has its numbers in a tensor, other models name a way.
+    """
     way = ask("rope.scaling.type", "none", str)
     if "rope_freqs.weight" in file:
         return {"kind": "divided", "by": file["rope_freqs.weight"].tolist()}
@@ -197,7 +201,10 @@ def llama_settings(config):
 
 
 def gpt_settings(config):
-    """What a file says of a GPT-2."""
+    """What a file says of a GPT-2.
+
+    Its epsilon has no setting here: it is always that of the published one.
+    """
     found = {"context_length": config.context, "embedding_length": config.width,
              "block_count": config.layers, "feed_forward_length": 4 * config.width,
              "attention.head_count": config.heads, "attention.layer_norm_epsilon": 1e-5}

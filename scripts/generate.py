@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_edu.gpu.device import DEVICES, move, ready
-from tinygrad_edu.inference.sampling import generate
+from tinygrad_edu.inference.decoding import generate
 from tinygrad_edu.models.run import load_run
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT

@@ -120,7 +120,10 @@ class Reader:
             raise GGUFError(f"the text before byte {self.at} is not UTF-8") from None
 
     def value(self, kind, depth=0):
-        """The next setting of this type: a number, a text, or a list."""
+        """The next setting of this type: a number, a text, or a list.
+
+        A list of numbers is read at once; one of texts or lists item by item.
+        """
         if kind == TEXT:
             return self.text()
         if kind == ARRAY:
@@ -214,7 +217,7 @@ def require(claim, reason):
 
 
 def save_gguf(path, settings, tensors, kinds=None):
-    """Write a file of version 3, in one step.
+    """Write a file of version 3, in one step: the old file, or all of the new one.
 
     settings: name -> bool, int, float, text, or a list of one of these. tensors: name -> array of
     floats, or a pair (bytes (…, n) uint8, its kind). kinds: name -> "F32" (default), "F16", "Q8_0",
@@ -266,6 +269,6 @@ def typed(value):
 
 
 def plain(value, kind=None):
-    """A value without its type."""
+    """A value without its type, as kind_of would write it, or as a list of this kind needs it."""
     kind = kind_of(value) if kind is None else kind
     return text_bytes(value) if kind == TEXT else struct.pack("<" + SCALARS[kind], value)

@@ -1,6 +1,6 @@
 """Lesson 5.7 · KV cache: what was read once need not be read again
 
-Needs memory. Used by models/gpt.py, models/llama.py.
+Needs memory. Used by decoding.
 
 Idea      To write the next token a model looks at the keys and values of all tokens before it. They
           do not change: a causal position never sees what comes later. So each is computed once and
