@@ -19,7 +19,7 @@ Try       build it    several files: begin another one where one would pass 5 GB
                       which matrix would no reader complain about?
           measure it  save_published of a run's model, then `ls -l`: four bytes a parameter, and a
                       few hundred for names.
-See       Hugging Face transformers, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+See       Hugging Face transformers, configuration classes of the families named here
 """
 
 import json

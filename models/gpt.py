@@ -231,9 +231,8 @@ def from_published(arrays):
     state = {}
     for published, array in arrays.items():
         name = published.removeprefix("transformer.")
-        if name.endswith(DROPPED):
-            continue
         if name.endswith(INNER):
-            array = np.ascontiguousarray(array.T)
-        state[name] = array
+            state[name] = np.ascontiguousarray(array.T)
+        elif not name.endswith(DROPPED):
+            state[name] = array
     return state

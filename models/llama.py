@@ -145,7 +145,7 @@ class Attention(Module):
 
     def _window_mask(self, start, T, S, dtype):
         """−∞ for the keys that lie before a query's window, (B, 1, T, S); None for none."""
-        if self.window is None or S <= self.window:
+        if self.window is None or self.window >= S:
             return None
         queries = np.add.outer(start, np.arange(T))                               # (B, T)
         oldest = queries - self.window + 1

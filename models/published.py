@@ -164,7 +164,7 @@ def llama_config(published):
     family = published["model_type"]
     heads, width = ask("num_attention_heads"), ask("hidden_size")
     mistral, qwen3 = family == "mistral", family == "qwen3"
-    rotary = published | (published.get("rope_parameters") or {})
+    rotary = published | rotary_settings(published)
     window = published.get("sliding_window", 4096)
     return LlamaConfig(
         vocabulary=ask("vocab_size"), context=ask("max_position_embeddings", 2048),
@@ -180,12 +180,20 @@ def llama_config(published):
         window=ask("sliding_window", 4096) if mistral and window is not None else None)
 
 
+def rotary_settings(published):
+    """The object that newer or older files have for them. ValueError where it is something else."""
+    found = published.get("rope_parameters") or published.get("rope_scaling") or {}
+    if not isinstance(found, dict):
+        raise ValueError(f"its rotary settings are {found!r}, and an object is needed")
+    return found
+
+
 def stretch(published):
     """The settings of lesson rope_scaling. ValueError for a setting that is missing.
 
     Whether the way is known is asked there, when the model makes its first tables.
     """
-    scaling = published.get("rope_parameters") or published.get("rope_scaling") or {}
+    scaling = rotary_settings(published)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind == "default":
         return {"kind": kind}

@@ -90,7 +90,7 @@ class GGUF(Mapping):
         """The bytes of a tensor, a read-only view (…, bytes of a row) uint8."""
         _, shape, begin, end = self.entries[name]
         flat = np.frombuffer(self.mapped, np.uint8, end - begin, begin)
-        return flat.reshape(*shape[:-1], -1) if math.prod(shape) else flat.reshape(*shape[:-1], 0)
+        return flat.reshape(*shape[:-1], -1)
 
 
 class Reader:
@@ -189,6 +189,7 @@ def check_table(table, start, step, size):
     entries = {}
     for name, (shape, number, offset) in table.items():
         where = f"the tensor {short(name)}"
+        require(min(shape) > 0, f"{where} has an axis of length 0")
         require(number in TYPES, f"{where} has the type {number}, which is not known here; known "
                                  f"are {', '.join(TYPES.values())}")
         kind = TYPES[number]

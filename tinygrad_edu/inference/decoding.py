@@ -8,8 +8,8 @@ Idea      A model says how likely each token is to come next. To write, ask it, 
           cache), so that each further token costs one position. Instead of choosing at once, beam
           search carries the k likeliest beginnings along: it finds texts that are likelier as a
           whole, and that are therefore rather dull.
-Math      beam search: of all continuations of k texts by one token, go on with the k that have the
-          largest  Σ ln p(tokenₜ | tokens before it);  ended ones are ranked by  that sum / nᵃ    (1)
+Math      beam search: of all continuations of k texts by one token, go on with the k that have
+          the largest  Σ ln p(tokenₜ | tokens before it);  ended ones are ranked by  Σ / nᵃ     (1)
 Shapes    ids: a list, or B lists; logits (B, V). Several prompts: ids (B, T), T the longest, zeros
           behind the shorter rows, lengths (B,)
 Pitfalls  A model has a context: from there on, a text is continued from its last `context` tokens.
