@@ -117,7 +117,7 @@ def test_rows_of_different_length_go_on_as_each_alone(family):
     whole = logits(model, ids)
     with no_grad():
         found = model.next_logits(ids[:, :7], lengths, cache).numpy()
-    for step in range(5):
+    for _ in range(5):
         for row, z in enumerate(found):
             assert np.abs(z - whole[row, lengths[row] - 1]).max() <= 1e-5
         assert cache.lengths.tolist() == lengths.tolist()
