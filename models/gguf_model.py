@@ -101,7 +101,10 @@ def fill(model, file):
         if shape != tensor.shape:
             raise ValueError(f"the tensor {name} has the shape {shape}, and this model "
                              f"{tensor.shape}")
-        tensor.assign(in_halves(file[name], heads) if heads else file[name])
+        if heads:
+            tensor.assign(in_halves(file[name], heads))
+        else:
+            file.read(name, tensor.data)
 
 
 def in_halves(w, heads):

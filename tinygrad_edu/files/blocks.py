@@ -188,16 +188,25 @@ READ = {  # name: (numbers of a block, bytes, from bytes to numbers)
 }
 
 
-def from_blocks(raw, kind):
-    """The numbers in raw bytes (…, n) uint8, rows of whole blocks: (…, numbers) float32."""
+AT_ONCE = 1 << 16  # numbers, so that all that is made on the way stays in a core's cache
+
+
+def from_blocks(raw, kind, out=None):
+    """The numbers in raw bytes (…, n) uint8, rows of whole blocks: (…, numbers) float32.
+
+    out: where they are to go, an array whose elements lie in row order.
+    """
     size, width, read = READ[kind]
     *outer, n = raw.shape
     count = n // width
-    y = empty((*outer, count * size), np.float32)
+    y = empty((*outer, count * size), np.float32) if out is None else out
     raw = np.ascontiguousarray(raw)
-    flat = y.reshape(-1, size)
+    blocks, flat = raw.reshape(-1, width), y.reshape(-1, size)
+    step = AT_ONCE // size
     with np.errstate(invalid="ignore", over="ignore"):  # a scale may be infinite, or no number
-        flat[...] = read(raw.reshape(-1, width))
+        for low in range(0, len(blocks), step):
+            part = slice(low, low + step)
+            flat[part] = read(blocks[part])
     return y
 
 

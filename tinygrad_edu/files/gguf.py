@@ -83,8 +83,12 @@ class GGUF(Mapping):
         return len(self.entries)
 
     def __getitem__(self, name):
-        entry = self.entries[name]
-        return from_blocks(self.raw(name), entry.kind).reshape(entry.shape)
+        return self.read(name)
+
+    def read(self, name, out=None):
+        """A tensor as floats; out: the array of its shape that they are to go into, if any."""
+        kind = self.entries[name].kind
+        return from_blocks(self.raw(name), kind, out)
 
     def raw(self, name):
         """The bytes of a tensor, a read-only view (…, bytes of a row) uint8."""
