@@ -1,6 +1,6 @@
 """Lesson 3.16 · Blocks: numbers that share a scale
 
-Needs memory, safetensors. Used by gguf.
+Needs memory, safetensors, threads. Used by gguf.
 
 Idea      A weight needs four bits if its neighbours lend it their size. 32 numbers in a row are
           mostly about equally large: store the size once, as a scale, and each number as a small
@@ -35,6 +35,7 @@ See       ggml, src/ggml-common.h (layouts of the blocks) · Dettmers, Zettlemoy
 
 import numpy as np
 
+from .. import threads
 from ..memory import empty
 from .safetensors import bf16_to_float32
 
@@ -203,10 +204,13 @@ def from_blocks(raw, kind, out=None):
     raw = np.ascontiguousarray(raw)
     blocks, flat = raw.reshape(-1, width), y.reshape(-1, size)
     step = AT_ONCE // size
-    with np.errstate(invalid="ignore", over="ignore"):  # a scale may be infinite, or no number
-        for low in range(0, len(blocks), step):
-            part = slice(low, low + step)
-            flat[part] = read(blocks[part])
+
+    def fill(flat, blocks):
+        with np.errstate(invalid="ignore", over="ignore"):  # a scale may be infinite, or no number
+            for low in range(0, len(blocks), step):
+                part = slice(low, low + step)
+                flat[part] = read(blocks[part])
+    threads.split(fill, (flat, blocks), cut=(0, 1))
     return y
 
 
