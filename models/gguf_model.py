@@ -1,6 +1,6 @@
 """Lesson 4.47 · A GGUF file as a model, and back
 
-Needs gguf, gpt, llama, published. Used by every script.
+Needs gguf, gpt, llama, published. Used by opened.
 
 Idea      The weights in a GGUF file are those of the safetensors folder that it was made from, with
           three differences: shorter names, numbers in blocks of a few bits, and, for the family of

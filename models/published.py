@@ -1,6 +1,6 @@
 """Lesson 4.46 · Published: a folder of somebody's weights as a model
 
-Needs gpt, llama, safetensors. Used by gguf_model, models/export.py.
+Needs gpt, llama, safetensors. Used by gguf_model, opened.
 
 Idea      A published model is a folder: config.json says which architecture it is and with which
           numbers, one or several safetensors files hold the weights under dotted names. To run it,
