@@ -56,7 +56,9 @@ def halve(i, new, span, sums, best, hist, bins, rows, slopes, spare, spare_slope
     Returns whether missing values go left: as it gained more, or with the larger side.
     """
     start, stop = span[i]
-    feature, cut, count = int(best[i, 0]), int(best[i, 1]), int(best[i, 5])
+    feature = int(best[i, 0])
+    cut = int(best[i, 1])
+    count = int(best[i, 5])
     size = stop - start
     goes = int(best[i, 2])
     if hist[feature, MISSING, 2] == 0:
@@ -82,7 +84,8 @@ def look_at_both(i, new, span, sums, best, gain, hists, place, bins, rows, slope
     small, large = (i, new) if sums[i, 2] <= sums[new, 2] else (new, i)
     parent = place[i]
     place[small], place[large] = new, parent
-    found, found_rest = np.empty((len(bins), 6)), np.empty((len(bins), 6))
+    found = np.empty((len(bins), 6))
+    found_rest = np.empty_like(found)
     start, stop = span[small]
     sum_and_cut_numba(found, found_rest, hists[new], hists[parent], bins, rows[start:stop],
                       slopes[start:stop], used, sums[small], sums[large], least, ridge)
@@ -102,12 +105,15 @@ def grow_by_leaves_numba(feature, cut, missing_left, left, value, prediction, bi
     """No leaf moves: the left child has its parent's number, the right one the next."""
     n = len(slopes)
     rows, parted = np.arange(n, dtype=np.int32), slopes.copy()  # in the order of the leaves
-    spare, spare_slopes = np.empty_like(rows), np.empty_like(parted)
+    spare = np.empty_like(rows)
+    spare_slopes = np.empty_like(parted)
     hists = np.empty((most, len(bins), BINS, 3))
     hists[0] = hist
     span, place = np.zeros((most, 2), np.int64), np.zeros(most, np.int64)
     node, depth = np.zeros(most, np.int64), np.zeros(most, np.int64)
-    sums, best, gain = np.zeros((most, 3)), np.zeros((most, 6)), np.zeros(most)
+    sums = np.zeros((most, 3))
+    best = np.zeros((most, 6))
+    gain = np.zeros(most)
     for i in range(len(left)):
         feature[i] = cut[i] = missing_left[i] = left[i] = 0
         value[i] = 0.0
@@ -118,10 +124,12 @@ def grow_by_leaves_numba(feature, cut, missing_left, left, value, prediction, bi
     keep_best(found, gain, best, 0)
     leaves = 1
     while leaves < most:
-        i, new = np.argmax(gain[:leaves]), leaves                                             # (3)
+        i = np.argmax(gain[:leaves])                                                          # (3)
+        new = leaves
         if gain[i] <= 0:
             break
-        here, first = node[i], 2 * leaves - 1
+        here = node[i]
+        first = 2 * leaves - 1
         feature[here], cut[here], left[here] = int(best[i, 0]), int(best[i, 1]), first
         missing_left[here] = halve(i, new, span, sums, best, hists[place[i]], bins, rows, parted,
                                    spare, spare_slopes)
