@@ -34,6 +34,6 @@ void clip_forward(real *y, const real *x, real low, real high, int64_t n) {
 void clip_backward(real *dx, const real *dy, const real *x, real low, real high, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         const real g = dy[i];
-        dx[i] = (x[i] >= low) & (x[i] <= high) ? g : 0;                                 /* (3) */
+        dx[i] = ((x[i] >= low) & (x[i] <= high)) ? g : 0;                               /* (3) */
     }
 }
