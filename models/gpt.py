@@ -1,6 +1,6 @@
 """Lesson 4.43 · GPT-2: the whole model
 
-Needs attention, cross_entropy, config, init, layers, matmul, module.
+Needs attention, cross_entropy, config, init, layers, matmul, module, tensor.
 Used by run, scripts/train_gpt.py.
 
 Idea      Every position holds a vector, the residual stream. Each block adds two things to it: what
@@ -38,9 +38,10 @@ from tinygrad_edu.nn import init
 from tinygrad_edu.nn.config import option
 from tinygrad_edu.nn.layers import Dropout, Embedding, LayerNorm, Linear
 from tinygrad_edu.nn.module import Module
-from tinygrad_edu.ops.attention import attention_qkv
+from tinygrad_edu.ops.attention import attention, attention_qkv, split_heads
 from tinygrad_edu.ops.cross_entropy import linear_cross_entropy
 from tinygrad_edu.ops.matmul import linear, matmul_forward
+from tinygrad_edu.tensor import Tensor
 
 SIZES = {
     "tiny": {"layers": 4, "heads": 4, "width": 192, "context": 128},
@@ -75,7 +76,8 @@ class GPTConfig:
     def operations_per_token(self):
         """Floating-point operations of forward and backward, as in the Cost slot."""
         C, L = self.width, self.layers
-        return 6 * (12 * L * C * C + self.vocabulary * C) + 6 * L * self.context * C
+        matrices = 12 * L * C * C + self.vocabulary * C
+        return 6 * matrices + 6 * L * self.context * C
 
 
 class Attention(Module):
@@ -88,10 +90,23 @@ class Attention(Module):
         self.c_attn = Linear(C, 3 * C, random, std=0.02, dtype=dtype)
         self.c_proj = Linear(C, C, random, std=std, dtype=dtype)
 
-    def forward(self, x):
-        """x (B, T, C) -> (B, T, C)."""
+    def forward(self, x, cache=None, layer=0):
+        """x (B, T, C) -> (B, T, C); with a cache, x stands behind the positions it holds."""
         qkv = self.c_attn(x)                                    # (B, T, 3C)
-        return self.c_proj(attention_qkv(qkv, self.heads, causal=True))
+        if cache is None:
+            y = attention_qkv(qkv, self.heads)
+        else:
+            y = self._behind(qkv.data, cache, layer)
+        return self.c_proj(y)
+
+    def _behind(self, qkv, cache, layer):
+        """Attention of new positions, qkv (B, T, 3C), to those in the cache and to themselves."""
+        H, start = self.heads, cache.lengths
+        q, k, v = split_heads(qkv, H, H, H)                     # (B, H, T, D)
+        k, v = cache.append(layer, k, v)                        # (B, H, S, D)
+        y = attention(*map(Tensor, (q, k, v)), start=start)
+        y = y.transpose(0, 2, 1, 3)
+        return y.reshape(*y.shape[:2], -1)
 
 
 class MLP(Module):
@@ -118,14 +133,19 @@ class Block(Module):
         self.mlp = MLP(config, random, dtype)
         self.drop = [Dropout(config.dropout), Dropout(config.dropout)]
 
-    def forward(self, x, branch):
+    def forward(self, x, branch, cache=None, layer=0):
         """The stream x and the branch still to be added to it, (B, T, C) each -> one block on.
 
-        branch None: nothing to add (the first block).
+        branch None: nothing to add (the first block). cache: a KVCache; layer: which block this is.
         """
-        x, y = self.ln_1(x, added=branch) if branch is not None else (x, self.ln_1(x))
-        x, y = self.ln_2(x, added=self.drop[0](self.attn(y)))                                  # (2)
-        return x, self.drop[1](self.mlp(y))                                                    # (3)
+        if branch is None:
+            y = self.ln_1(x)
+        else:
+            x, y = self.ln_1(x, added=branch)
+        a = self.drop[0](self.attn(y, cache, layer))
+        x, y = self.ln_2(x, added=a)                                                           # (2)
+        m = self.drop[1](self.mlp(y))                                                          # (3)
+        return x, m
 
 
 class GPT(Module):
@@ -144,34 +164,62 @@ class GPT(Module):
         self.ln_f = LayerNorm(config.width, dtype=dtype)
         self.head_product = matmul_forward         # the kernel of the head's products: lesson mixed
 
-    def hidden(self, ids):
-        """ids (B, T) -> the normed stream after the last block, (B, T, C)."""
-        B, T = ids.shape
-        if self.config.context < T:
-            raise ValueError(f"a sequence of {T} tokens does not fit this model's context "
+    def hidden(self, ids, cache=None):
+        """ids (B, T) -> the normed stream after the last block, (B, T, C).
+
+        cache: a KVCache; then ids stand behind what it holds, and it holds them afterwards.
+        """
+        T, branch = ids.shape[1], None
+        starts = [0] if cache is None else cache.lengths.tolist()
+        first, longest = starts[0], max(starts) + T
+        if self.config.context < longest:
+            raise ValueError(f"a sequence of {longest} tokens does not fit this model's context "
                              f"of {self.config.context}")
-        x, branch = self.drop(self.wte(ids, positions=self.wpe.weight[:T])), None              # (1)
-        for block in self.h:
-            x, branch = block(x, branch)
+        if min(starts) == max(starts):
+            places = self.wpe.weight[first:longest]                                   # (T, C)
+            x = self.wte(ids, positions=places)                                                # (1)
+        else:
+            places = np.add.outer(starts, np.arange(T))                               # (B, T)
+            x = self.wte(ids) + self.wpe(places)                                               # (1)
+        x = self.drop(x)
+        for layer, block in enumerate(self.h):
+            x, branch = block(x, branch, cache, layer)
+        if cache is not None:
+            cache.advance(T)
         return self.ln_f(x, added=branch)[1]
 
-    def forward(self, ids):
+    def forward(self, ids, cache=None):
         """ids (B, T) -> logits (B, T, V): (4). For the loss alone `loss` needs far less memory."""
-        return linear(self.hidden(ids), self.wte.weight)
+        return linear(self.hidden(ids, cache), self.wte.weight)
 
-    def next_logits(self, ids, lengths=None):
+    def next_logits(self, ids, lengths=None, cache=None):
         """ids (B, T) -> logits of the token that follows, (B, V).
 
         lengths (B,): a row ends after so many tokens, and what stands behind them does not count.
         """
-        x = self.hidden(ids)
-        last = x[:, -1] if lengths is None else x[np.arange(len(ids)), np.asarray(lengths) - 1]
+        x = self.hidden(ids, cache)
+        last = x[:, -1]
+        if lengths is not None:
+            B, T = ids.shape
+            lengths = np.asarray(lengths)
+            last = x[np.arange(B), lengths - 1]
+            if cache is not None:
+                cache.advance(lengths - T)         # padding behind short rows does not count
         return linear(last, self.wte.weight)
+
+    def cache(self, batch, room):
+        """What a KVCache of this model is made of: (layers, batch, groups, room, head width)."""
+        L, H, C = self.config.layers, self.config.heads, self.config.width
+        return L, batch, H, room, C // H
 
     def loss(self, ids, targets, reduction="mean"):
         """Cross entropy in nats of targets (B, T), −1 where none counts: "mean" or "sum"."""
         return linear_cross_entropy(self.hidden(ids), self.wte.weight, targets,
                                     reduction=reduction, product=self.head_product)
+
+
+INNER = "c_attn.weight", "c_proj.weight", "c_fc.weight"  # (in, out) where they are published
+DROPPED = ".attn.bias", ".attn.masked_bias", "lm_head.weight"
 
 
 def from_published(arrays):
@@ -183,8 +231,8 @@ def from_published(arrays):
     state = {}
     for published, array in arrays.items():
         name = published.removeprefix("transformer.")
-        if name.endswith((".attn.bias", ".attn.masked_bias")) or name == "lm_head.weight":
-            continue
-        inner = name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
-        state[name] = np.ascontiguousarray(array.T) if inner else array
+        if name.endswith(INNER):
+            state[name] = np.ascontiguousarray(array.T)
+        elif not name.endswith(DROPPED):
+            state[name] = array
     return state

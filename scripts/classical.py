@@ -28,6 +28,7 @@ from tqdm import tqdm
 from tinygrad_edu.ml import pictures, scores
 from tinygrad_edu.ml.bayes import GaussianNB
 from tinygrad_edu.ml.boosting import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from tinygrad_edu.ml.chain import Pipeline
 from tinygrad_edu.ml.cluster import KMeans
 from tinygrad_edu.ml.columns import usual_columns
 from tinygrad_edu.ml.curves import calibration_error, roc_auc_score
@@ -45,7 +46,6 @@ from tinygrad_edu.ml.linear import Lasso, LinearRegression, Ridge
 from tinygrad_edu.ml.logistic import LogisticRegression
 from tinygrad_edu.ml.mixture import GaussianMixture
 from tinygrad_edu.ml.neighbours import KNeighborsClassifier, KNeighborsRegressor
-from tinygrad_edu.ml.pipeline import Pipeline
 from tinygrad_edu.ml.search import (
     GridSearchCV,
     LogUniform,
@@ -164,6 +164,9 @@ def read(settings, given):
         raise ValueError(f"{name} has no classes: the task for it is regress")
     if settings.task == "regress" and not dataset.is_regression:
         raise ValueError(f"{name} has classes: the task for it is classify")
+    if settings.task in ("classify", "curve", "search") and len(dataset.target_names) == 1:
+        raise ValueError(f"all rows of {name} have the {dataset.target} {dataset.target_names[0]}: "
+                         "there is nothing to tell apart, so name another column with --target")
     groups = None
     if settings.groups is not None:
         if not isinstance(dataset.X, Table):
@@ -174,6 +177,8 @@ def read(settings, given):
     reasons = getattr(dataset.X, "reasons", {})
     if reasons:  # one cell makes a column of numbers a column of text
         print("read as text:", ", ".join(f"{name} ({cell!r})" for name, cell in reasons.items()))
+    if dataset.left_out:
+        print(f"left out: {dataset.left_out} rows whose {dataset.target} is empty")
     about = f"{dataset.name}: {len(dataset.y)} rows, {len(dataset.feature_names)} columns"
     counts = np.bincount(dataset.y) if dataset.target_names else []
     told = ", ".join(f"{n} {word}" for word, n in zip(dataset.target_names, counts, strict=True))
@@ -294,7 +299,7 @@ def draw_classifiers(settings, dataset, results, matrix, pyplot):
     """Regions of all models, the confusion matrix of the best, curves where there are two."""
     plane = on_a_plane(settings, dataset)
     models = models_of(settings, dataset)
-    columns = min(3, len(models))
+    columns = min(4 if len(models) > 6 else 3, len(models))
     figure, axes = grid(pyplot, len(models), columns, 3.6)
     for axis, result in zip(axes, results, strict=False):
         fitted = models[result.name].fit(plane.points, dataset.y)
@@ -454,9 +459,9 @@ def short(value):
 
 def cluster(settings, dataset, groups, pyplot):
     """Three ways to find groups, beside the classes that are known."""
-    X = usual_columns(scale=True).fit_transform(dataset.X, dataset.y)
+    X = varied(usual_columns(scale=True).fit_transform(dataset.X, dataset.y), dataset)
     count = settings.clusters or max(2, len(dataset.target_names))
-    far = np.sort(np.linalg.norm(X[:, None] - X[None, :500], axis=2), axis=0)[4]
+    far = np.sort(np.linalg.norm(X[:, None] - X[None, :500], axis=2), axis=0)[min(4, len(X) - 1)]
     models = {"k-means": KMeans(count, n_init=10, random_state=settings.seed),
               "mixture": GaussianMixture(count, random_state=settings.seed),
               "DBSCAN": DBSCAN(float(np.quantile(far, 0.95)))}  # so wide that 19 in 20 have 5 near
@@ -479,6 +484,14 @@ def cluster(settings, dataset, groups, pyplot):
     return {"best": best[0], "purity": best[3], "groups": best[1]}
 
 
+def varied(X, dataset):
+    """X itself; ValueError where its rows are all the same, so that nothing lies apart."""
+    if np.ptp(X, axis=0).max() == 0:
+        raise ValueError(f"all rows of {dataset.name} are the same: there is nothing to group or "
+                         "to lay out")
+    return X
+
+
 def purity(y, labels):
     """The share of rows that belong to the main class of their group; noise belongs to none."""
     return sum(np.bincount(y[labels == k]).max() for k in np.unique(labels[labels >= 0])) / len(y)
@@ -486,7 +499,7 @@ def purity(y, labels):
 
 def show_map(settings, dataset, groups, pyplot):
     """All columns on a plane, by two ways."""
-    X = usual_columns(settings.scale).fit_transform(dataset.X, dataset.y)
+    X = varied(usual_columns(settings.scale).fit_transform(dataset.X, dataset.y), dataset)
     pca = PCA().fit(X)
     share = np.cumsum(pca.explained_variance_ratio_)
     for part in (0.5, 0.9, 0.99):

@@ -1,8 +1,9 @@
-"""Let a trained model write.
+"""Let a model write.
 
     python scripts/generate.py runs/pystdlib --prompt "def " --max-new 300
 
-RUN is the folder that train_gpt.py left. The text appears as it is generated.
+MODEL is the folder that train_gpt.py left, a published folder with config.json and safetensors, or
+a .gguf file. The text appears as it is generated.
 """
 
 import time
@@ -12,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_edu.gpu.device import DEVICES, move, ready
-from tinygrad_edu.inference.sampling import generate
-from tinygrad_edu.models.run import load_run
+from tinygrad_edu.inference.decoding import beam_search, generate, text_of
+from tinygrad_edu.models.opened import open_model
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
-from tinygrad_edu.tokenizers.characters import END_OF_TEXT
 from tinygrad_edu.train.program import program
 
 
@@ -23,41 +23,65 @@ from tinygrad_edu.train.program import program
 class Settings:
     """What to write, and how."""
 
-    run: Path = option(help="run folder", positional=True)
+    model: Path = option(help="run folder, folder of safetensors, or .gguf file", positional=True)
     prompt: str = option("", "text to continue; empty: the beginning of a document")
     max_new: int = option(200, "tokens to generate at most", low=1)
     temperature: float = option(0.8, "below 1 safer, above 1 wilder", low=0.01)
     top_k: int | None = option(None, "draw from the k likeliest tokens only", low=1)
     top_p: float | None = option(None, "draw from the likeliest tokens that together reach p",
                                  low=0.0, high=1.0)
+    min_p: float | None = option(None, "draw from tokens at least p times as likely as the "
+                                 "likeliest", low=0.0, high=1.0)
+    penalty: float = option(1.0, "above 1: what was there is less likely", low=1.0)
     greedy: bool = option(False, "always take the likeliest token")
+    beams: int = option(1, "above 1: search for a likely text with so many beginnings", low=1)
+    stop: str | None = option(None, "end before this string")
+    no_cache: bool = option(False, "read the whole text again for every token")
     seed: int = option(1, "of the draws", low=0)
     device: str = option("cpu", "where the model computes", choices=DEVICES)
 
 
+CHOICE = "greedy", "temperature", "top_k", "top_p", "min_p", "penalty"
+
+
 def main():
-    """Load the run and stream its text."""
+    """Load the model and stream its text."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
         ready(settings.device)
-        model, tokenizer = load_run(settings.run)
-        move(model, settings.device)
-        end = tokenizer.special[END_OF_TEXT]
-        prompt = [end, *tokenizer.encode(settings.prompt)]
-    choice = {name: getattr(settings, name) for name in ("greedy", "temperature", "top_k", "top_p")}
-    random = np.random.default_rng(settings.seed)
-    stream = tokenizer.stream()
+        opened = open_model(settings.model)
+        move(opened.model, settings.device)
+        prompt = opened.ids(settings.prompt)
     print(settings.prompt, end="", flush=True)
     count, began = 0, time.perf_counter()
-    try:
-        for token in generate(model, prompt, settings.max_new, random, stop=(end,), **choice):
+
+    def counted():
+        nonlocal count
+        for token in tokens(settings, opened, prompt):
             count += 1
-            print(stream.push(token), end="", flush=True)
+            yield token
+
+    try:
+        stops = [settings.stop] if settings.stop else []
+        for piece in text_of(opened.tokenizer, counted(), stops):
+            print(piece, end="", flush=True)
     except KeyboardInterrupt:
         pass                                       # what has been written so far is the result
-    print(stream.finish())
+    print()
     seconds = time.perf_counter() - began
     print(f"tokens={count} tokens_per_s={count / seconds:.1f} seed={settings.seed}")
+
+
+def tokens(settings, opened, prompt):
+    """The tokens that continue the prompt, one after the other; of beam search all at its end."""
+    cached = not settings.no_cache
+    if settings.beams > 1:
+        found = beam_search(opened.model, prompt, settings.max_new, settings.beams, opened.ends,
+                            cached=cached)
+        return iter(found[0][0])
+    random = np.random.default_rng(settings.seed)
+    choice = {name: getattr(settings, name) for name in CHOICE}
+    return generate(opened.model, prompt, settings.max_new, random, opened.ends, cached, **choice)
 
 
 if __name__ == "__main__":

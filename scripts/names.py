@@ -25,7 +25,7 @@ from tinygrad_edu.data.names import (
     split_names,
     without_padding,
 )
-from tinygrad_edu.inference.sampling import generate
+from tinygrad_edu.inference.decoding import generate
 from tinygrad_edu.models.bigram import Bigram, by_counting, count_pairs
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.models.mlp import LetterMLP, MLPConfig

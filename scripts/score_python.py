@@ -19,7 +19,7 @@ from tinygrad_edu.data.sources import is_encoded, read_corpus
 from tinygrad_edu.data.token_folder import read_token_folder
 from tinygrad_edu.eval.ngram import NGram
 from tinygrad_edu.eval.python_blocks import PROMPT, finished, score_blocks
-from tinygrad_edu.inference.sampling import generate
+from tinygrad_edu.inference.decoding import generate
 from tinygrad_edu.models.run import load_model, read_run, run_tokenizer
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT

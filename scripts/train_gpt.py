@@ -44,7 +44,7 @@ from tinygrad_edu.eval.story_score import draw_growth, scoreboard, snapshot_step
 from tinygrad_edu.files.checkpoint import checkpoint_path
 from tinygrad_edu.files.safetensors import save as save_safetensors
 from tinygrad_edu.gpu.device import DEVICES, move, peak_bytes, ready
-from tinygrad_edu.inference.sampling import generate
+from tinygrad_edu.inference.decoding import generate
 from tinygrad_edu.memory import on_host, peak_resident_bytes
 from tinygrad_edu.models.gpt import GPT, SIZES, GPTConfig
 from tinygrad_edu.models.run import (

@@ -12,7 +12,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip instal
 from sklearn import impute, preprocessing
 from sklearn import model_selection as theirs
 
-CASES = [pytest.param(range(6), id="some"),
+DRAWS = [pytest.param(range(6), id="some"),
          pytest.param(range(6, 206), id="many", marks=pytest.mark.long)]
 
 
@@ -58,7 +58,7 @@ def same(ours, theirs, X, y=None, fresh=None):
         np.testing.assert_allclose(ours.transform(fresh), theirs.transform(fresh), rtol=1e-6)
 
 
-@pytest.mark.parametrize("seeds", CASES)
+@pytest.mark.parametrize("seeds", DRAWS)
 def test_scalers_are_scikit_learns_with_holes_and_constant_columns(seeds):
     for seed in seeds:
         X, fresh = random_table(seed), random_table(seed + 1000)
@@ -71,7 +71,7 @@ def test_scalers_are_scikit_learns_with_holes_and_constant_columns(seeds):
                  X, fresh=fresh)
 
 
-@pytest.mark.parametrize("seeds", CASES)
+@pytest.mark.parametrize("seeds", DRAWS)
 def test_imputed_binned_and_multiplied_columns_are_scikit_learns(seeds):
     for seed in seeds:
         X, fresh = random_table(seed), random_table(seed + 1000)
@@ -93,7 +93,7 @@ def test_imputed_binned_and_multiplied_columns_are_scikit_learns(seeds):
                     **settings, quantile_method="averaged_inverted_cdf"), X, fresh=fresh)
 
 
-@pytest.mark.parametrize("seeds", CASES)
+@pytest.mark.parametrize("seeds", DRAWS)
 def test_encoded_words_are_scikit_learns(seeds):
     for seed in seeds:
         X, fresh = random_words(seed), random_words(seed + 1000)
@@ -116,7 +116,7 @@ def test_encoded_words_are_scikit_learns(seeds):
                 np.testing.assert_allclose(*(e.fit_transform(X, y) for e in pair), rtol=1e-6)
 
 
-@pytest.mark.parametrize("seeds", CASES)
+@pytest.mark.parametrize("seeds", DRAWS)
 def test_folds_are_scikit_learns_row_for_row(seeds):
     for seed in seeds:
         random = np.random.default_rng(seed)

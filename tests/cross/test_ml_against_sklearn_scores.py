@@ -12,7 +12,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip instal
 from scipy import special, stats
 from sklearn import calibration, metrics
 
-CASES = [pytest.param(range(12), id="some"),
+DRAWS = [pytest.param(range(12), id="some"),
          pytest.param(range(12, 400), id="many", marks=pytest.mark.long)]
 
 
@@ -40,7 +40,7 @@ def random_labels(seed):
     return y, guess, None if seed % 2 else weights.astype(float)
 
 
-@pytest.mark.parametrize("seeds", CASES)
+@pytest.mark.parametrize("seeds", DRAWS)
 def test_scores_of_classes_are_scikit_learns(seeds):
     for seed in seeds:
         y, guess, w = random_labels(seed)
@@ -58,7 +58,7 @@ def test_scores_of_classes_are_scikit_learns(seeds):
                  getattr(metrics, name)(y, guess, sample_weight=w))
 
 
-@pytest.mark.parametrize("seeds", CASES)
+@pytest.mark.parametrize("seeds", DRAWS)
 def test_curves_and_areas_are_scikit_learns_with_ties_and_one_class(seeds):
     for seed in seeds:
         random = np.random.default_rng(seed)
@@ -78,7 +78,7 @@ def test_curves_and_areas_are_scikit_learns_with_ties_and_one_class(seeds):
                  calibration.calibration_curve(y, score, n_bins=5, strategy=strategy, pos_label=1))
 
 
-@pytest.mark.parametrize("seeds", CASES)
+@pytest.mark.parametrize("seeds", DRAWS)
 def test_scores_of_probabilities_and_numbers_are_scikit_learns(seeds):
     for seed in seeds:
         random = np.random.default_rng(seed)

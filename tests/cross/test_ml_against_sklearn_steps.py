@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
+from tinygrad_edu.ml.chain import Pipeline
 from tinygrad_edu.ml.columns import ColumnTransformer, usual_columns
 from tinygrad_edu.ml.datasets import load
 from tinygrad_edu.ml.encoding import OneHotEncoder, OrdinalEncoder, TargetEncoder
@@ -13,7 +14,6 @@ from tinygrad_edu.ml.halving import HalvingGridSearchCV
 from tinygrad_edu.ml.leaks import SelectBest
 from tinygrad_edu.ml.linear import Ridge
 from tinygrad_edu.ml.logistic import LogisticRegression
-from tinygrad_edu.ml.pipeline import Pipeline
 from tinygrad_edu.ml.scaling import MinMaxScaler, RobustScaler, StandardScaler
 from tinygrad_edu.ml.search import GridSearchCV, RandomizedSearchCV
 from tinygrad_edu.ml.text_features import CountVectorizer, TfidfTransformer

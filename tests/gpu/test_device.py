@@ -8,7 +8,7 @@ from harness import Draw, check_on_gpu
 from tinygrad_edu import watch
 from tinygrad_edu.gpu import emulate
 from tinygrad_edu.gpu.device import move, ready
-from tinygrad_edu.inference.sampling import generate
+from tinygrad_edu.inference.decoding import generate
 from tinygrad_edu.memory import on_host
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.nn.loss_scale import LossScale

@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
 
-from tinygrad_edu.inference.sampling import draw, generate, generate_many, probabilities, ragged
-from tinygrad_edu.models.gpt import GPT, GPTConfig
-from tinygrad_edu.tensor import Tensor
+from tinygrad_edu.inference.sampling import draw, penalised, pick, probabilities
 
 LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.3]))
 
@@ -53,74 +51,68 @@ def test_a_token_that_was_cut_off_is_never_drawn():
     assert {draw(LOGITS, random, top_k=2) for _ in range(500)} == {1, 3}
 
 
-class Counter:
-    """A model that always expects the last token plus one, and tells how much text it was given."""
-
-    class config:
-        context = 4
-
-    def __init__(self):
-        self.lengths = []
-
-    def next_logits(self, ids):
-        self.lengths.append(ids.shape[1])
-        logits = np.full((1, 10), -5.0)
-        logits[0, (ids[0, -1] + 1) % 10] = 5.0
-        return Tensor(logits)
+def test_min_p_keeps_what_is_at_least_so_likely_as_a_share_of_the_likeliest():
+    assert np.allclose(probabilities(LOGITS, min_p=0.5), [0, 4 / 9, 2 / 9, 3 / 9])  # 0.2 = 0.5·0.4
+    assert np.allclose(probabilities(LOGITS, min_p=1.0), [0, 1, 0, 0])
+    assert np.allclose(probabilities(LOGITS, min_p=0.0), [0.1, 0.4, 0.2, 0.3])
+    assert np.allclose(probabilities(LOGITS, top_k=2, min_p=0.3), [0, 4 / 7, 0, 3 / 7])
 
 
-def test_generation_continues_from_its_own_tokens_within_the_context():
-    model = Counter()
-    written = list(generate(model, [3], 6, np.random.default_rng(0), greedy=True))
-    assert written == [4, 5, 6, 7, 8, 9]
-    assert model.lengths == [1, 2, 3, 4, 4, 4]
+def test_of_equal_tokens_at_the_border_those_with_lower_numbers_stay():
+    same = np.zeros(6)
+    assert np.allclose(probabilities(same, top_k=4), [0.25, 0.25, 0.25, 0.25, 0, 0])
+    assert np.allclose(probabilities(same, top_p=0.49), [1 / 3, 1 / 3, 1 / 3, 0, 0, 0])
+    assert np.allclose(probabilities(same, min_p=1.0), 1 / 6)  # none is less likely than another
+    assert draw(same, None, greedy=True) == 0
 
 
-def test_a_stop_token_ends_the_text_and_is_not_part_of_it():
-    assert list(generate(Counter(), [3], 9, None, stop=(6,), greedy=True)) == [4, 5]
+def test_the_penalty_makes_tokens_that_were_there_less_likely_once_each():
+    logits = np.array([2.0, -2.0, 1.0, -1.0])
+    assert penalised(logits, [0, 1, 1, 0], 2.0).tolist() == [1.0, -4.0, 1.0, -1.0]
+    assert penalised(logits, [], 2.0).tolist() == logits.tolist()
+    assert draw(logits, None, greedy=True, seen=[0], penalty=2.5) == 2
+    assert logits.tolist() == [2.0, -2.0, 1.0, -1.0]
 
 
-def test_the_same_seed_writes_the_same_text():
-    one, other = (list(generate(Counter(), [0], 50, np.random.default_rng(4), temperature=3.0))
-                  for _ in range(2))
-    assert one == other
+# Above such a sum of squares, one in a hundred fair samples lies; by degrees of freedom.
+CHI_SQUARE = {1: 6.635, 2: 9.210, 3: 11.345, 4: 13.277, 5: 15.086, 9: 21.666, 11: 24.725}
+TWELVE = np.random.default_rng(12).normal(0, 1.5, 12)
+WAYS = [{}, {"temperature": 0.5}, {"temperature": 3.0}, {"top_k": 5}, {"top_p": 0.8},
+        {"min_p": 0.2}, {"top_k": 6, "top_p": 0.95, "min_p": 0.01, "temperature": 0.9}]
 
 
-def test_nothing_to_continue_is_refused():
-    with pytest.raises(ValueError, match="at least one token"):
-        list(generate(Counter(), [], 3, None))
+def distance(p, counts):
+    """(Σ (count − expected)² / expected, degrees of freedom) over the tokens that can be drawn."""
+    assert (counts[p == 0] == 0).all()
+    expected = counts.sum() * p[p > 0]
+    return ((counts[p > 0] - expected) ** 2 / expected).sum(), (p > 0).sum() - 1
 
 
-@pytest.fixture(scope="module")
-def small_gpt():
-    config = GPTConfig(vocabulary=50, context=12, layers=2, heads=2, width=16)
-    return GPT(config, np.random.default_rng(0)).eval()
+def exact(logits, temperature=1.0, top_k=99, top_p=1.0, min_p=0.0):
+    """The same distribution by the words of the definitions, token by token."""
+    p = [np.exp(z / temperature) for z in logits]
+    p = [x / sum(p) for x in p]
+    order = sorted(range(len(p)), key=lambda i: (-p[i], i))
+    kept = [i for place, i in enumerate(order) if place < top_k and p[i] >= min_p * max(p)
+            and sum(p[j] for j in order[:place]) < top_p]
+    return np.array([p[i] / sum(p[j] for j in kept) if i in kept else 0.0 for i in range(len(p))])
 
 
-PROMPTS = [[3], [7, 8, 9, 1, 2], [4, 4], [5] * 11]
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_hundred_thousand_draws_have_the_frequencies_of_the_exact_distribution(way):
+    p = exact(TWELVE, **way)
+    drawn = pick(probabilities(TWELVE, **way), np.random.default_rng(2).random(100_000))
+    chi_square, free = distance(p, np.bincount(drawn, minlength=12))
+    assert chi_square < CHI_SQUARE[free]
 
 
-@pytest.mark.parametrize("stop", [(), tuple(range(20))])
-def test_many_prompts_at_once_are_continued_like_each_alone(small_gpt, stop):
-    many = generate_many(small_gpt, PROMPTS, 15, generators(), stop, temperature=0.7)
-    alone = [list(generate(small_gpt, prompt, 15, random, stop, temperature=0.7))
-             for prompt, random in zip(PROMPTS, generators(), strict=True)]
-    assert many == alone
-    assert stop == () or len({len(text) for text in many}) > 1  # rows have left the batch early
+def test_the_same_numbers_pick_the_same_tokens_one_by_one():
+    one, all_ = np.random.default_rng(3), np.random.default_rng(3)
+    alone = [draw(TWELVE, one, top_p=0.9) for _ in range(200)]
+    assert alone == pick(probabilities(TWELVE, top_p=0.9), all_.random(200)).tolist()
 
 
-def generators():
-    return [np.random.default_rng([5, row]) for row in range(len(PROMPTS))]
-
-
-def test_what_stands_behind_the_end_of_a_row_does_not_count(small_gpt):
-    ids, lengths = ragged(PROMPTS)
-    assert ids.shape == (4, 11) and lengths.tolist() == [1, 5, 2, 11]
-    clean = small_gpt.next_logits(ids, lengths).numpy()
-    ids[np.arange(11) >= lengths[:, None]] = 33
-    assert np.array_equal(small_gpt.next_logits(ids, lengths).numpy(), clean)
-
-
-def test_an_empty_prompt_among_many_is_refused(small_gpt):
-    with pytest.raises(ValueError, match="in each prompt"):
-        generate_many(small_gpt, [[1], []], 3, generators())
+def test_draws_from_a_distribution_that_is_a_little_off_are_noticed():
+    drawn = pick(exact(TWELVE, temperature=0.97), np.random.default_rng(2).random(100_000))
+    chi_square, free = distance(exact(TWELVE), np.bincount(drawn, minlength=12))
+    assert chi_square > CHI_SQUARE[free]

@@ -40,6 +40,11 @@ def test_a_constant_column_is_moved_and_not_stretched_though_it_rounds(value):
     assert StandardScaler().fit(column).scale_ == 1
 
 
+def test_differences_that_are_rounding_alone_are_not_blown_up():
+    column = 1e15 + 0.125 * np.arange(4).reshape(-1, 1)  # neighbouring float64 numbers
+    assert np.ptp(column) > 0 and np.abs(StandardScaler().fit_transform(column)).max() < 1
+
+
 def test_a_row_of_weight_two_is_a_row_twice():
     weighted = StandardScaler().fit(X, sample_weight=[2, 1, 0, 3])
     repeated = StandardScaler().fit(X[[0, 0, 1, 3, 3, 3]])

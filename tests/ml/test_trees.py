@@ -127,10 +127,19 @@ def test_limits_are_kept():
     assert tree.rows[tree.left == LEAF].min() >= 20
     tree = DecisionTreeRegressor(min_samples_split=50).fit(X, y).tree_
     assert tree.rows[tree.left != LEAF].min() >= 50
-    tree = DecisionTreeRegressor(min_impurity_decrease=0.02).fit(X, y).tree_
-    risk = tree.weight * tree.impurity / 200
-    t = tree.inner()
-    assert (risk[t] - risk[tree.left[t]] - risk[tree.right[t]]).min() >= 0.02
+    classes = DecisionTreeClassifier(criterion="entropy", min_impurity_decrease=0.02)
+    for model, labels in (DecisionTreeRegressor(min_impurity_decrease=0.02), y), (classes, y > 0):
+        tree = model.fit(X, labels).tree_
+        risk = tree.weight * tree.impurity / 200
+        t = tree.inner()
+        assert (risk[t] - risk[tree.left[t]] - risk[tree.right[t]]).min() >= 0.02
+
+
+def test_the_least_decrease_of_entropy_is_in_bits():
+    X, y = np.arange(4.0)[:, None], [0, 0, 1, 1]  # its cut takes one bit away, 0.69 nats
+    for least, depth in (0.9, 1), (1.1, 0):
+        tree = DecisionTreeClassifier(criterion="entropy", min_impurity_decrease=least).fit(X, y)
+        assert tree.get_depth() == depth
 
 
 def test_pruning_takes_the_weakest_question_first_and_ends_at_the_root():

@@ -100,3 +100,35 @@ def test_what_cannot_be_done_is_told_in_one_sentence(monkeypatch, capsys, words,
 def test_a_target_that_is_not_there_is_told_with_the_columns(monkeypatch, capsys, people):
     error = refused(monkeypatch, capsys, "classify", "--data", people, "--target", "cost")
     assert "there is no column 'cost': the columns are age, town" in error
+
+
+def cells(tmp_path, lines):
+    """The path of a CSV file with the columns a, b and y."""
+    path = tmp_path / "cells.csv"
+    path.write_text("\n".join(["a,b,y", *lines]))
+    return str(path)
+
+
+@pytest.mark.parametrize("task", ["classify", "curve", "search"])
+def test_one_class_is_nothing_to_tell_apart(monkeypatch, capsys, tmp_path, task):
+    path = cells(tmp_path, [f"{i},{-i},no" for i in range(20)])
+    error = refused(monkeypatch, capsys, task, "--data", path, "--models", "tree,neighbours")
+    assert "have the y no: there is nothing to tell apart" in error
+
+
+def test_rows_that_are_left_out_are_counted(monkeypatch, capsys, tmp_path):
+    lines = [f"{i},{-i},{'yn'[i % 2]}" for i in range(20)]
+    words = "classify", "--models", "tree", "--folds", "2", "--data"
+    assert "left out" not in run(monkeypatch, capsys, *words, cells(tmp_path, lines))
+    out = run(monkeypatch, capsys, *words, cells(tmp_path, [*lines, "1,1,nan", "2,2,"]))
+    assert "left out: 2 rows whose y is empty\ncells: 20 rows" in out
+
+
+def test_few_rows_are_grouped_or_refused(monkeypatch, capsys, tmp_path):
+    three = cells(tmp_path, ["1,2,y", "2,1,n", "9,9,n"])
+    assert "groups=" in run(monkeypatch, capsys, "cluster", "--data", three)
+    assert "fewer clusters" in refused(monkeypatch, capsys, "cluster", "--data", three,
+                                       "--clusters", "5")
+    same = cells(tmp_path, ["1,2,y", "1,2,n", "1,2,n"])
+    for task in ("cluster", "map"):
+        assert "are the same" in refused(monkeypatch, capsys, task, "--data", same)

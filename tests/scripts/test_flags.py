@@ -10,7 +10,7 @@ import pytest
 from house import ROOT, load
 from tinygrad_edu.data.loader import evaluation_batches, token_stream
 from tinygrad_edu.data.sources import read_corpus
-from tinygrad_edu.inference.sampling import generate
+from tinygrad_edu.inference.decoding import generate
 from tinygrad_edu.models.run import load_run, read_run
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
 from tinygrad_edu.train.loop import evaluate

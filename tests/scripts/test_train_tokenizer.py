@@ -99,3 +99,13 @@ def test_a_text_that_is_binary_or_empty_is_refused(tmp_path, monkeypatch, capsys
         with pytest.raises(SystemExit):
             run(monkeypatch, capsys, "--text", path, "--out", tmp_path / "t.json")
         assert f"{name} holds no plain text" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_training(
+    text, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(TRAIN, "train_tokenizer", None)
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, capsys, "--vocab", 300, "--text", text, "--out", tmp_path)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}: Is a directory\n"

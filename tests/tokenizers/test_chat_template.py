@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("jinja2")
 
-from tinygrad_edu.tokenizers.bpe import train_bpe  # noqa: E402
-from tinygrad_edu.tokenizers.chat_template import (  # noqa: E402
+from tinygrad_edu.tokenizers.bpe import train_bpe
+from tinygrad_edu.tokenizers.chat_template import (
     encode_chat,
     read_chat_template,
     render_chat,
@@ -34,8 +34,10 @@ def test_line_feeds_behind_blocks_and_blanks_before_them_are_left_out():
 
 def test_what_templates_call_is_there():
     tools = [{"name": "ä <b>", "strict": True}]
-    assert render_chat("{{ tools | tojson }}", [], tools=tools) == '[{"name": "ä <b>", "strict": true}]'
-    assert render_chat("{{ strftime_now('%d %b %Y') }}", [], now=datetime(2026, 1, 2)) == "02 Jan 2026"
+    wanted = '[{"name": "ä <b>", "strict": true}]'
+    assert render_chat("{{ tools | tojson }}", [], tools=tools) == wanted
+    day = datetime(2026, 1, 2)
+    assert render_chat("{{ strftime_now('%d %b %Y') }}", [], now=day) == "02 Jan 2026"
     assert render_chat("{{ bos_token }}{% generation %}a{% endgeneration %}", [], bos_token="<s>"
                        ) == "<s>a"
     assert render_chat("{% for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}"
@@ -75,7 +77,8 @@ def test_the_template_of_a_folder_is_found_in_either_file(tmp_path):
     settings = {"chat_template": CHATML, "bos_token": {"content": "<s>"}, "eos_token": "</s>"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     assert read_chat_template(tmp_path) == (CHATML, {"bos_token": "<s>", "eos_token": "</s>"})
-    settings["chat_template"] = [{"name": "default", "template": "a"}, {"name": "x", "template": "b"}]
+    two = [{"name": "default", "template": "a"}, {"name": "x", "template": "b"}]
+    settings["chat_template"] = two
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     assert read_chat_template(tmp_path)[0] == "a"
     (tmp_path / "chat_template.jinja").write_text("c", encoding="utf-8")

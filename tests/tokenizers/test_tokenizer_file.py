@@ -223,7 +223,8 @@ def files_of_every_kind(folder):
     write_ranks(bpe, paths["ranks"])
     (folder / "gpt2").mkdir()
     write_gpt2(bpe, folder / "gpt2")
-    paths["vocab.json"], paths["merges"] = (folder / "gpt2" / n for n in ("vocab.json", "merges.txt"))
+    paths["vocab.json"] = folder / "gpt2" / "vocab.json"
+    paths["merges"] = folder / "gpt2" / "merges.txt"
     paths["vocab.txt"] = folder / "vocab.txt"
     write_vocab_txt(train_tokenizer("wordpiece", TEXT, 300), paths["vocab.txt"])
     return paths

@@ -1,6 +1,6 @@
 """Lesson 8.4 · Scoreboard: who has the thing now, and how many are there?
 
-Needs grammar, loader, loop, metrics, ngram, sampling, stories. Used by
+Needs decoding, grammar, loader, loop, metrics, ngram, stories. Used by
 scripts/train_gpt.py.
 
 Idea      A model is handed the first paragraph of a story that it has never seen and tells the
@@ -43,7 +43,7 @@ from tinygrad_edu.data.grammar import Choice, Slot, Sum
 from tinygrad_edu.data.loader import evaluation_batches, token_stream
 from tinygrad_edu.data.stories import grammar, opening, reading, vocabulary, words_of
 from tinygrad_edu.eval.ngram import NGram
-from tinygrad_edu.inference.sampling import generate_many
+from tinygrad_edu.inference.decoding import generate_many
 from tinygrad_edu.train.loop import evaluate
 from tinygrad_edu.train.metrics import smoothed
 

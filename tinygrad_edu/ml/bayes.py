@@ -9,12 +9,13 @@ Idea      How probable are these features in each class? That is easy to learn: 
           sums. The probabilities are mostly far too sure, since dependent features count twice;
           which class is the largest comes out right surprisingly often. Sums can be continued: a
           table may come in pieces, none of which has to be kept.
-Math      log p(k|x) = log πₖ + Σ_c log p(x_c|k) − log Σⱼ πⱼ·p(x|j)                             (1)
+Math      log p(k|x) = log πₖ + Σ_c log p(x_c|k) − log Σⱼ πⱼ·p(x|j), πₖ the share of class k    (1)
           Gaussian: log p(x_c|k) = −½·log 2πσ² − (x_c − μ)²/2σ², μ and σ² of feature c in class k,
           σ² enlarged by ε·(the largest variance of a feature)                                  (2)
           two pieces of n and m rows, δ = μ′ − μ:  μ ← μ + δ·m/(n + m),
           n·σ² ← n·σ² + m·σ′² + δ²·nm/(n + m)                                                   (3)
-          multinomial: x counts things, Σ_c x_c·log θₖ_c, θₖ_c = (N_kc + α)/(Nₖ + α·C)          (4)
+          multinomial: x counts things, Σ_c x_c·log θₖ_c, θₖ_c = (N_kc + α)/(Nₖ + α·C), N_kc the
+          sum of feature c in the rows of class k, Nₖ that of all C features                    (4)
 Shapes    X (N, C) · theta_, var_, feature_log_prob_ (K, C) · class_count_ (K,) · answers (N, K)
 Pitfalls  A feature that is constant in one class has σ² = 0 and would decide alone: ε is added.
           A word that a class has never seen would forbid the class for ever: hence α > 0.

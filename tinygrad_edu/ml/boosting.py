@@ -9,6 +9,7 @@ Idea      Start with one number for everyone. Look at how the loss would like ea
           sharply it bends, a leaf takes Newton's step. Growth takes the leaf that gains most next,
           wherever it is, until there are 31.
 Math      F₀ = the best constant      Fₘ(x) = Fₘ₋₁(x) + η·value(leaf of tree m)                 (1)
+          value = −Σ g/(Σ h + λ) over the leaf's rows: lesson leafwise; η is learning_rate
           g = ∂loss/∂F      h = ∂²loss/∂F², for each row, times its weight                      (2)
           squared error ½(F − y)²  g = F − y      h = 1                                         (3)
           two classes, p = σ(F)    g = p − y      h = p·(1 − p)                                 (4)

@@ -45,6 +45,7 @@ class Dataset:
     feature_names: list
     target_names: list = field(default_factory=list)  # of the classes; none for numbers
     target: str = "y"
+    left_out: int = 0  # rows of a file that have no answer
 
     @property
     def is_regression(self):
@@ -176,7 +177,7 @@ def named_set(name):
 def csv_set(path, target=None, classes=None):
     """A CSV file as a Dataset. A target of text, or of at most 20 whole numbers, means classes.
 
-    classes: True or False to decide it. Rows without an answer are left out.
+    classes: True or False to decide it. Rows without an answer are left out, and counted.
     """
     table = read_csv(path)
     target = table.columns[-1] if target is None else target
@@ -190,10 +191,11 @@ def csv_set(path, target=None, classes=None):
     if classes is False and is_text(y):
         raise ValueError(f"{path}: column {target!r} has {table.reasons[target]!r} in it, which is "
                          "no number, so it cannot be the target of a regression")
+    left_out = int((~known).sum())
     values, codes = np.unique(y.astype(str) if is_text(y) else y, return_inverse=True)
     if classes is None:
         classes = is_text(y) or len(values) <= 20 and np.all(values == np.floor(values))
     if not classes:
-        return Dataset(Path(path).stem, X, y, X.columns, [], target)
+        return Dataset(Path(path).stem, X, y, X.columns, [], target, left_out)
     labels = [str(v) if is_text(y) else f"{v:g}" for v in values]
-    return Dataset(Path(path).stem, X, codes, X.columns, labels, target)
+    return Dataset(Path(path).stem, X, codes, X.columns, labels, target, left_out)

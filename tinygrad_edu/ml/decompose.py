@@ -12,7 +12,7 @@ Idea      Ten columns that nearly repeat each other hold one number a row, not t
           others. A random matrix times the table gives a few mixtures of all rows, and these lie
           almost in the space of the largest directions: decompose that small thing instead.
 Math      X − mean = U·S·Vᵀ       components: rows of Vᵀ       variance along them: S²/(n − 1)   (1)
-          C = (XᵀX − n·mean·meanᵀ)/(n − 1) = V·S²·Vᵀ/(n − 1)                                   (2)
+          covariance = (XᵀX − n·mean·meanᵀ)/(n − 1) = V·S²·Vᵀ/(n − 1)                          (2)
           scores = (X − mean)·V = U·S         whitened: scores/√variance                       (3)
           random: Y = X·Ω, Ω normal (p, k + 10);  Y ← X·(Xᵀ·Y), some times;  Q = an orthonormal
           basis of Y;  QᵀX = W·S·Vᵀ is small                                                   (4)

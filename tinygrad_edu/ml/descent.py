@@ -20,8 +20,8 @@ Math      x ← x + step,  g the slope at x, η the rate
           a batch of B rows: E[g_B] = g, its scatter shrinks as 1/√B                            (7)
 Shapes    x, g (2,), or any · a walk (steps + 1, 2) · X (N, C), y (N,)
 Pitfalls  (1) wants η < 2/λ for the steepest direction, and then crawls along the flattest.
-          At a constant rate a small batch never arrives: it dances around the minimum, in a circle
-          whose size goes with η/B. Batches that shrink the rate do.
+          At a constant rate a small batch never arrives: it dances around the minimum, at a
+          distance that goes with √(η/B). With a rate that shrinks it does arrive.
           Rows sorted by anything make batches that point somewhere else: shuffle, every epoch.
           AdaGrad's s only grows: after a while it hardly moves. RMSProp forgets, Adam corrects the
           zeros it started from.

@@ -11,6 +11,7 @@ Idea      Everything that learns from a table has the same three moments: it is 
           pipelines, without inheriting anything from it.
 Math      accuracy = Σᵢ wᵢ·[yᵢ = ŷᵢ] / Σᵢ wᵢ                                                   (1)
           R² = 1 − Σᵢ wᵢ·(yᵢ − ŷᵢ)² / Σᵢ wᵢ·(yᵢ − ȳ)²                                          (2)
+          w the weights of the rows, ŷ the answers, ȳ = Σᵢ wᵢ·yᵢ / Σᵢ wᵢ, [true] = 1, [false] = 0
 Shapes    X (N, C) · y (N,) · predict (N,) · predict_proba (N, K), columns in the order of classes_
 Pitfalls  An __init__ that checks or converts breaks the copy: get_params would no longer give back
           what was passed. Checks belong into fit.

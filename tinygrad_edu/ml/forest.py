@@ -12,7 +12,7 @@ Math      B trees, each with error variance σ², any two with correlation ρ:
           Var(mean of them) = ρ·σ² + (1 − ρ)/B·σ²                                               (1)
           P(a row is not drawn) = (1 − 1/N)ᴺ → e⁻¹ ≈ 0.37                                       (2)
           predict_proba(x) = mean over trees of the shares in leaf(x)                           (3)
-          out-of-bag: (3) for row n over the trees that did not draw n                          (4)
+          out-of-bag: (3) for row n over the trees that did not draw n, N the number of rows    (4)
 Shapes    X (N, F) float32 · y (N,) · predict_proba (N, K) · oob_decision_function_ (N, K), NaN for
           a row that every tree has drawn
 Pitfalls  More trees never overfit: they bring the second term of (1) down, and the first is what
@@ -89,7 +89,7 @@ class Forest:
             if self.bootstrap:
                 own = drawn_counts(np.random.RandomState(seed), w, size, weighted)
             start = np.random.RandomState(seed).randint(SEEDS)
-            limits = limits_of(self, own)
+            limits = limits_of(self, own, criterion)
             tree = grow(rank, levels, y, own, classes, criterion, limits, drawn, start)
             return prune(tree, alpha)[0] if alpha else tree
 

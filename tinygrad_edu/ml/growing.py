@@ -9,6 +9,7 @@ Idea      To grow a tree, take all rows, try every feature (or a few drawn by lo
           The rows of a node always lie side by side in one list of row numbers. A cut reorders its
           piece of the list, left rows first, and what is still to do is a stack of pieces.
 Math      gain = (score(left) + score(right) − score(node)) / (weight of all rows)              (1)
+          which is what the impurity falls by, weighted; times ln 2 where it is the entropy
           a node is cut unless it is too deep, has too few rows or too little weight, is pure, or
           the best gain is below the least one wanted                                           (2)
 Shapes    N rows, F features, U different values at most · rank (F, N), levels (F, U): lesson ranks
@@ -71,6 +72,7 @@ def may_split(node, depth, impurity, rows, weight, criterion, limits):
 
 def best_of_node(drawn, rank, levels, inside, sums, w, criterion, limits):
     """(score, feature, cut, last value left of it), the best of the drawn features' best cuts."""
+    # levels[f, rank[f, n]] is the value of feature f in row n.
     best = -math.inf, 0, 0.0, 0.0
     for f in drawn:
         x = levels[f, rank[f, inside]]
@@ -120,7 +122,7 @@ def grow_tree(feature, cut, left, right, impurity, rows, weight, value, rank, le
             if gain / weight[0] + TINY >= limits[GAIN]:                                       # (1)
                 feature[node], cut[node], left[node] = f, middle, node + 1
                 goes = levels[f, rank[f, inside]] <= last
-                todo.append((inside[~goes], depth + 1, node, known))  # the left side comes first
+                todo.append((inside[~goes], depth + 1, node, known))
                 todo.append((inside[goes], depth + 1, LEAF, known))
         node += 1
 
@@ -132,6 +134,7 @@ def grow_tree(feature, cut, left, right, impurity, rows, weight, value, rank, le
 def best_of_drawn(features, begin, rank, levels, rows, keys, spare, tally, y, w, mean, sums,
                   weight, criterion, limits):
     """(score, feature, cut, last rank left of it), the best of the drawn features' best cuts."""
+    # Read backwards, since the feature that was drawn first lies last.
     best, feature, cut, last = -math.inf, 0, 0.0, 0
     for at in range(features.size - 1, begin - 1, -1):  # the first drawn lies last
         f = features[at]
@@ -222,6 +225,7 @@ def _measure(rows=20_000, rounds=5):
     from time import perf_counter
 
     random = np.random.default_rng(0)
+    # Two features that matter together, one that matters alone, 37 that do not, and noise.
     x = random.standard_normal((rows, 40), np.float32)
     y = (x[:, 0] * x[:, 1] + x[:, 2] > random.standard_normal(rows) / 4).astype(np.float64)
     rank, levels = ranked(x)

@@ -9,9 +9,11 @@ Idea      A tree that sorts its rows looks at every place between two of them. H
           between bins. And of two children only the smaller adds up: the other is the difference
           to their parent.
 Math      bin(x) = how many edges of the feature are below x; NaN has the last bin of all       (1)
-          hist[f, b] = Σ over rows of the node with bin b of (g, h, 1)                          (2)
+          hist[f, b] = Σ over rows of the node with bin b of (g, h, 1), g and h the first and
+          second derivatives of a row's loss by what is predicted for it (lesson boosting)      (2)
           hist(larger child) = hist(parent) − hist(smaller child)                               (3)
-          gain = G_l²/(H_l + λ) + G_r²/(H_r + λ) − G²/(H + λ), sums over both sides             (4)
+          gain = G_l²/(H_l + λ) + G_r²/(H_r + λ) − G²/(H + λ), G = Σ g and H = Σ h over the left
+          side, the right side, the node; λ a penalty on large steps, l2_regularization         (4)
           allowed: both sides have least rows and H ≥ 10⁻³; missing rows go left, or right,
           whichever gains more                                                                  (5)
 Shapes    x (N, F) · edges (F, 255), padded with ∞ · bins (F, N) uint8 · rows (n,) of a node, uint32
@@ -176,6 +178,7 @@ def walk_over_bins(found, hist, used, sums, least, ridge, left, gains):
             n += hist[b, 2]
             left[0, b], left[1, b], left[2, b] = g, h, n
         for b in range(used):
+            # The gain of both sides over one denominator, a·c.
             g, h, n = left[0, b], left[1, b], left[2, b]
             a, c = h + ridge, H - h + ridge
             gain = (g * g * c + (G - g) * (G - g) * a) / (a * c) - here  # (4) with one division

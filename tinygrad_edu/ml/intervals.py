@@ -9,11 +9,14 @@ Idea      0.93 on 50 rows and 0.93 on 50,000 rows are different findings. An int
           share most of what they learned from, so they agree more than chance would have it: a test
           that forgets this finds differences where there are none.
 Math      bootstrap: the middle 95 % of score(rows drawn with replacement)                      (1)
-          Wilson: (p̂ + z²/2n ± z·√(p̂(1 − p̂)/n + z²/4n²))/(1 + z²/n)                          (2)
+          Wilson: (p̂ + z²/2n ± z·√(p̂(1 − p̂)/n + z²/4n²))/(1 + z²/n), p̂ the share among n rows,
+          z = 1.96 for 95 %: a normal number is within ±z so often                              (2)
           McNemar: of b + c rows on which one is right, b ~ Binomial(b + c, ½) if equal         (3)
-          corrected t = d̄/√((1/k + n_test/n_train)·s²), k − 1 degrees of freedom               (4)
+          corrected t = d̄/√((1/k + n_test/n_train)·s²), k − 1 degrees of freedom; d̄ the mean and
+          s² the variance (over k − 1) of the differences d of k folds                          (4)
           permutation: the share of sign patterns with |Σ ±dᵢ| ≥ |Σ dᵢ|                         (5)
-          P(|T| > t) = I(ν/(ν + t²); ν/2, ½), I the incomplete beta function                    (6)
+          Student's T with ν degrees of freedom: P(|T| > t) = I(ν/(ν + t²); ν/2, ½), I the
+          incomplete beta function (regularised: I(1; …) = 1)                                   (6)
 Shapes    y, guesses, losses (N,), one entry a row · differences (k,), one a fold · an interval is
           (low, high); a test gives p, the chance of such a difference or more if there is none
 Pitfalls  An interval of one split knows nothing about another choice of training rows.

@@ -1,6 +1,6 @@
 """Lesson 4.96 · Leaks: scores that the future will not keep
 
-Needs encoding, estimator, inputs, logistic, pipeline, scaling, scores, splits, tree, validate.
+Needs encoding, estimator, inputs, logistic, chain, scaling, scores, splits, tree, validate.
 Used by scripts/classical.py.
 
 Idea      A leak is any way by which a model in training learns about the rows that are to judge it.
@@ -16,7 +16,7 @@ Pitfalls  Most leaks make no visible trouble on most data: scaling a thousand ro
           fakes nothing that one could measure. That is how the habit survives.
           Honest scores are a little low, since each fold learns from fewer rows.
           Removing exact duplicates does not help against near ones: two photographs of one patient.
-Cost      Seconds for all five.
+Cost      Some ten or twenty small fits for each leak and seed; the command tells what they take.
 Try       build it    a leak by name: a column "days until cancelled" that is filled in afterwards.
           break it    give `encoded_first` ten categories in place of 150. What becomes of (3)?
           measure it  python scripts/classical.py leaks
@@ -28,11 +28,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .chain import Pipeline, clone
 from .encoding import TargetEncoder
 from .estimator import Transformer
 from .inputs import check_target
 from .logistic import LogisticRegression
-from .pipeline import Pipeline, clone
 from .scaling import StandardScaler, names_of
 from .scores import accuracy_score, r2_score
 from .splits import GroupKFold, KFold, StratifiedKFold, TimeSeriesSplit
@@ -96,7 +96,7 @@ def both_ways(step, model, X, y, fresh_X, fresh_y):
 
 
 def scaled_first(seed):
-    """Sensors, one of which now and then reports 10,000: whoever scales before has seen it.
+    """101 sensors; in half of the rows one tells 10,000: whoever scales before has seen it.
 
     A broken value in a training row makes the scale of its column so large that later ones do no
     harm. A column that first breaks in a test row spoils that row, unless the scale was found with
@@ -141,7 +141,7 @@ def selected_first(seed):
 
 
 def doubled(seed):
-    """300 rows are there twice or more; a tree needs only to remember them."""
+    """300 rows, most of them there twice or more; a tree needs only to remember them."""
 
     def patients(rows, random):
         X = random.standard_normal((rows, 5))

@@ -10,15 +10,16 @@ Idea      Predict a number as a weighted sum of features, with the weights for w
           weights towards zero, like rows of data that say "zero". The lasso pulls by a fixed
           amount: so weights become exactly zero, one at a time: coordinate descent.
 Math      w = argmin ‖y − Xw‖²  ⇔  XᵀX·w = Xᵀy                                                 (1)
-          H = 1 − 2vvᵀ, v ∝ x ± ‖x‖·e₁: a mirror with H·x = ∓‖x‖·e₁; many of them: X = QR      (2)
+          H = 1 − 2vvᵀ, v ∝ x ± ‖x‖·e₁, ‖v‖ = 1: a mirror with H·x = ∓‖x‖·e₁, e₁ = (1, 0, …);
+          one after another they make X = QR, Q of mirrors, R a triangle                       (2)
           R·w = Qᵀy from the last row up;  R wide: Rᵀ = Q′R′, w = Q′·u with R′ᵀ·u = Qᵀy         (3)
-          w ← w − XᵀX-gradient/λ,  λ = largest eigenvalue of XᵀX                               (4)
+          w ← w − (XᵀX·w − Xᵀy)/λ from w = 0,  λ = largest eigenvalue of XᵀX                   (4)
           ridge: + α‖w‖²: the rows √α·1 below X, zeros below y                                 (5)
           elastic net: ‖y − Xw‖²/2N + l₁‖w‖₁ + l₂‖w‖²/2,  l₁ = αρ, l₂ = α(1 − ρ)               (6)
           along one axis: w_c = S(x_c·r + ‖x_c‖²w_c, N·l₁) / (‖x_c‖² + N·l₂), r = y − Xw       (7)
           S(z, t) = sign(z)·max(|z| − t, 0)
-          θ = r·min(1, N·l₁/max|Xᵀr − N·l₂·w|): the cost (6) is at most the gap P(w) − D(θ)
-          above the least one                                                                  (8)
+          P = N·(6), D = t·r·y − t²/2·(‖r‖² + N·l₂‖w‖²), t = min(1, N·l₁/max|Xᵀr − N·l₂·w|):
+          D is at most the least P there is, so P is above that by at most the gap P − D       (8)
 Shapes    X (N, C) · y (N,) · coef_ (C,) · intercept_ a number; columns (C, N): X turned over, so
           that a feature is contiguous
 Pitfalls  The intercept is not shrunk: X and y are centred first, and it follows from the means.
@@ -26,8 +27,8 @@ Pitfalls  The intercept is not shrunk: X and y are centred first, and it follows
           A column that is a sum of others leaves a remainder of rounding in R; what is below
           N·ε·largest is taken for zero, or the answer would be noise times 10¹⁵.
           The lasso's change per sweep says little about the distance to the goal; the gap does.
-Cost      QR: 2NC² operations, once. Descent: 4NC a step, and many steps when columns are alike. A
-          sweep: 4NC. Ridge costs what QR does; with many columns and few rows it could cost less.
+Cost      QR: 2NC² operations, once. Descent: 2NC² for XᵀX, once, then 2C² a step, and many steps
+          when columns are alike. A sweep: 4NC. Ridge costs what QR does with N + C rows.
 Try       build it    sweep only over weights that are not zero, all of them now and then.
           break it    take the other sign of v in (2). Which test notices?
           measure it  LinearRegression with solver "qr" and "gradient" on columns that are nearly

@@ -12,6 +12,7 @@ Math      two classes: z = x·w + b,  p = σ(z),  loss = log(1 + eᶻ) − y·z,
           K classes: z_k = x·w_k + b_k,  p = softmax(z),  loss = −log p_y,  error_k = p_k − [y = k]
                                                                                                (2)
           cost = Σᵢ sᵢ·lossᵢ/S + (1 − ρ)/2CS·‖w‖² + ρ/CS·‖w‖₁,  S = Σᵢ sᵢ  (b is free)          (3)
+          with C and ρ the settings C and l1_ratio: in (3) to (6) C is no number of columns
           gradient = Xᵀ(s·error)/S + (1 − ρ)/CS·w                                               (4)
           Hessian, block k, l: Xᵀ·diag(s·p_k·([k = l] − p_l))·X/S + [k = l]·(1 − ρ)/CS          (5)
           largest second derivative ≤ λ_max(Xᵀ·diag(s)·X)/4S + …, for softmax /2S               (6)

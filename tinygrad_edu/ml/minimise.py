@@ -9,12 +9,14 @@ Idea      To go down one wants a direction and a length. The gradient alone know
           the second derivative as matters, for the price of a few inner products. Where the cost
           has a kink, as |w| at zero, neither applies: there one takes a gradient step on the smooth
           part and then lets the kink pull: shrink towards zero, and stay there.
-Math      Newton: x ← x − t·H⁻¹g                                                                (1)
-          L-BFGS: s = x′ − x, q = g′ − g; H⁻¹ is what maps each q to its s:
+Math      g the gradient of f at x, H its second derivatives, t a length, x′ and g′ one step later
+          Newton: x ← x − t·H⁻¹g                                                                (1)
+          L-BFGS: s = x′ − x, q = g′ − g; H maps s to q, nearly, so H⁻¹ is to map q to s:
           H⁻¹ ← (1 − s·qᵀ/sᵀq)·H⁻¹·(1 − q·sᵀ/sᵀq) + s·sᵀ/sᵀq, from H⁻¹ = (sᵀq/qᵀq)·1            (2)
           length t: f(x + td) ≤ f + c₁t·gᵀd (low enough), g(x + td)ᵀd ≥ c₂·gᵀd (flat enough)    (3)
           proximal: x′ = argmin_u h(u) + L/2·‖u − (z − g(z)/L)‖²,  for f + h with h = l₁‖u‖₁:
-          x′ = S(z − g(z)/L, l₁/L);   z = x′ + β(x′ − x), begun anew when that leads uphill     (4)
+          x′ = S(z − g(z)/L, l₁/L), S(a, b) = sign(a)·max(|a| − b, 0);   z = x′ + β(x′ − x),
+          β = (m − 1)/m′, m′ = (1 + √(1 + 4m²))/2 from m = 1, begun anew when that leads uphill (4)
 Shapes    x, gradients (C,) · cost(x) gives (value, gradient)
 Pitfalls  Near the bottom the value changes by less than its last digit, while the gradient still
           points: (3) forgives a few roundings, or the search would end with half the digits.

@@ -15,7 +15,7 @@ Math      log p(x) = log Σ_c π_c·N(x; μ_c, Σ_c)                            
           M: n_c = Σᵢ r_ic   π_c = n_c/n   μ_c = Σᵢ r_ic·xᵢ/n_c
              Σ_c = Σᵢ r_ic·(xᵢ − μ_c)(xᵢ − μ_c)ᵀ/n_c + ε·1                                     (4)
           the end: mean log p(x) grew by less than tol                                         (5)
-          BIC = −2·Σ log p + f·log n      AIC = −2·Σ log p + 2·f,   f free numbers             (6)
+          BIC = −2·Σ log p + f·log n      AIC = −2·Σ log p + 2·f,   f numbers were fitted      (6)
 Shapes    x (n, p) · r (n, k) · means_ (k, p) · covariances_: "full" (k, p, p) · "tied" (p, p), one
           for all · "diag" (k, p) · "spherical" (k,)
 Pitfalls  p(x) underflows in a few dozen columns: everything is done in logarithms, and (1) by

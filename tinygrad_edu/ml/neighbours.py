@@ -53,6 +53,7 @@ class Boxes:
         self.start, self.stop = zeros(nodes, np.int64), zeros(nodes, np.int64)
         self.low, self.high = (zeros((nodes, points.shape[1]), np.float64) for _ in range(2))
         self.stop[0] = len(points)
+        # A node comes after its parent, which has given it its rows by then.
         for node in range(nodes):
             start, stop = self.start[node], self.stop[node]
             inside = points[self.order[start:stop]]
@@ -124,6 +125,8 @@ def find_neighbours_numba(distance, row, queries, points, order, low, high, star
     """The boxes still to look at lie on a stack, each with how near its points can be at best."""
     # Of each box on the way down the other half may wait: as many as the tree is deep.
     todo, bound = np.empty(2 * DEEPEST, np.int64), np.empty(2 * DEEPEST)
+    # An entry of the stack is a node and a bound: no point of its box is nearer than that. By the
+    # time it is taken from the stack the k-th neighbour may be nearer, and the box is skipped.
     distance[:] = np.inf  # k places that every point is nearer than
     row[:] = order.size
     for q in range(len(queries)):

@@ -11,7 +11,7 @@ Idea      A model with enough freedom learns its examples by heart, noise includ
           one watches rows that are held out, and stops when they stop getting better. That is ridge
           in disguise: a short time is a large α. How strong is best is asked of held-out rows too;
           the final score then needs rows that took no part in that choice either.
-Math      along a direction in which XᵀX has the eigenvalue λ, with ŵ that of least squares:
+Math      w along a direction in which XᵀX has the eigenvalue λ, with ŵ that of least squares:
           ridge: w = λ/(λ + α)·ŵ                                                                (1)
           t steps of descent at rate η from 0: w = (1 − (1 − ηλ/N)ᵗ)·ŵ                          (2)
           a large λ: both are ≈ ŵ; a small one: ≈ λŵ/α and λŵ·ηt/N; so alike for α = N/ηt       (3)
@@ -83,7 +83,7 @@ def lasso_path(X, y, strengths=50, smallest=1e-3, tolerance=1e-7):
 
 
 def descent_path(X, y, steps, rate):
-    """(steps + 1, C): least squares by plain descent from zero, the mean of squares: (2)."""
+    """(steps + 1, C): plain descent from zero on the mean of (x·w − y)²/2: (2)."""
     path = [np.zeros(X.shape[1])]
     for _ in range(steps):
         slope = X.T @ (X @ path[-1] - y) / len(y)

@@ -11,7 +11,7 @@ Math      classes: t = ±1, β between 0 and t·C     f(x) = Σᵢ βᵢ·k(xᵢ
           votes + d/(3·(|d| + 1)), d = Σ of f over the pairs, towards the class: ranks ties too  (3)
           numbers: cost C·max(0, |f(x) − y| − ε). Each row stands twice in the problem of SMO,
           with t = y − ε and β in [0, C], and with t = y + ε and β in [−C, 0]                    (4)
-          γ = "scale": 1/(p·var(x))    "auto": 1/p                                               (5)
+          γ = "scale": 1/(p·var(x)), of all numbers in x    "auto": 1/p                          (5)
 Shapes    support_ (S,) rows that have a weight, by class · support_vectors_ (S, p) · intercept_
           (pairs,) · dual_coef_ (K − 1, S): the machine of a < b has the weights of a's rows in
           line b − 1, those of b's rows in line a. Two classes: signs as if b were 1.

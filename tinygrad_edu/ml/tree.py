@@ -33,7 +33,7 @@ from numbers import Integral
 
 import numpy as np
 
-from .cuts import CRITERIA, DEPTH, LEAST, SQUARED
+from .cuts import CRITERIA, DEPTH, ENTROPY, LEAST, SQUARED
 from .estimator import Classifier, Regressor
 from .growing import LEAF, empty_nodes, grow_tree
 from .inputs import check_random_state
@@ -64,7 +64,7 @@ def old_generator(seed):
     return np.random.RandomState(seed)
 
 
-def limits_of(model, w):
+def limits_of(model, w, criterion):
     """The limits of lesson cuts, (5,), from the settings of a tree or a forest."""
     n = len(w)
     depth = n if model.max_depth is None else model.number("max_depth", 1, whole=True)
@@ -72,6 +72,8 @@ def limits_of(model, w):
     split = max(2, share_or_count(model, "min_samples_split", n, 2))
     lightest = model.number("min_weight_fraction_leaf", 0, 0.5) * w.sum()
     gain = model.number("min_impurity_decrease", 0)
+    if criterion == ENTROPY:  # impurities are in bits, scores have natural logarithms
+        gain *= math.log(2)
     return np.array([min(depth, n), split, least, lightest, gain], np.float64)
 
 
@@ -103,7 +105,8 @@ class OneTree:
         alpha = self.number("ccp_alpha", 0)
         seed = old_generator(self.random_state).randint(SEEDS)
         self.max_features_ = drawn_features(self, X.shape[1])
-        tree = grow(*ranked(X), y.astype(np.float64), w, classes, criterion, limits_of(self, w),
+        limits = limits_of(self, w, criterion)
+        tree = grow(*ranked(X), y.astype(np.float64), w, classes, criterion, limits,
                     self.max_features_, seed)
         self.tree_ = prune(tree, alpha)[0] if alpha else tree
         return self

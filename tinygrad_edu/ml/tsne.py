@@ -10,9 +10,9 @@ Idea      A table of many columns is to be drawn on paper. Distances cannot all 
           the two sets of probabilities agree: neighbours attract, all points repel each other.
           Attraction is a sum over neighbours; repulsion is over all pairs, which lesson barnes_hut
           computes nearly right in a fraction of the time.
-Math      p(j|i) = exp(−βᵢ·dᵢⱼ²)/Σ,  βᵢ such that −Σ p·log p = log perplexity                  (1)
+Math      p(j|i) = exp(−βᵢ·dᵢⱼ²)/Σ, dᵢⱼ = ‖xᵢ − xⱼ‖, βᵢ such that −Σ p·log p = log perplexity   (1)
           pᵢⱼ = (p(j|i) + p(i|j))/2n      qᵢⱼ = tᵢⱼ/Z,  tᵢⱼ = 1/(1 + ‖yᵢ − yⱼ‖²),  Z = Σ t       (2)
-          KL = Σ pᵢⱼ·log(pᵢⱼ/qᵢⱼ)                                                              (3)
+          KL = Σ pᵢⱼ·log(pᵢⱼ/qᵢⱼ), the Kullback-Leibler divergence: 0 where p = q, else more   (3)
           ∂KL/∂yᵢ = 4·Σⱼ pᵢⱼ·tᵢⱼ·(yᵢ − yⱼ) − 4/Z·Σⱼ tᵢⱼ²·(yᵢ − yⱼ)                             (4)
           gain += 0.2 where gradient and velocity point against each other, else gain ·= 0.8
           velocity ← momentum·velocity − rate·gain·gradient        y += velocity               (5)

@@ -35,12 +35,19 @@ def parameter(values, dtype=np.float32):
 
 
 def normal(random, shape, std, dtype=np.float32):
-    """Normal numbers of mean 0 and this standard deviation."""
+    """Normal numbers of mean 0 and this standard deviation.
+
+    random: a numpy generator; None leaves the numbers undefined, for weights that come from a file.
+    """
+    if random is None:
+        return Tensor(np.empty(shape, dtype), requires_grad=True)
     return parameter(random.standard_normal(shape) * std, dtype)
 
 
 def uniform(random, shape, bound, dtype=np.float32):
-    """Uniform numbers on [−bound, bound)."""
+    """Uniform numbers on [−bound, bound); random as for `normal`."""
+    if random is None:
+        return Tensor(np.empty(shape, dtype), requires_grad=True)
     return parameter(random.uniform(-bound, bound, shape), dtype)
 
 

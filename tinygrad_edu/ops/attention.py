@@ -1,6 +1,7 @@
 """Lesson 2.19 · Attention
 
-Needs attention_cuda, attention_kernels, attention_weights, memory, reduce, tensor, threads.
+Needs attention_cuda, attention_kernels, attention_weights, foreign, memory, reduce, tensor,
+threads.
 Used by models/gpt.py.
 
 Idea      Every position of a text asks a question (its query). Every position also shows a label
@@ -30,6 +31,7 @@ See       Vaswani et al. 2017, section 3.2 · Ainslie et al. 2023 (grouped heads
 import numpy as np
 
 from .. import threads
+from ..foreign import lies_in_rows
 from ..memory import contiguous, empty_like
 from ..tensor import Tensor, method, record
 from . import attention_cuda  # noqa: F401  (its bodies register themselves)
@@ -100,7 +102,8 @@ def attention(
     """
     _refuse(q, k, v)
     rest = _prepare(q.data, k.data, causal, start, length, segments, mask, scale)
-    Q, K, V = (contiguous(t.data) for t in (q, k, v))
+    # Gaps between rows are welcome: the keys of a cache are a piece of a larger array.
+    Q, K, V = (t.data if lies_in_rows(t.data) else contiguous(t.data) for t in (q, k, v))
     y, lse = empty_like(Q), empty_like(Q, Q.shape[:3])
     attention_forward(y, lse, Q, K, V, *rest)
 

@@ -11,7 +11,7 @@ Idea      Training has left a list of merges (lesson bpe_training). To encode a 
 Math      encoding: while a piece has a pair that is a merge, merge the one with the least rank,
             of equal ones the leftmost; rank = when it was learnt                               (1)
           the order of the heap: rank · 2³² + position, one number for both                     (2)
-          slot of a pair = hash(left · 2³² + right) mod S, then the next ones, S ≥ 2 · merges   (3)
+          slot of a pair = hash(left · 2³² + right) mod S, then the next ones; S > 2 · merges   (3)
           decoding: token after token, the bytes store[starts[id]] … store[starts[id + 1] − 1]  (4)
 Shapes    text (N,) uint8, begins (N,) bool → ids (N,) int32, of which count[0] count; −1 behind
           byte_ids (256,) int32 · pairs (S, 2) uint64: left and right, rank and merged token, both
@@ -27,7 +27,7 @@ Pitfalls  Longest match from the left is not BPE: with the merges bc, ab in this
           Two threads must not share a cache: one could read a slot that the other writes.
           Equal hashes do not make equal pieces: a slot holds the piece itself, and its length, for
           "a" and "a" with a zero byte behind it would else be the same 15 bytes.
-Cost      n log n for a long piece of n bytes, n² for one of up to 32 bytes, where looking at all
+Cost      n log n for a long piece of n bytes; in C n² for one of up to 32, where looking at all
           pairs is faster than keeping order among them. A piece in the cache costs one look.
 Try       build it    keep a random 10 % of the merges from happening while encoding (BPE-dropout).
           break it    order the heap by rank, then from right to left. Which tests notice?

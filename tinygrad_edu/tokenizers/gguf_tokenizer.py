@@ -38,10 +38,12 @@ from tinygrad_edu.tokenizers.sentencepiece import CharacterBPE
 from tinygrad_edu.tokenizers.unicode import as_bytes
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)
+# The names of llama.cpp for a cut, and ours. It has many names for the same cut.
 PATTERN_OF = {"gpt-2": "gpt2", "gpt2": "gpt2", "smollm": "smollm2", "llama-bpe": "llama3",
               "llama3": "llama3", "llama-v3": "llama3", "qwen2": "qwen2"}
 PRE_OF = {"gpt2": "gpt-2", "smollm2": "smollm", "llama3": "llama-bpe", "qwen2": "qwen2"}
-GGML = "tokenizer.ggml."
+GGML = "tokenizer.ggml."  # what the names of all fields begin with
+# Steps of Llama-2's chain, as a tokenizer.json has them.
 SPACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
 DECODER_OF_LLAMA = {"type": "Sequence", "decoders": [
     {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"},
@@ -81,7 +83,10 @@ def row(fields, name, kind, default=None):
 
 
 def from_gpt2(fields, texts, added):
-    """Kind gpt2: byte-level BPE."""
+    """Kind gpt2: a BPETokenizer, or a Pipeline around one where tokens stand around a text.
+
+    Merges and pattern as in a tokenizer.json; llama.cpp takes whole pieces first for Llama-3 only.
+    """
     pre = fields.get(GGML + "pre")
     if pre not in PATTERN_OF:
         raise ValueError(f"its text is cut as {pre!r}; known here are {', '.join(PATTERN_OF)}")
@@ -102,7 +107,11 @@ def from_gpt2(fields, texts, added):
 
 
 def from_llama(fields, texts, types, added):
-    """Kind llama: BPE by scores, over characters."""
+    """Kind llama: BPE by scores, over characters, as (1) has it.
+
+    Spaces become ▁ and come back when decoding; the space that is put in front of a text goes away
+    again. Unknown characters are written as bytes.
+    """
     scores = row(fields, "scores", float)
     guess = types.index(UNKNOWN) if UNKNOWN in types else None
     unknown = fields.get(GGML + "unknown_token_id", guess)
@@ -119,7 +128,10 @@ def from_llama(fields, texts, types, added):
 
 
 def template_of(fields, texts, begins):
-    """A TemplateProcessing with what the fields put around a text; None for nothing."""
+    """A TemplateProcessing with what the fields put around a text; None for nothing.
+
+    begins: whether the kind begins a text with its first token where no field says so.
+    """
     names = []
     for flag, which, default in (("add_bos_token", "bos", begins), ("add_eos_token", "eos", False)):
         index = fields.get(f"{GGML}{which}_token_id")
@@ -166,7 +178,10 @@ def to_fields(tokenizer):
 
 
 def gpt2_fields(tokenizer, model, types):
-    """The fields of byte-level BPE."""
+    """The fields of byte-level BPE; ValueError for a chain that GGUF has no words for.
+
+    Tokens are spelt in visible characters, special ones as they are.
+    """
     cutters = getattr(tokenizer, "cutters", None)
     if model.pattern not in PRE_OF or cutters or getattr(tokenizer, "normalizers", None):
         raise ValueError(f"GGUF has no name for this chain; it knows the cuts {', '.join(PRE_OF)}, "
@@ -178,7 +193,10 @@ def gpt2_fields(tokenizer, model, types):
 
 
 def llama_fields(tokenizer, model, types):
-    """The fields of BPE over characters; types is filled in where the kind has more of them."""
+    """The fields of BPE over characters; types is filled in where the kind has more of them.
+
+    Whether a space comes first is found by trying: the steps are asked for one letter.
+    """
     scores = list(model.scores or [0.0] * model.vocab_size)
     if model.scores is None:
         made = (model.ids[model.tokens[a] + model.tokens[b]] for a, b in model.merges)
@@ -191,15 +209,15 @@ def llama_fields(tokenizer, model, types):
     if model.unknown is not None:
         types[model.unknown] = UNKNOWN
         fields["unknown_token_id"] = model.unknown
-    text, _ = "", None
-    for step in tokenizer.normalizers:
-        text = step(text + "x")
-    fields["add_space_prefix"] = text.startswith("▁")
+    fields["add_space_prefix"] = tokenizer.normalize("x") == "▁x"
     return fields | {"scores": scores + [0.0] * (tokenizer.vocab_size - len(scores))}
 
 
 def around_fields(template):
-    """The fields for one token before a text and one behind; ValueError for other templates."""
+    """The fields for one token before a text and one behind; ValueError for other templates.
+
+    The two are called bos and eos there: begin and end of sequence.
+    """
     row = template.single if template else (("A", 0),)
     names = [what for what, _ in row]
     at = names.index("A")

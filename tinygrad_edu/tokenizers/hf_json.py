@@ -149,7 +149,10 @@ def read_vocabulary(vocab, added):
 
 
 def own_tokens(model, added):
-    """The texts of a model's tokens, without those that were only added behind them."""
+    """The texts of a model's tokens, without those that were only added behind them.
+
+    A model must not know the latter: a word spelt like one would be taken for it.
+    """
     vocab = entry(model, "vocab", dict)
     return read_vocabulary(vocab, added)[: len(vocab)]
 
@@ -167,7 +170,11 @@ def unknown_id(model, texts):
 
 
 def read_bpe(model, added, parts):
-    """A BPETokenizer where the steps are those of bytes, else a CharacterBPE."""
+    """The model of a BPE, one of three.
+
+    A BPETokenizer where the steps are those of bytes, WordEnds where its words end with </w> too,
+    and a CharacterBPE where its tokens are text.
+    """
     if model.get("dropout"):
         raise ValueError("its model sets dropout: ids would be random, which is not supported here")
     texts = read_vocabulary(entry(model, "vocab", dict), added)
@@ -217,7 +224,7 @@ def read_merge(merge, ids):
 
 
 def read_wordpiece(model, added, parts):
-    """A WordPiece model."""
+    """A WordPiece model; how its continuations begin and how long a word may be are options."""
     texts = own_tokens(model, added)
     prefix = choice(model, "continuing_subword_prefix", str, "##")
     most = choice(model, "max_input_chars_per_word", int, 100)

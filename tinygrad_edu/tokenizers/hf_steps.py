@@ -39,7 +39,7 @@ LISTS = ("normalizers", "pretokenizers", "processors", "decoders")
 
 
 def flat(part):
-    """The steps of a part as a list of dicts, (1)."""
+    """The steps of a part as a list of dicts, (1); of None none. ValueError for what is none."""
     if part is None:
         return []
     if not isinstance(part, dict) or not isinstance(part.get("type"), str):
@@ -49,7 +49,7 @@ def flat(part):
     steps = next((part[name] for name in LISTS if isinstance(part.get(name), list)), None)
     if steps is None:
         raise ValueError("a Sequence of the tokenizer file has no list of steps")
-    return [step for inner in steps for step in flat(inner)]
+    return sum(map(flat, steps), [])
 
 
 def make(table, step, where):
@@ -92,6 +92,9 @@ def pattern_of(pattern):
             return pattern[name], name == "Regex"
     raise ValueError(f"{short(pattern)} is no pattern: neither a String nor a Regex")
 
+
+# Each table: type → (function, {setting: its default, or its type where it has to be there}).
+# The settings stand in the order of the function's arguments.
 
 # ---- normalizers ------------------------------------------------------------------------------
 
@@ -171,8 +174,8 @@ GPT4 = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\
 
 
 def _by_regex(regex):
-    return [{"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated",
-             "invert": False}, BYTES]
+    split = {"type": "Split", "behavior": "Isolated", "invert": False}
+    return [split | {"pattern": {"Regex": regex}}, BYTES]
 
 
 CHAINS = {
@@ -216,13 +219,16 @@ def cutters_of(model, part):
 
 
 def read_template(part):
-    """(Template, trim) of a post-processor."""
+    """(Template, trim) of a post-processor, as Pipeline takes them.
+
+    Of several, the last template counts, as in the package: one adds tokens, and others, like
+    ByteLevel, only move offsets. ValueError for a type that is not known.
+    """
     template, trim = BARE, False
     for step in flat(part):
         kind = step["type"]
-        if kind == "ByteLevel":
-            values = settings(step, BYTE_LEVEL)
-        elif kind in ("BertProcessing", "RobertaProcessing"):
+        values = settings(step, BYTE_LEVEL) if kind == "ByteLevel" else {}
+        if kind in ("BertProcessing", "RobertaProcessing"):
             values = {"trim_offsets": True, "add_prefix_space": True} if kind[0] == "R" else {}
             values = settings(step, values | {"sep": list, "cls": list})
             template = classic(values["cls"], values["sep"], kind[0] == "R")
@@ -230,7 +236,7 @@ def read_template(part):
             values = settings(step, {"single": list, "pair": list, "special_tokens": dict})
             rows = [read_row(values[name], values["special_tokens"]) for name in ("single", "pair")]
             template = Template(*rows)
-        else:
+        elif kind != "ByteLevel":
             raise ValueError(f"the post-processor {short(kind)} is not supported")
         if values.get("trim_offsets"):
             trim = "first" if values["add_prefix_space"] else True
@@ -239,11 +245,10 @@ def read_template(part):
 
 def classic(cls, sep, roberta):
     """The templates of BERT, [CLS] A [SEP] B [SEP], and of RoBERTa, <s> A </s></s> B </s>."""
-    first, end = token_id(cls), token_id(sep)
-    single = ((first, 0), ("A", 0), (end, 0))
-    if roberta:
-        return Template(single, (*single, (end, 0), ("B", 0), (end, 0)))
-    return Template(single, (*single, ("B", 1), (end, 1)))
+    end = token_id(sep)
+    single = ((token_id(cls), 0), ("A", 0), (end, 0))
+    more = ((end, 0), ("B", 0), (end, 0)) if roberta else (("B", 1), (end, 1))
+    return Template(single, single + more)
 
 
 def token_id(pair):
@@ -254,7 +259,10 @@ def token_id(pair):
 
 
 def read_row(row, tokens):
-    """One row of a TemplateProcessing as Template has it."""
+    """One row of a TemplateProcessing as Template has it.
+
+    A special token of a template is a name that stands for a list of ids, most often one.
+    """
     found = []
     for item in row:
         kind, value = next(iter(item.items())) if isinstance(item, dict) and item else ("", None)
@@ -286,7 +294,7 @@ DECODERS = {
 
 
 def read_decoders(part):
-    """The steps of a decoder; None where the file has none."""
+    """The steps of a decoder; None where the file has none: tokens are then joined with spaces."""
     if part is None:
         return None
     return [make(DECODERS, step, "decoder") for step in flat(part)]

@@ -1,7 +1,7 @@
 """Lesson 4.21 · Lists as files: merges.txt, CLIP's merges, vocab.txt
 
-Needs added, atomic, bpe, byte_characters, hf_steps, pipeline, presplit, unicode, wordpiece. Used by
-tokenizer_file.
+Needs added, atomic, bpe, byte_characters, characters, hf_json, hf_steps, presplit, unicode,
+wordpiece. Used by tokenizer_file.
 
 Idea      Before there was one file for a tokenizer there were lists. GPT-2 came as two of them:
           vocab.json (or encoder.json) numbers the tokens, merges.txt (or vocab.bpe) has a merge a
@@ -95,7 +95,10 @@ def write_gpt2(tokenizer, folder):
 
 
 def read_merges(path, most=None):
-    """Pairs of strings, best first, from a list of merges (or a gzip of one); the first `most`."""
+    """Pairs of strings, best first, from a list of merges (or a gzip of one); the first `most`.
+
+    A comment in the first line is passed over. ValueError for a line that is no two tokens.
+    """
     data = Path(path).read_bytes()
     try:
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
@@ -175,7 +178,10 @@ def read_vocab_txt(path, lowercase=None):
 
 
 def steps_of_bert(ids, lowercase):
-    """The parts of BERT's chain; ids: name → id, of [CLS] and [SEP] among others."""
+    """The parts of BERT's chain; ids: name → id, of [CLS] and [SEP] among others.
+
+    Where one of these two is missing, nothing is put around a text.
+    """
     parts = {"normalizer": {"type": "BertNormalizer", "clean_text": True, "lowercase": lowercase,
                             "handle_chinese_chars": True, "strip_accents": None},
              "pre_tokenizer": {"type": "BertPreTokenizer"},

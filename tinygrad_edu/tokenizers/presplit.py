@@ -2,7 +2,7 @@ r"""Lesson 4.3 · Pre-split: cutting text into pieces that no token may cross
 
 Needs foreign, kernel, loops, memory, unicode. Used by patterns, bpe.
 
-Idea      The next lesson, byte-pair encoding, makes a token of whatever is often found side by
+Idea      Byte-pair encoding (lesson bpe_training) makes a token of whatever is often found side by
           side. Let loose on raw text it learns "dog.", "dog!" and "dog " as three tokens and wastes
           its vocabulary. So the text is cut beforehand, at the borders of words, and pairs are
           joined inside a piece only. GPT-2 wrote its cut as a regular expression, and many later

@@ -77,7 +77,10 @@ def load_tokenizer(path):
 
 
 def read_folder(folder):
-    """The tokenizer of a published model's folder."""
+    """The tokenizer of a published model's folder: the first of FOLDERS that is complete.
+
+    FileNotFoundError where there is none.
+    """
     for names, reader in FOLDERS:
         paths = [folder / name for name in names]
         if all(path.is_file() for path in paths):
@@ -101,7 +104,7 @@ def read_file(path):
 
 
 def parsed(data):
-    """JSON from bytes."""
+    """JSON from bytes; ValueError says where it breaks off, as a file does that was cut short."""
     try:
         return json.loads(data)
     except ValueError as error:

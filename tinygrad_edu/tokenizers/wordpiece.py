@@ -1,19 +1,18 @@
 """Lesson 4.10 · WordPiece: the longest token that fits, again and again
 
-Needs kernel, memory, presplit, trie, words. Used by decoders,
-sentencepiece_training.
+Needs kernel, memory, presplit, trie, words. Used by decoders, sentencepiece_training.
 
-Idea      BERT writes a word as a beginning and continuations: "tokenization" becomes token
-          ##ization.
-          ## marks a token that does not begin a word, so the same letters have two tokens, and a
+Idea      BERT writes a word as a beginning and continuations: "tokenization" becomes token and
+          ##ization: ## marks what does not begin a word, so the same letters have two tokens, and a
           word boundary is seen in the ids themselves. To encode, take the longest token that fits,
           then the longest continuation that fits behind it, and so on; where nothing fits the whole
           word is [UNK]. No merges are remembered, the list alone decides.
-          To train, begin with the letters and join neighbours, as lesson bpe does; but join the
+          To train, join neighbours, as lesson bpe_training does, beginning with letters; but the
           pair that explains the text best and not simply the most frequent one: two tokens that
           are frequent anyway stand side by side often by chance.
 Math      tokens drawn independently, N of them, n(a) times a: log likelihood = Σ n(a)·ln(n(a)/N)
-          joining c places "a b" changes it by about   c · ln(c·N / (n(a)·n(b)))                (1)
+          joining c places "a b", c far below n(a) and n(b), changes it by about
+          c · (ln(c·N / (n(a)·n(b))) − 1); the score is   c · ln(c·N / (n(a)·n(b)))             (1)
           the other score, by count alone: c                                                    (2)
           the pair with the greatest score is joined; of equal ones the pair that was met first
 Shapes    text (N,) uint8, spans (P, 2) → marks (N,) int32, as in lesson words
@@ -24,7 +23,8 @@ Pitfalls  Greedy is not best: with the tokens un, una, ##ble, ##able the word "u
           many scripts twice, with and without ##.
           A word of more than 100 characters is [UNK]: a guard against input that is no word.
           The package `tokenizers` trains "WordPiece" by (2), which is BPE with ## in the names; how
-          Google trained BERT's list was never published. (1) is what Schuster and Nakajima wrote.
+          Google trained BERT's list was never published. (1) is near to what Schuster and Nakajima
+          wrote: the token that makes the text most likely.
 Cost      Encoding: each byte is a step in the trie, and again for what a match overshot. Training:
           only pieces with the pair are counted anew; (1) is computed for all pairs at each merge.
 Try       build it    MaxMatch backwards, from the end of the word. Is its count of tokens smaller?

@@ -1,0 +1,103 @@
+"""Talk with a model.
+
+    python scripts/chat.py SmolLM2-135M-Instruct.Q4_1.gguf
+
+MODEL is a .gguf file or a published folder, with a chat template. /reset begins anew, /exit or the
+end of the input ends. Behind each answer stands how fast it came.
+"""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinygrad_edu.inference.decoding import generate, text_of
+from tinygrad_edu.models.opened import open_model
+from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
+from tinygrad_edu.train.program import program
+
+
+@dataclass
+class Settings:
+    """With whom to talk, and how."""
+
+    model: Path = option(help="folder of safetensors, or .gguf file", positional=True)
+    system: str | None = option(None, "what the model is told before the conversation")
+    max_new: int = option(500, "tokens of an answer at most", low=1)
+    temperature: float = option(0.6, "below 1 safer, above 1 wilder", low=0.01)
+    top_p: float | None = option(0.9, "draw from the likeliest tokens that together reach p",
+                                 low=0.0, high=1.0)
+    penalty: float = option(1.1, "above 1: what was there is less likely", low=1.0)
+    greedy: bool = option(False, "always take the likeliest token")
+    seed: int = option(1, "of the draws", low=0)
+
+
+def main():
+    """Read questions and stream answers, until the input ends."""
+    settings, _ = parse(Settings, description=__doc__.splitlines()[0])
+    with errors_in_one_sentence():
+        opened = open_model(settings.model)
+        opened.chat([{"role": "user", "content": "Hello"}])  # without a template it ends here
+    random = np.random.default_rng(settings.seed)
+    begin = [{"role": "system", "content": settings.system}] if settings.system else []
+    messages, turns, count, seconds = list(begin), 0, 0, 0.0
+    for question in questions():
+        if question == "/reset":
+            messages = list(begin)
+            print("(a new conversation)")
+            continue
+        messages.append({"role": "user", "content": question})
+        try:
+            prompt = opened.chat(messages)
+        except ValueError as error:                # too long, or a special token in the question
+            messages.pop()
+            print(f"({error}; /reset begins anew)")
+            continue
+        text, new, took = answer(settings, opened, prompt, random)
+        messages.append({"role": "assistant", "content": text})
+        turns, count, seconds = turns + 1, count + new, seconds + took
+        print(f"\n({new} tokens, {new / took:.1f} a second)", flush=True)
+    print(f"turns={turns} tokens={count} tokens_per_s={count / max(seconds, 1e-9):.1f} "
+          f"seed={settings.seed}")
+
+
+def questions():
+    """The lines of the input, with a mark before each where somebody types them."""
+    shown = "> " if sys.stdin.isatty() else ""
+    while True:
+        try:
+            line = input(shown).strip()
+        except (EOFError, KeyboardInterrupt):
+            return
+        if line == "/exit":
+            return
+        if line:
+            yield line
+
+
+def answer(settings, opened, prompt, random):
+    """(text, tokens, seconds) of one answer, which is printed as it comes. Ctrl-C cuts it short."""
+    room = min(settings.max_new, opened.model.config.context - len(prompt) + 1)
+    choice = {name: getattr(settings, name)
+              for name in ("greedy", "temperature", "top_p", "penalty")}
+    text, ids, began = "", [], time.perf_counter()
+
+    def kept():
+        for token in generate(opened.model, prompt, room, random, opened.ends, **choice):
+            ids.append(token)
+            yield token
+
+    try:
+        for piece in text_of(opened.tokenizer, kept()):
+            text += piece
+            print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        pass
+    return text, len(ids), time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    with program():
+        main()

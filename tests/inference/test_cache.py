@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from tinygrad_edu.inference.cache import KVCache
+from tinygrad_edu.models.gpt import GPT, GPTConfig
+from tinygrad_edu.tensor import no_grad
+
+
+def some(T, seed=0, B=2):
+    random = np.random.default_rng(seed)
+    return random.random((B, 3, T, 4), np.float32), random.random((B, 3, T, 4), np.float32)
+
+
+def test_what_is_appended_stands_behind_what_was_there():
+    cache = KVCache(2, 2, 3, 8, 4)
+    (k, v), (more_k, more_v) = some(3), some(2, seed=1)
+    cache.append(1, k, v)
+    cache.advance(3)
+    keys, values = cache.append(1, more_k, more_v)
+    assert np.array_equal(keys, np.concatenate([k, more_k], axis=2))
+    assert np.array_equal(values, np.concatenate([v, more_v], axis=2))
+
+
+def test_a_short_row_goes_on_behind_its_own_end_and_overwrites_its_padding():
+    cache = KVCache(1, 2, 3, 8, 4)
+    (k, v), (more_k, more_v) = some(3), some(1, seed=1)
+    cache.append(0, k, v)
+    cache.advance(np.array([3, 1]))                 # of the second row, two were padding
+    keys, _ = cache.append(0, more_k, more_v)
+    assert np.array_equal(keys[0, :, :4], np.concatenate([k, more_k], axis=2)[0])
+    assert np.array_equal(keys[1, :, :2], np.concatenate([k[:, :, :1], more_k], axis=2)[1])
+
+
+def test_layers_do_not_share_room():
+    cache = KVCache(2, 2, 3, 8, 4)
+    (k, v), (other, _) = some(3), some(3, seed=1)
+    cache.append(0, k, v)
+    cache.append(1, other, v)
+    assert np.array_equal(cache.keys[0, :, :, :3], k)
+
+
+def test_rows_that_are_kept_may_be_named_twice():
+    cache = KVCache(1, 2, 3, 8, 4)
+    cache.append(0, *some(3))
+    cache.advance(np.array([3, 2]))
+    first, second = cache.keys[:, 0].copy(), cache.keys[:, 1].copy()
+    cache.keep([1, 0, 1])
+    assert cache.lengths.tolist() == [2, 3, 2]
+    for row, expected in enumerate((second, first, second)):
+        assert np.array_equal(cache.keys[:, row, :, :3], expected[:, :, :3])
+    cache.keys[:, 0] = 0
+    assert cache.keys[:, 2, :, :3].any()            # copies: they go different ways from now on
+
+
+def test_more_than_there_is_room_for_is_refused():
+    cache = KVCache(1, 2, 3, 4, 4)
+    cache.append(0, *some(3))
+    cache.advance(3)
+    with pytest.raises(ValueError, match="a text of 5 tokens does not fit a cache with room for 4"):
+        cache.append(0, *some(2))
+
+
+@pytest.mark.parametrize("cuts", [(12,), (5, 6, 7, 12), tuple(range(1, 13))],
+                         ids=["whole", "chunks", "token by token"])
+def test_gpt_reads_in_any_chunks_what_it_reads_at_once(cuts):
+    model = GPT(GPTConfig(11, 16, 2, 2, 16), np.random.default_rng(0)).eval()
+    ids = np.random.default_rng(1).integers(0, 11, (2, 12))
+    cache = KVCache(*model.cache(2, 16))
+    with no_grad():
+        parts = [model(ids[:, low:high], cache).numpy()
+                 for low, high in zip((0, *cuts), cuts, strict=False)]
+        assert np.abs(np.concatenate(parts, axis=1) - model(ids).numpy()).max() <= 1e-5
+        with pytest.raises(ValueError, match="17 tokens does not fit"):
+            model(np.zeros((2, 5), int), cache)
+
+
+def test_gpt_goes_on_with_rows_of_different_length_as_with_each_alone():
+    model = GPT(GPTConfig(11, 16, 2, 2, 16), np.random.default_rng(0)).eval()
+    ids, lengths = np.random.default_rng(1).integers(0, 11, (3, 12)), np.array([7, 4, 1])
+    cache = KVCache(*model.cache(3, 16))
+    with no_grad():
+        whole = model(ids).numpy()
+        found = model.next_logits(ids[:, :7], lengths, cache).numpy()
+        for _ in range(5):
+            assert np.abs(found - whole[np.arange(3), lengths - 1]).max() <= 1e-5
+            found = model.next_logits(ids[np.arange(3), lengths][:, None], cache=cache).numpy()
+            lengths = lengths + 1
