@@ -16,13 +16,15 @@ Math      bin(x) = how many edges of the feature are below x; NaN has the last b
           side, the right side, the node; λ a penalty on large steps, l2_regularization         (4)
           allowed: both sides have least rows and H ≥ 10⁻³; missing rows go left, or right,
           whichever gains more                                                                  (5)
-Shapes    x (N, F) · edges (F, 255), padded with ∞ · bins (F, N) uint8 · rows (n,) of a node
+Shapes    x (N, F) · edges (F, 255), padded with ∞ · bins (F, N) uint8 · rows (n,) of a node, uint32
           · slopes (n, 2): g and h of these rows in their order · hist (F, 256, 3)
           · found (F, 6): gain, bin, missing left?, G, H and rows of the left side
 Pitfalls  Equally wide bins waste themselves on outliers: the edges are quantiles.
           x ≤ edge must be decided alike when binning and when predicting, or rows at an edge fall
           on the other side: an edge is a value of the data, or the middle between two.
           (3) subtracts large sums to get small ones: float32 sums would end as rounding noise.
+          A row number that may be negative costs a test each time, since Python counts it from the
+          end: the loops take them unsigned.
           The gain of a cut through equal slopes is 0, or 10⁻¹⁵ by rounding: gains below NOISE times
           G²/(H + λ) do not count, or pure nodes would be cut at random places.
 Cost      (2) reads a byte and adds three numbers for each row and feature; a feature's 256 sums
@@ -165,7 +167,7 @@ def walk_over_bins(found, hist, used, sums, least, ridge, left, gains):
     here = G * G / (H + ridge)
     found[:] = 0
     found[0] = -1
-    if count < 2 * least:
+    if count < 2 * least:  # too few rows for any cut
         return
     best = NOISE * here
     for to_left in range(2 if hist[MISSING, 2] > 0 else 1):
@@ -196,18 +198,19 @@ def walk_over_bins(found, hist, used, sums, least, ridge, left, gains):
 def add_up(hist, bins, f, count, rows, slopes):
     """(2) of `count` features from f on, at most two: while one sum waits, the other goes on."""
     e = f + count - 1
-    hist[f], hist[e] = 0.0, 0.0
+    # Views found once: looked up in the loop, each would be found anew for every row.
+    one, two, one_bins, two_bins = hist[f], hist[e], bins[f], bins[e]
+    one[:], two[:] = 0.0, 0.0
     for i in range(rows.size):
         n, g, h = rows[i], slopes[i, 0], slopes[i, 1]
-        b = bins[f, n]
-        hist[f, b, 0] += g                                                                    # (2)
-        hist[f, b, 1] += h
-        hist[f, b, 2] += 1
+        b, c = one_bins[n], two_bins[n]
+        one[b, 0] += g                                                                        # (2)
+        one[b, 1] += h
+        one[b, 2] += 1
         if count == 2:
-            b = bins[e, n]
-            hist[e, b, 0] += g
-            hist[e, b, 1] += h
-            hist[e, b, 2] += 1
+            two[c, 0] += g
+            two[c, 1] += h
+            two[c, 2] += 1
 
 
 @sum_and_cut.body("numba")
@@ -215,14 +218,14 @@ def add_up(hist, bins, f, count, rows, slopes):
 def sum_and_cut_numba(found, found_rest, hist, rest, bins, rows, slopes, used, sums, sums_rest,
                       least, ridge):
     """The sums of a feature, 6 KB, stay in the first cache until its cuts are known."""
-    left, gains = np.empty((3, BINS)), np.empty(BINS)
-    # Two features are added up at a time, and then looked at one after the other.
+    left, gains = np.empty((3, BINS)), np.empty(BINS)  # where walk_over_bins takes its notes
     for f in range(len(bins)):
         if f % 2 == 0:
             add_up(hist, bins, f, min(2, len(bins) - f), rows, slopes)
-        for b in range(BINS):  # while the sums are still at hand
-            for i in range(3):
-                rest[f, b, i] -= hist[f, b, i]                                                # (3)
+        # The larger child by (3), in one run over both.
+        mine, others = hist[f].ravel(), rest[f].ravel()
+        for i in range(mine.size):
+            others[i] -= mine[i]                                                              # (3)
         walk_over_bins(found[f], hist[f], used[f], sums, least, ridge, left, gains)
         walk_over_bins(found_rest[f], rest[f], used[f], sums_rest, least, ridge, left, gains)
 

@@ -14,6 +14,9 @@ Shapes    Leaf i: span[i] = begin and end in the list of rows · node[i], depth[
           · gain[i] · hist[place[i]] its histograms
 Pitfalls  When a leaf is cut, its number goes on as the left child, and the next free one is the
           right child; the histograms go to the larger child, whichever that is.
+          Parting in place would swap rows about; a spare list keeps their order, which the memory
+          rewards when bins are fetched by row number.
+          Each row number is read once for every feature: half as many bytes where 32 bits do.
           Leaves that may not be cut keep a gain of 0, else an old gain would cut them again.
           All histograms are kept until the tree is grown: 60 KB a leaf for ten features. For a tree
           of many leaves that is too much, and the reference serves.
@@ -50,31 +53,40 @@ def keep_best(found, gain, best, i):
 
 
 @helper
+def plant(span, sums, n, hist):
+    """Leaf 0 has all rows; any feature's histogram has their sums."""
+    span[0, 1] = n
+    for b in range(BINS):
+        for j in range(3):
+            sums[0, j] += hist[0, b, j]
+
+
+@helper
 def halve(i, new, span, sums, best, hist, bins, rows, slopes, spare, spare_slopes):
     """Part the rows of leaf i: the left ones stay with it, `new` gets the right ones.
 
     Returns whether missing values go left: as it gained more, or with the larger side.
     """
     start, stop = span[i]
+    size, count = stop - start, int(best[i, 5])
     feature = int(best[i, 0])
     cut = int(best[i, 1])
-    count = int(best[i, 5])
-    size = stop - start
     goes = int(best[i, 2])
     if hist[feature, MISSING, 2] == 0:
         goes = int(count > size - count)
-    part_rows_numba(spare[:size], spare_slopes[:size], rows[start:stop], slopes[start:stop],
-                    bins[feature], cut, goes)
-    # Back into their place, in the new order.
+    mine, mine_slopes = rows[start:stop], slopes[start:stop]
+    part_rows_numba(spare[:size], spare_slopes[:size], mine, mine_slopes, bins[feature], cut, goes)
     for j in range(size):
-        rows[start + j] = spare[j]
-        slopes[start + j, 0] = spare_slopes[j, 0]
-        slopes[start + j, 1] = spare_slopes[j, 1]
-    span[i, 1] = span[new, 0] = start + count
+        mine[j] = spare[j]
+        mine_slopes[j, 0] = spare_slopes[j, 0]
+        mine_slopes[j, 1] = spare_slopes[j, 1]
+    span[i, 1] = start + count
+    span[new, 0] = start + count
     span[new, 1] = stop
     for j in range(3):
-        sums[new, j] = sums[i, j] - best[i, 3 + j]
-        sums[i, j] = best[i, 3 + j]
+        left = best[i, 3 + j]
+        sums[new, j] = sums[i, j] - left
+        sums[i, j] = left
     return goes
 
 
@@ -82,31 +94,16 @@ def halve(i, new, span, sums, best, hist, bins, rows, slopes, spare, spare_slope
 def look_at_both(i, new, span, sums, best, gain, hists, place, bins, rows, slopes, used, least,
                  ridge):
     """The best cuts of both children: the smaller one adds up, the larger gets the difference."""
-    # A histogram costs its rows: the smaller child's is summed, the larger one's is what is left.
+    # The new leaf has room for histograms of its own; the parent's are overwritten.
     small, large = (i, new) if sums[i, 2] <= sums[new, 2] else (new, i)
     parent = place[i]
     place[small], place[large] = new, parent
-    found = np.empty((len(bins), 6))
-    found_rest = np.empty_like(found)
+    found, found_rest = np.empty((len(bins), 6)), np.empty((len(bins), 6))
     start, stop = span[small]
     sum_and_cut_numba(found, found_rest, hists[new], hists[parent], bins, rows[start:stop],
                       slopes[start:stop], used, sums[small], sums[large], least, ridge)
     keep_best(found, gain, best, small)
     keep_best(found_rest, gain, best, large)
-
-
-@helper
-def tables(most):
-    """Of each leaf: its sums, its best cut, and what that gains."""
-    return np.zeros((most, 3)), np.zeros((most, 6)), np.zeros(most)
-
-
-@helper
-def add_bins(sums, hist):
-    """The sums of all bins of one feature."""
-    for b in range(BINS):
-        for j in range(3):
-            sums[j] += hist[b, j]
 
 
 def is_small(*args):
@@ -120,38 +117,36 @@ def grow_by_leaves_numba(feature, cut, missing_left, left, value, prediction, bi
                          hist, found, most, deepest, least, ridge, rate):
     """No leaf moves: the left child has its parent's number, the right one the next."""
     n = len(slopes)
-    rows, parted = np.arange(n, dtype=np.int32), slopes.copy()  # in the order of the leaves
-    spare = np.empty_like(rows)
-    spare_slopes = np.empty_like(parted)
+    rows = np.arange(n, dtype=np.uint32)  # in the order of the leaves, as their slopes
+    parted = slopes.copy()
+    spare, spare_slopes = np.empty_like(rows), np.empty_like(parted)
     hists = np.empty((most, len(bins), BINS, 3))
     hists[0] = hist
     span = np.zeros((most, 2), np.int64)
     place, node, depth = np.zeros((3, most), np.int64)
-    sums, best, gain = tables(most)
-    # Every node is a leaf of value 0 until something else is known of it.
-    feature[:] = cut[:] = missing_left[:] = left[:] = 0
-    value[:] = 0.0
-    add_bins(sums[0], hist[0])  # any feature has the sums of all rows
-    span[0, 1] = n
+    sums, best = np.zeros((most, 3)), np.zeros((most, 6))
+    gain = np.zeros(most)
+    for i in range(len(left)):  # leaves, as long as nobody cuts them
+        feature[i] = cut[i] = missing_left[i] = left[i] = 0
+        value[i] = 0.0
+    plant(span, sums, n, hist)
     keep_best(found, gain, best, 0)
     leaves = 1
     while leaves < most:
-        i = np.argmax(gain[:leaves])                                                          # (3)
-        new = leaves
+        i, new = np.argmax(gain[:leaves]), leaves                                             # (3)
         if gain[i] <= 0:
             break
-        here = node[i]
-        first = 2 * leaves - 1
-        feature[here], cut[here], left[here] = int(best[i, 0]), int(best[i, 1]), first
+        here, first = node[i], 2 * leaves - 1
+        left[here], feature[here], cut[here] = first, int(best[i, 0]), int(best[i, 1])
         missing_left[here] = halve(i, new, span, sums, best, hists[place[i]], bins, rows, parted,
                                    spare, spare_slopes)
-        node[i], node[new], leaves = first, first + 1, leaves + 1
+        node[i], node[new] = first, first + 1
         depth[i] = depth[new] = depth[i] + 1
-        gain[i] = gain[new] = 0.0
+        gain[i] = gain[new] = 0.0  # until somebody looks at them
+        leaves += 1
         if leaves < most and depth[i] < deepest:
             look_at_both(i, new, span, sums, best, gain, hists, place, bins, rows, parted, used,
                          least, ridge)
-    # What is a leaf now stays one: its rows get its step.
     for i in range(leaves):
         value[node[i]] = step(sums[i], ridge, rate)                                           # (2)
         for j in range(span[i, 0], span[i, 1]):
@@ -167,7 +162,7 @@ def grow_questions(bins, used, slopes, model, prediction):
     hist, rest = empty((F, BINS, 3), np.float64), zeros((F, BINS, 3), np.float64)
     sums = np.append(slopes.sum(axis=0), n)
     # All rows are the smaller child of nobody: there is no rest.
-    by_features(found, nothing, hist, rest, bins, np.arange(n, dtype=np.int32), slopes, used, sums,
+    by_features(found, nothing, hist, rest, bins, np.arange(n, dtype=np.uint32), slopes, used, sums,
                 np.zeros(3), least, ridge)
     nodes = *(empty(2 * most - 1, np.int64) for _ in range(4)), empty(2 * most - 1, np.float64)
     grow_by_leaves(*nodes, prediction, bins, slopes, used, hist, found, most, model.max_depth or n,

@@ -86,7 +86,7 @@ def grow_by_leaves(feature, cut, missing_left, left, value, prediction, bins, sl
     for output in (feature, cut, missing_left, left, value):
         output[...] = 0
     n = len(slopes)
-    root = Leaf(0, 0, np.arange(n, dtype=np.int32), slopes, np.append(slopes.sum(axis=0), n))
+    root = Leaf(0, 0, np.arange(n, dtype=np.uint32), slopes, np.append(slopes.sum(axis=0), n))
     root.choose(hist.copy(), found)
     leaves = [root]
     while len(leaves) < most:

@@ -15,6 +15,7 @@ from . import pointwise as pointwise
 from . import reduce as reduce
 from . import rmsnorm as rmsnorm
 from . import rope as rope
+from . import rope_scaling as rope_scaling
 from . import shape as shape
 from . import softmax as softmax
 from . import squared_error as squared_error
