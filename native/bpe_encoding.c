@@ -37,7 +37,7 @@ static int64_t merge_few(int32_t *ids, int64_t n, table pairs) {
     return n;
 }
 
-/* A heap of numbers: no number is above those at 2k + 1 and 2k + 2. */
+/* A heap of numbers: the one at k is no greater than those at 2k + 1 and 2k + 2. */
 INLINE void sink(uint64_t *heap, int64_t size, int64_t k) {
     const uint64_t value = heap[k];
     for (int64_t child; (child = 2 * k + 1) < size; k = child) {

@@ -160,9 +160,9 @@ class Settings:
     markdown: Path | None = option(None, "put a table of the large size between this file's marks")
 
 
-def reads_text(kernel):
-    """Whether a kernel reads bytes of text: those are timed by their lessons."""
-    return kernel.__module__.startswith("tinygrad_edu.tokenizers.")
+def measured_elsewhere(kernel):
+    """Whether a kernel reads text or tables of data: its lesson or bench_ml.py has the time."""
+    return kernel.__module__.startswith(("tinygrad_edu.tokenizers.", "tinygrad_edu.ml."))
 
 
 def visible(N, H, T, D, **_):
@@ -515,7 +515,8 @@ def chosen(settings):
         if size not in BYTES:
             raise ValueError(f"--sizes takes some of {','.join(BYTES)}, not {size!r}")
     found = [kernel for name, kernel in kernels.items() if settings.name in name
-             and not reads_text(kernel) and (not settings.body or settings.body in kernel.bodies)]
+             and not measured_elsewhere(kernel)
+             and (not settings.body or settings.body in kernel.bodies)]
     if not found:
         raise ValueError(f"no kernel has {settings.name!r} in its name and the body "
                          f"{settings.body or 'numpy'!r}; python scripts/show.py lists them")

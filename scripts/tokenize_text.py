@@ -15,7 +15,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from tinygrad_edu.files.atomic import write_text
+from tinygrad_edu.files.atomic import refuse_unwritable, write_text
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.tokenizers.patterns import PATTERNS
 from tinygrad_edu.tokenizers.pipeline import as_pipeline
@@ -61,6 +61,8 @@ def main():
     """Cut the text and show the pieces."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
+        if settings.html is not None:
+            refuse_unwritable(settings.html)
         tokenizer = as_pipeline(read_tokenizer(settings))
         text = read_text(settings.text)
         how = SPECIAL[settings.special] | {"wrap": settings.template}
@@ -137,7 +139,8 @@ def in_terminal(shown, number, title):
 
 def page(name, summary, text, tokenizer, ids, offsets):
     """The whole text as a page."""
-    parts = tqdm(parts_of(text, tokenizer, ids, offsets), "page", unit="piece", leave=False)
+    parts = tqdm(parts_of(text, tokenizer, ids, offsets), "page", unit="piece", leave=False,
+                 delay=1)
     body = "".join(
         html.escape(shown) if number is None else
         f'<span class="{"ab"[number % 2]}" title="{title}">'

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from tinygrad_edu.data.corpus import Documents, counted, readable_size
 from tinygrad_edu.data.sources import find_text, walk
+from tinygrad_edu.files.atomic import refuse_unwritable
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.tokenizers.bpe import TIES
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
@@ -55,6 +56,7 @@ def main():
             options = {}
         special = list(dict.fromkeys(settings.special.split()))
         settings.out.parent.mkdir(parents=True, exist_ok=True)
+        refuse_unwritable(settings.out)
         start = time.perf_counter()
         merges = partial(tqdm, desc="learning", leave=False, delay=1)
         tokenizer = train_tokenizer(

@@ -15,9 +15,10 @@ tokenizers = pytest.importorskip("tokenizers")
 N, P, D = tokenizers.normalizers, tokenizers.pre_tokenizers, tokenizers.decoders
 Regex = tokenizers.Regex
 
-PARTS = [*"aeiouAEZ ΣİßﬁﬀⅧ½²①…ＡｶﾞＫΩÅéñüçệǖ한국각가힣漢字狐ไทยकिहिन्दी📖👍🏽 .,'-$+▁_0123٣Ⅷⓐ", "か", "ab"]
+PARTS = [*"aeiouAEZ ΣİßﬁﬀⅧ½²①…ＡｶﾞＫΩÅéñüçệǖ한국각가힣漢字狐ไทยकिहिन्दी📖👍🏽 ", "か", "ab"]
+PARTS += [*".,'-$+▁_0123٣Ⅷⓐ"]
 PARTS += [*"\u0301\u0308\u0323\u0327\u0344\u0340\u1161\u11a8\u1100\u3099\u0345\u0f73\u0f71\u0958"]
-PARTS += [*"\t\n\r\x0b\x0c\x85\xa0\u3000\u200b\u200d\ufeff\x00\ufffd\xad", "\U0001d15e", "  ", " the"]
+PARTS += [*"\t\n\r\x0b\x0c\x85\xa0\u3000\u200b\u200d\ufeff\x00\ufffd\xad", "\U0001d15e", "  "]
 
 STEPS = {
     **{f: (getattr(N, f)(), normalize.Form(f)) for f in ("NFC", "NFD", "NFKC", "NFKD")},
@@ -166,8 +167,8 @@ DECODERS = {
         ),
     ),
 }
-TOKENS = ["##a", "a", "aa", "##", "▁a", "▁▁", "a</w>", "</w>", "<0xE5>", "<0x8F>", "<0xAB>", "<0x41>"]
-TOKENS += ["<0xFF>", ".", "n't", "'", "s", "do not", "狐", "<0x4>", "!", " ", "'s", "é"]
+TOKENS = ["##a", "a", "aa", "##", "▁a", "▁▁", "a</w>", "</w>", "<0xE5>", "<0x8F>", "<0xAB>"]
+TOKENS += ["<0x41>", "<0xFF>", ".", "n't", "'", "s", "do not", "狐", "<0x4>", "!", " ", "'s", "é"]
 
 
 @pytest.mark.parametrize("name", DECODERS)

@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 from tinygrad_edu.files import atomic
-from tinygrad_edu.files.atomic import atomic_write, remove_leftovers, write_text
+from tinygrad_edu.files.atomic import (
+    atomic_write,
+    refuse_unwritable,
+    remove_leftovers,
+    write_text,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 posix = pytest.mark.skipif(os.name == "nt", reason="signals, limits and links as POSIX has them")
@@ -209,6 +214,23 @@ def test_a_file_held_open_elsewhere_is_named_in_one_sentence(tmp_path, monkeypat
 def test_a_missing_folder_is_an_error_before_anything_is_written(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "none" / "a.bin"):
         raise AssertionError("the block must not run")
+
+
+def test_what_cannot_be_written_is_refused_by_its_own_name_and_before_the_block(tmp_path):
+    for path in (tmp_path, tmp_path / "none" / "a.bin"):
+        with pytest.raises(OSError) as caught, atomic_write(path):
+            raise AssertionError("the block must not run")
+        assert caught.value.filename == os.path.realpath(path)
+        with pytest.raises(OSError):
+            refuse_unwritable(path)
+
+
+def test_a_try_changes_nothing(tmp_path):
+    refuse_unwritable(tmp_path / "new.bin")
+    assert names(tmp_path) == []
+    (tmp_path / "old.bin").write_bytes(b"old")
+    refuse_unwritable(tmp_path / "old.bin")
+    assert names(tmp_path) == ["old.bin"] and (tmp_path / "old.bin").read_bytes() == b"old"
 
 
 def test_a_full_disk_names_the_file(tmp_path):

@@ -52,6 +52,7 @@ def test_the_page_holds_the_text_and_no_tags_of_it(files, tmp_path, capsys):
     ((), "which is a special token"),
     (("--special", "plain", "--text", "nothing.txt"), "nothing.txt"),
     (("--colours", "red"), "takes auto or always or never"),
+    (("--html", "none/page.html"), "none/page.html: No such file"),
 ])
 def test_what_cannot_be_shown_is_one_sentence(files, capsys, flags, message):
     tokenizer, text = files

@@ -103,7 +103,7 @@ def test_a_merge_that_makes_no_token_is_refused():
         CharacterBPE([b"a"], []).encode_piece(b"x")
 
 
-# ---- a charsmap -----------------------------------------------------------------------------------
+# ---- a charsmap --------------------------------------------------------------------------------
 
 
 def charsmap(mapping):

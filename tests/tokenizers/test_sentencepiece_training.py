@@ -134,6 +134,20 @@ def test_a_trained_bpe_joins_the_most_frequent_pair_first():
 
 
 @pytest.mark.parametrize("train", [train_unigram, train_sentencepiece])
+def test_a_text_that_spells_a_special_token_teaches_no_second_one(train):
+    trained = train({"▁<unk>x<0x41>".encode(): 50, "▁<unk>".encode(): 50}, 300)
+    assert len(set(trained.tokens)) == trained.vocab_size
+    ids = trained.encode_piece("▁<unk>x".encode()) if train is train_sentencepiece else [1]
+    assert 0 not in ids
+
+
+def test_training_on_nothing_gives_the_names_alone():
+    assert train_sentencepiece({}, 300).vocab_size == 259
+    assert train_unigram({}, 300).vocab_size == 3
+    assert train_unigram({b"a": 2}, 300).tokens[3:] == [b"a"]
+
+
+@pytest.mark.parametrize("train", [train_unigram, train_sentencepiece])
 def test_a_vocabulary_without_room_for_the_characters_is_refused(train):
     with pytest.raises(ValueError, match="a vocabulary of 5 is too small: it has to hold"):
         train(COUNTS, 5)

@@ -60,7 +60,8 @@ def test_the_longest_word_is_the_longest_and_says_where_it_ends():
 
 def test_random_words_are_found_as_a_dict_finds_them():
     source = random.Random(0)
-    words = sorted({bytes(source.choices(range(256), k=source.randrange(1, 6))) for _ in range(900)})
+    words = {bytes(source.choices(range(256), k=source.randrange(1, 6))) for _ in range(900)}
+    words = sorted(words)
     trie, ids = Trie(words), {word: index for index, word in enumerate(words)}
     for word in words:
         for piece in (word, word[:-1], word + b"a"):

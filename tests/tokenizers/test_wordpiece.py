@@ -18,8 +18,10 @@ from tinygrad_edu.tokenizers.wordpiece import (
     train_wordpiece,
 )
 
-TOKENS = ["[UNK]", "un", "una", "##ble", "##able", "a", "b", "##a", "##b", "##c", "狐", "##狸", "##é"]
-WORDS = ["unable", "una", "unx", "ab", "abc", "ca", "狐狸", "狐狐", "aé", "a" * 101, "a" * 100, "##a"]
+TOKENS = ["[UNK]", "un", "una", "##ble", "##able", "a", "b", "##a", "##b", "##c"]
+TOKENS += ["狐", "##狸", "##é"]
+WORDS = ["unable", "una", "unx", "ab", "abc", "ca", "狐狸", "狐狐", "aé", "##a"]
+WORDS += ["a" * 100, "a" * 101]
 
 
 def model(**options):
@@ -142,6 +144,11 @@ def test_training_keeps_the_most_frequent_characters_and_every_word_of_them_can_
     assert trained.tokens[5:11] == [t.encode() for t in ("a", "b", "狐", "##a", "##b", "##狐")]
     assert trained.unknown not in trained.encode_piece("b狐ab".encode())
     assert trained.encode_piece(b"ac") == [trained.unknown]
+
+
+def test_words_of_one_letter_have_no_pairs_and_no_words_have_no_letters():
+    assert train_wordpiece({b"a": 3, b"b": 1}, 20).tokens[5:] == [b"a", b"b", b"##a", b"##b"]
+    assert train_wordpiece({}, 20).vocab_size == 5
 
 
 def test_a_vocabulary_without_room_for_the_letters_is_refused():

@@ -1,6 +1,7 @@
 """Lesson 3.12 · Writing a file that is old or new, never half
 
-Needs nothing. Used by safetensors, checkpoint, tokenizer_file, loader.
+Needs nothing. Used by safetensors, checkpoint, tokenizer_file, loader,
+scripts/train_tokenizer.py, scripts/tokenize_text.py.
 
 Idea      open(path, "wb") destroys the old file before the first new byte exists. A process killed
           between the two, or a disk that fills up, leaves half a file and no way back. So write the
@@ -34,7 +35,7 @@ See       POSIX.1-2017, rename() and fsync() · Pillai et al. 2014, "All File Sy
 import errno
 import os
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -53,7 +54,13 @@ def atomic_write(path):
     # Random letters, so that two writers never share a temporary file: the last to finish wins.
     # `secrets` draws from the system: the generators that a training run seeds are not touched.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    file = open(temporary, "xb")  # noqa: SIM115 - closed by the `with` below
+    if path.is_dir():  # known before the block runs, not after it
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    try:
+        file = open(temporary, "xb")  # noqa: SIM115 - closed by the `with` below
+    except OSError as error:
+        error.filename = str(path)  # nobody but us has heard of the temporary one
+        raise
     try:
         with file:
             yield file
@@ -73,6 +80,12 @@ def write_text(path, text):
     """Replace the file `path` by `text` in UTF-8, in one step; line ends stay as they are."""
     with atomic_write(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def refuse_unwritable(path):
+    """Raise OSError where `atomic_write(path)` would: for before long work, not after it."""
+    with suppress(LookupError), atomic_write(path):
+        raise LookupError  # no more than a try: `path` stays as it is
 
 
 def remove_leftovers(path):

@@ -91,7 +91,6 @@ def guarded(spelt, token):
     return rf"(?<!\w){escaped}(?!\w)" if token.single_word else escaped
 
 
-
 def extended(tokens, added):
     """A model's tokens, with the added ones where their ids are; ValueError for a gap."""
     tokens = list(tokens)

@@ -7,7 +7,7 @@ Idea      Texts differ in length, an array does not. So short rows are filled up
           model on one long stream needs neither (lesson windows); whoever compares sentences,
           answers a dozen prompts at once or classifies texts needs both.
 Math      T = max over rows of (tokens + room), or what is asked for; room as in lesson added  (1)
-          share of useful places = Σ rows' lengths / (B · T): sort texts by length to raise it  (2)
+          share of useful places = Σ rows' lengths / (B · T), B rows: sorting texts raises it   (2)
 Shapes    texts, a list of B → ids (B, T) int32 and mask (B, T) bool, True where a token is
 Pitfalls  Cutting a row to a length must leave room for the template, or [SEP] is what is lost. The
           filler is a token like any other: without the mask a model attends to it, and a loss over

@@ -8,8 +8,7 @@ Idea      For byte-level BPE decoding is a look-up: the tokens, one after anothe
           small steps over the list of tokens. What has been thrown away stays away: BERT's decoder
           puts a space between all words and takes it away before a full stop, which is a guess.
 Math      decode(encode(text)) = text where nothing was forgotten on the way in: no normalizer that
-          rewrites, white space kept as ▁ or inside the tokens, and no unknown token
-          (1)
+          rewrites, white space kept as ▁ or inside the tokens, and no unknown token            (1)
 Shapes    step(tokens) → tokens: lists of byte strings; the text is all of them joined
 Pitfalls  The first token is special: SentencePiece put ▁ in front of the text, so the decoder takes
           it away there, and only there. Decoding a text in parts loses the space between them.

@@ -49,9 +49,10 @@ SPACES = {
     "decoder": {
         "type": "Sequence",
         "decoders": [
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
             {"type": "ByteFallback"},
             {"type": "Fuse"},
-            {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
         ],
     },
 }

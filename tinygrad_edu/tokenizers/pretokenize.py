@@ -26,8 +26,8 @@ Pitfalls  "Punctuation" is three things: ASCII's 32 signs, category P, or both (
           S). BERT means both.
           A regular expression sees one piece at a time: $ and \\b look no further than its ends.
           \\w of a pattern is more than letters: marks, ⅷ, ⓐ and the joiners U+200C, U+200D.
-          Metaspace puts ▁ before the text "first" only where the text begins, not behind a special
-          token; `at_start` says so.
+          With prepend="first" Metaspace puts ▁ in front only where the text begins, and not behind
+          a special token; `at_start` tells it.
 Cost      A few passes of NumPy over an array of code points.
 Try       build it    a cut at capitals inside words, for camelCase.
           break it    forget `i = n` in (2). Which test notices?

@@ -82,8 +82,7 @@ def expected_counts(counts, loss, text, spans, weights, edges, ids, scores, long
 def expected_counts_numba(counts, loss, text, spans, weights, edges, ids, scores, longest):
     unknown = scores.size - 1
     found = np.empty(longest, np.int64)
-    # left and rest have one number for each place of the longest piece, and serve all pieces: it is
-    # the loops that are hot, not their memory.
+    # left and rest have one number for each place of the longest piece, and serve all pieces.
     counts[:] = 0
     loss[:] = 0
     room = 1
@@ -138,7 +137,7 @@ class Pieces:
         pieces = sorted(counts)
         ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
         self.text = np.frombuffer(b"".join(pieces), np.uint8)
-        self.spans = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
+        self.spans = np.stack([np.append(0, ends)[:-1], ends], axis=1)
         self.weights = np.array([counts[piece] for piece in pieces], float)
 
     def expected(self, tokens, scores):
@@ -159,9 +158,10 @@ class Pieces:
         return np.bincount(marks[begins], self.weights[piece], len(tokens))
 
 
-def seeds(counts, letters, most):
-    """(tokens, count of each): the characters, then the `most` best strings by (1)."""
-    known, found = set(letters), Counter()
+def seeds(counts, letters, most, names=()):
+    """(tokens, count of each): characters, then the `most` best strings by (1), no names."""
+    known = set(letters)
+    found = Counter()
     for piece, times in counts.items():
         text = piece.decode()
         for i in range(len(text)):
@@ -170,7 +170,7 @@ def seeds(counts, letters, most):
                     break
                 found[text[i:j]] += times
     # What occurs once would only repeat the text.
-    long = [text for text, times in found.items() if len(text) > 1 and times > 1]
+    long = [text for text, n in found.items() if len(text) > 1 < n and text.encode() not in names]
     long.sort(key=lambda text: (-found[text] * len(text), text))
     chosen = [*letters, *long[:most]]
     return [text.encode() for text in chosen], np.array([found[text] for text in chosen], float)
@@ -181,7 +181,7 @@ def maximise(tokens, counts, fixed):
     kept = [k for k in range(len(tokens)) if k < fixed or counts[k] >= NEEDED]
     counts = np.maximum(counts[kept], NEEDED)
     # Were the probabilities themselves drawn at random, this would be the mean of their logarithm.
-    scores = digamma(counts) - digamma(counts.sum())  # (3)
+    scores = digamma(counts) - digamma(max(counts.sum(), NEEDED))  # (3)
     return [tokens[k] for k in kept], scores
 
 
@@ -193,7 +193,8 @@ def prune(tokens, scores, pieces, fixed, wanted):
     model = Unigram(tokens, scores)
     marks = np.empty(own.text.shape, np.int32)
     best_cut(marks, own.text, own.spans, *model.arrays, False)
-    total, losses = f.sum(), []
+    total = f.sum()
+    losses = []
     # The best cut of x into several tokens, and what they would cost if they took its place.
     for low, high in own.spans.tolist():
         x = model.ids[own.text[low:high].tobytes()]
@@ -235,11 +236,11 @@ def train_unigram(
     before = [name.encode() for name in special] + BYTE_TOKENS * byte_fallback
     wanted, fixed = vocab_size - len(before), len(letters)
     refuse_too_small(vocab_size, len(before), fixed)
-    tokens, times = seeds(counts, letters, seed_factor * wanted)
-    scores = np.log(np.maximum(times, NEEDED) / times.sum())
+    tokens, times = seeds(counts, letters, seed_factor * wanted, set(before))
+    scores = np.log(np.maximum(times, NEEDED) / max(times.sum(), 1))
     pieces = Pieces(counts)
     # Each round leaves three quarters of the tokens; the last one, all that are wanted.
-    rounds = 1 + max(0, int(np.ceil(np.log(1.1 * wanted / len(tokens)) / np.log(KEPT))))
+    rounds = 1 + max(0, int(np.ceil(np.log(1.1 * wanted / max(len(tokens), 1)) / np.log(KEPT))))
     for last in progress([False] * (rounds - 1) + [True]):
         for _ in range(2):
             expected, _ = pieces.expected(tokens, scores)
@@ -278,8 +279,7 @@ def train_sentencepiece(
     known = set(letters)
     pieces = sorted(piece for piece in counts if known.issuperset(piece.decode()))
     symbols = [[ids[c.encode()] for c in piece.decode()] for piece in pieces]
-    weights = [counts[piece] for piece in pieces]
-    counted = symbols, weights, tokens, vocab_size
+    counted = symbols, [counts[piece] for piece in pieces], tokens, vocab_size
     rules = bytes.__add__, "count", least_count, progress
     merges = learn(*counted, *rules)
     return CharacterBPE(tokens, merges, unknown=0, fuse_unknown=True, byte_fallback=True)

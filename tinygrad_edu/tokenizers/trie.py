@@ -13,8 +13,9 @@ Idea      A dictionary answers whether a string is one of V words. A tokenizer a
 Math      key of a step = 256 · node + byte                                                     (1)
           slot(key) = top bits of (key · 0x9E3779B1 mod 2³²), then the next free one            (2)
           A hash table holds a key in a slot that is computed from it; where it is taken, in the
-          next that is free. The constant is near 2³²/φ, so that neighbouring keys land far apart.
-Shapes    words: V byte strings → edges (S, 2) int64, S a power of two, at least twice the steps:
+          next that is free. The constant is near 2³²/φ, φ = (1 + √5)/2, the golden ratio, so that
+          neighbouring keys land far apart.
+Shapes    words: V byte strings → edges (S, 2) int64, S a power of two, more than twice the steps:
           [key, node below], key −1 in a free slot · ids (nodes,) int32: the word that ends there,
           or −1 · node 0 is the root, the empty string
 Pitfalls  A table that is nearly full is slow: the search for a free slot passes through long runs.

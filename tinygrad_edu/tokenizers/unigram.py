@@ -13,7 +13,7 @@ Idea      BPE and WordPiece follow a recipe. Unigram, the model of T5 and XLM-R,
           errors upset it less: subword regularisation.
 Math      a cut x₁ … x_k of a piece has the score Σ s(xᵢ), s(x) = ln p(x)                       (1)
           best[j] = max over tokens x = text[i:j] of  best[i] + s(x),  best[0] = 0              (2)
-          a character that is no token itself may be unknown: s = min over tokens of s, − 10    (3)
+          a character that is no token itself may be unknown: s = (least s of all tokens) − 10  (3)
           unknown characters side by side become one unknown token, or bytes <0x00> … <0xFF>
           rest[i] = ln Σ over tokens x = text[i:j] of exp(α·s(x) + rest[j]),  rest[n] = 0       (4)
           drawing, from the left:  P(x = text[i:j]) = exp(α·s(x) + rest[j] − rest[i])           (5)

@@ -1,19 +1,18 @@
 """Lesson 4.10 · WordPiece: the longest token that fits, again and again
 
-Needs kernel, memory, presplit, trie, words. Used by decoders,
-sentencepiece_training.
+Needs kernel, memory, presplit, trie, words. Used by decoders, sentencepiece_training.
 
-Idea      BERT writes a word as a beginning and continuations: "tokenization" becomes token
-          ##ization.
-          ## marks a token that does not begin a word, so the same letters have two tokens, and a
+Idea      BERT writes a word as a beginning and continuations: "tokenization" becomes token and
+          ##ization: ## marks what does not begin a word, so the same letters have two tokens, and a
           word boundary is seen in the ids themselves. To encode, take the longest token that fits,
           then the longest continuation that fits behind it, and so on; where nothing fits the whole
           word is [UNK]. No merges are remembered, the list alone decides.
-          To train, begin with the letters and join neighbours, as lesson bpe does; but join the
+          To train, join neighbours, as lesson bpe_training does, beginning with letters; but the
           pair that explains the text best and not simply the most frequent one: two tokens that
           are frequent anyway stand side by side often by chance.
 Math      tokens drawn independently, N of them, n(a) times a: log likelihood = Σ n(a)·ln(n(a)/N)
-          joining c places "a b" changes it by about   c · ln(c·N / (n(a)·n(b)))                (1)
+          joining c places "a b", c far below n(a) and n(b), changes it by about
+          c · (ln(c·N / (n(a)·n(b))) − 1); the score is   c · ln(c·N / (n(a)·n(b)))             (1)
           the other score, by count alone: c                                                    (2)
           the pair with the greatest score is joined; of equal ones the pair that was met first
 Shapes    text (N,) uint8, spans (P, 2) → marks (N,) int32, as in lesson words
@@ -24,7 +23,8 @@ Pitfalls  Greedy is not best: with the tokens un, una, ##ble, ##able the word "u
           many scripts twice, with and without ##.
           A word of more than 100 characters is [UNK]: a guard against input that is no word.
           The package `tokenizers` trains "WordPiece" by (2), which is BPE with ## in the names; how
-          Google trained BERT's list was never published. (1) is what Schuster and Nakajima wrote.
+          Google trained BERT's list was never published. (1) is near to what Schuster and Nakajima
+          wrote: the token that makes the text most likely.
 Cost      Encoding: each byte is a step in the trie, and again for what a match overshot. Training:
           only pieces with the pair are counted anew; (1) is computed for all pairs at each merge.
 Try       build it    MaxMatch backwards, from the end of the word. Is its count of tokens smaller?
@@ -151,8 +151,10 @@ class Neighbours:
         self.row.update((pair, row) for row, pair in enumerate(fresh, start=len(self.row)))
         rows = np.array([(0, *pair) for pair in fresh], np.int64).reshape(-1, 3)
         self.table = np.concatenate([self.table, rows])
-        self.table[[self.row[pair] for pair in pairs], 0] += list(pairs.values())
-        self.single[list(single)] += list(single.values())
+        where = np.array([self.row[pair] for pair in pairs], np.int64)
+        self.table[where, 0] += np.array(list(pairs.values()), np.int64)
+        where = np.array(list(single), np.int64)
+        self.single[where] += np.array(list(single.values()), np.int64)
 
     def merge(self, pair, symbol):
         """Put `symbol` wherever the pair stands, from left to right in each piece."""
@@ -171,6 +173,10 @@ class Neighbours:
                 changes.append((index, old[first:end], new[first : end - len(places)]))
                 self.pieces[index] = new
         self._count(changes)
+
+    def forbid(self, pair):
+        """Never return this pair as the best one."""
+        self.table[self.row[pair], 0] = -1 << 60
 
     def best(self, score, least_count):
         """The pair to join next by (1) ("likelihood") or (2) ("count"), or None."""
@@ -213,7 +219,7 @@ def learn(pieces, weights, tokens, vocab_size, joined, score, least_count, progr
     """Append the tokens that merging gives until there are vocab_size; returns the merges."""
     # Two different pairs may spell the same token; such a merge joins, but adds none to the list.
     neighbours = Neighbours(pieces, weights, vocab_size)
-    ids = {token: index for index, token in enumerate(tokens)}
+    ids, given = {token: index for index, token in enumerate(tokens)}, len(tokens)
     merges = []
     for _ in progress(range(vocab_size - len(tokens))):
         pair = True
@@ -222,6 +228,9 @@ def learn(pieces, weights, tokens, vocab_size, joined, score, least_count, progr
             pair = neighbours.best(score, least_count)
             if pair:
                 token = joined(tokens[pair[0]], tokens[pair[1]])
+                if ids.get(token, given) < given:  # text that spells a special token stays text
+                    neighbours.forbid(pair)
+                    continue
                 symbol = ids.setdefault(token, len(tokens))
                 tokens += [token] * (symbol == len(tokens))
                 neighbours.merge(pair, symbol)

@@ -52,7 +52,7 @@ def program():
         forget_output()
         raise SystemExit(128 + 13) from None  # (1); Windows has no signal.SIGPIPE
     except MemoryError as error:
-        complain(f"not enough memory for this batch, context and model: {error}")
+        complain(f"not enough memory for what was asked: {error}")
     except OSError as error:
         forget_output()
         with errors_in_one_sentence():
