@@ -1,8 +1,8 @@
 """Lesson 4.23 · Tokenizers as files: which kind is it?
 
 Needs added, atomic, bpe, byte_characters, characters, hf_json, hf_steps, merges_file,
-presplit, tiktoken_file, token_pipeline, unigram, wordpiece, words. Used by models/run.py, scripts/train_gpt.py,
-scripts/tokenize_text.py.
+presplit, tiktoken_file, token_pipeline, unigram, wordpiece, words. Used by models/run.py,
+scripts/train_gpt.py, scripts/tokenize_text.py.
 
 Idea      A model without its tokenizer is a list of numbers that nobody can read, so the two travel
           together. The field has half a dozen kinds of file for that, and few say what they are.
