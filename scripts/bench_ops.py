@@ -120,7 +120,6 @@ CALLS = {
 NUMBERS = {"lr": 1e-3, "momentum": 0.9, "nesterov": True, "decay": 0.1, "scale": 0.5, "beta": 0.9,
            "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "step": 10, "penalty": 0.1, "shift": 0.3,
            "low": 0.6, "high": 1.2, "exponent": 1.7}
-OF_TABLES = "tinygrad_edu.ml."  # where kernels work on tables of data: whole fits are timed instead
 # Multiplications and additions, from the lengths of the axes.
 OPERATIONS = {
     "matmul_forward": lambda N, W, **_: 2 * N * W * W,
@@ -161,9 +160,9 @@ class Settings:
     markdown: Path | None = option(None, "put a table of the large size between this file's marks")
 
 
-def reads_text(kernel):
-    """Whether a kernel reads bytes of text: those are timed by their lessons."""
-    return kernel.__module__.startswith("tinygrad_edu.tokenizers.")
+def measured_elsewhere(kernel):
+    """Whether a kernel reads text or tables of data: its lesson or bench_ml.py has the time."""
+    return kernel.__module__.startswith(("tinygrad_edu.tokenizers.", "tinygrad_edu.ml."))
 
 
 def visible(N, H, T, D, **_):
@@ -516,7 +515,7 @@ def chosen(settings):
         if size not in BYTES:
             raise ValueError(f"--sizes takes some of {','.join(BYTES)}, not {size!r}")
     found = [kernel for name, kernel in kernels.items() if settings.name in name
-             and not reads_text(kernel) and not kernel.__module__.startswith(OF_TABLES)
+             and not measured_elsewhere(kernel)
              and (not settings.body or settings.body in kernel.bodies)]
     if not found:
         raise ValueError(f"no kernel has {settings.name!r} in its name and the body "

@@ -195,10 +195,16 @@ def encoding(ours, texts, rounds):
             result[f"{temperature}_over_{name}"] = f"{ratio:.2f}"
     result["same_ids"] = all(np.array_equal(a, b) for name in others
                              for a, b in zip(ids["ours"], ids[name], strict=True))
-    runs = {"ours": lambda: [ours.decode_bytes(part) for part in ids["ours"]]}
-    if "tiktoken" in others:
-        lists = [part.tolist() for part in ids["ours"]]
-        runs["tiktoken"] = lambda: [states["tiktoken"].decode_bytes(part) for part in lists]
+    return result | decoding(ours, states.get("tiktoken"), ids["ours"], rounds, size)
+
+
+def decoding(ours, tiktoken, ids, rounds, size):
+    """MB/s of turning ids back into bytes."""
+    runs = {"ours": lambda: [ours.decode_bytes(part) for part in ids]}
+    if tiktoken:
+        lists = [part.tolist() for part in ids]
+        runs["tiktoken"] = lambda: [tiktoken.decode_bytes(part) for part in lists]
+    result = {}
     for name, seconds in timed(runs, rounds, "decoding").items():
         print(f"decoding: {name:<10} {size / median(seconds):6.1f} MB/s")
         result[f"{name}_decode_mb_per_s"] = f"{size / median(seconds):.0f}"

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from tinygrad_edu.ml import pictures, scores
 from tinygrad_edu.ml.bayes import GaussianNB
 from tinygrad_edu.ml.boosting import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from tinygrad_edu.ml.chain import Pipeline
 from tinygrad_edu.ml.cluster import KMeans
 from tinygrad_edu.ml.columns import usual_columns
 from tinygrad_edu.ml.curves import calibration_error, roc_auc_score
@@ -45,7 +46,6 @@ from tinygrad_edu.ml.linear import Lasso, LinearRegression, Ridge
 from tinygrad_edu.ml.logistic import LogisticRegression
 from tinygrad_edu.ml.mixture import GaussianMixture
 from tinygrad_edu.ml.neighbours import KNeighborsClassifier, KNeighborsRegressor
-from tinygrad_edu.ml.pipeline import Pipeline
 from tinygrad_edu.ml.search import (
     GridSearchCV,
     LogUniform,

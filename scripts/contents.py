@@ -43,12 +43,18 @@ class Reader:
 
 PLUMBING = ("memory", "threads", "loops", "watch", "kernel", "foreign", "broadcast", "atomic",
             "config", "module", "init", "download", "sources", "unicode",
-            "source", "request", "compiler", "elf", "emulate", "launch", "product", "device")
+            "source", "request", "compiler", "elf", "emulate", "launch", "product", "device",
+            "tokenizer_file")
 READERS = {
     "beginner": Reader(
         ("scalar", "tape", "tensor", "gradcheck", "names", "bigram", "mlp", "one_block", "gpt",
          "adam", "loop", "sampling"),
         (*PLUMBING, "attention_weights", "attention_kernels", "dropout", "corpus", "loader")),
+    "classical": Reader(
+        ("descent", "linear", "logistic", "backprop_by_hand", "bayes", "neighbours", "svm", "tree",
+         "forest", "boosting", "cluster", "mixture", "decompose", "tsne", "features", "chain",
+         "splits", "scores", "intervals", "search", "regularisation", "leaks"),
+        PLUMBING),
     "llm": Reader(
         ("bpe", "loader", "gpt", "attention", "rope", "swiglu", "dropout", "adam", "schedule",
          "loop", "checkpoint", "sampling", "ngram"),

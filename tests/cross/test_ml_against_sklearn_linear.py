@@ -152,8 +152,8 @@ def test_gaussian_bayes_in_pieces_is_scikit_learns():
 
 
 def test_ours_drop_into_a_pipeline_and_a_search_of_scikit_learn():
+    from sklearn.chain import make_pipeline
     from sklearn.model_selection import GridSearchCV
-    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     X, y = datasets.load_wine(return_X_y=True)

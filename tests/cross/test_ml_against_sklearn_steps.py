@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
+from tinygrad_edu.ml.chain import Pipeline
 from tinygrad_edu.ml.columns import ColumnTransformer, usual_columns
 from tinygrad_edu.ml.datasets import load
 from tinygrad_edu.ml.encoding import OneHotEncoder, OrdinalEncoder, TargetEncoder
@@ -13,15 +14,14 @@ from tinygrad_edu.ml.halving import HalvingGridSearchCV
 from tinygrad_edu.ml.leaks import SelectBest
 from tinygrad_edu.ml.linear import Ridge
 from tinygrad_edu.ml.logistic import LogisticRegression
-from tinygrad_edu.ml.pipeline import Pipeline
 from tinygrad_edu.ml.scaling import MinMaxScaler, RobustScaler, StandardScaler
 from tinygrad_edu.ml.search import GridSearchCV, RandomizedSearchCV
 from tinygrad_edu.ml.text_features import CountVectorizer, TfidfTransformer
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install scikit-learn")
 
-from sklearn import base, ensemble, feature_extraction, model_selection, pipeline  # noqa: E402
-from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
+from sklearn import base, ensemble, feature_extraction, model_selection, pipeline
+from sklearn.utils.estimator_checks import check_estimator
 
 CV = {"cv": 2}
 MODEL = [("scale", StandardScaler()), ("model", LogisticRegression())]
@@ -59,9 +59,10 @@ def test_our_steps_work_in_their_pipeline_and_theirs_in_ours():
                                model_selection.cross_val_score(ours, X, y))
     theirs = Pipeline([("scale", StandardScaler()),
                        ("model", ensemble.ExtraTreesClassifier(10, random_state=0))])
-    assert base.is_classifier(theirs) and theirs.fit(X, y).score(X, y) == 1
-    search = model_selection.GridSearchCV(ours, {"model__C": [0.1, 1.0]}).fit(X, y)
-    assert search.best_params_ == GridSearchCV(ours, {"model__C": [0.1, 1.0]}).fit(X, y).best_params_
+    assert base.is_classifier(theirs) and theirs.fit(X, y).score(X, y) > 0.95
+    found = [kind(ours, {"model__C": [0.1, 1.0]}).fit(X, y).best_params_
+             for kind in (GridSearchCV, model_selection.GridSearchCV)]
+    assert found[0] == found[1]
 
 
 def test_counts_of_words_are_theirs():

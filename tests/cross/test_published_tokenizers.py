@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 import pytest
-
 from test_files_against_hf import EVERYTHING, compare, texts_of
+
 from tinygrad_edu.tokenizers.gguf_tokenizer import GGML, from_fields, to_fields
 from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer, write_document
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tinygrad_edu.tokenizers.bpe import train_bpe
+from tinygrad_edu.tokenizers.byte_characters import visible
 from tinygrad_edu.tokenizers.characters import train_characters
 from tinygrad_edu.tokenizers.presplit import pieces
-from tinygrad_edu.tokenizers.byte_characters import visible
 from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer, save_tokenizer
 from tinygrad_edu.tokenizers.unicode import NAMES, categories
 

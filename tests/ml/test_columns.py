@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from tinygrad_edu.ml.chain import Pipeline, clone
 from tinygrad_edu.ml.columns import ColumnTransformer, number_columns, usual_columns, word_columns
 from tinygrad_edu.ml.datasets import load
 from tinygrad_edu.ml.encoding import OneHotEncoder
 from tinygrad_edu.ml.logistic import LogisticRegression
-from tinygrad_edu.ml.pipeline import Pipeline, clone
 from tinygrad_edu.ml.scaling import MinMaxScaler, StandardScaler
 from tinygrad_edu.ml.table import Table
 from tinygrad_edu.ml.text_features import CountVectorizer

@@ -27,6 +27,9 @@ class Frame:
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self.values, dtype)
 
+    def __repr__(self):
+        return f"Frame({self.values})"
+
 
 class Sparse:
     """Has what every sparse matrix has."""

@@ -5,7 +5,7 @@ import pytest
 
 from harness import body_cases, check_body
 from tinygrad_edu.ml import linear_svm as lesson
-from tinygrad_edu.ml.inputs import ConvergenceWarning
+from tinygrad_edu.ml.inputs import ConvergenceWarning, theirs
 from tinygrad_edu.ml.linear_svm import LinearSVC, dual_sweep
 
 
@@ -111,5 +111,5 @@ def test_what_cannot_be_fitted_is_refused_in_one_sentence():
         LinearSVC(class_weight={7: 1}).fit(X, y)
     with pytest.raises(ValueError, match="'balanced' or a dict"):
         LinearSVC(class_weight="even").fit(X, y)
-    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+    with pytest.warns(theirs(ConvergenceWarning), match="raise max_iter"):
         LinearSVC(dual=True, max_iter=1, tol=1e-9).fit(X, y)

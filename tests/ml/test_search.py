@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from tinygrad_edu.ml.chain import Pipeline
 from tinygrad_edu.ml.datasets import make_blobs, make_spirals
 from tinygrad_edu.ml.halving import HalvingGridSearchCV, smaller
 from tinygrad_edu.ml.linear import Ridge
 from tinygrad_edu.ml.logistic import LogisticRegression
-from tinygrad_edu.ml.pipeline import Pipeline
 from tinygrad_edu.ml.scaling import StandardScaler
 from tinygrad_edu.ml.search import GridSearchCV, LogUniform, RandomizedSearchCV, draws_of, grid_of
 from tinygrad_edu.ml.tree import DecisionTreeClassifier

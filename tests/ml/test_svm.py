@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinygrad_edu.ml.inputs import ConvergenceWarning
+from tinygrad_edu.ml.inputs import ConvergenceWarning, theirs
 from tinygrad_edu.ml.smo import RBF, gram
 from tinygrad_edu.ml.svm import SVC, SVR, pairs
 
@@ -121,5 +121,5 @@ def test_what_cannot_be_fitted_is_refused_in_one_sentence():
             SVC(**options).fit(X, y)
     with pytest.raises(ValueError, match="at least 2 classes"):
         SVC().fit(X, np.ones(20))
-    with pytest.warns(ConvergenceWarning, match="terminated early"):
+    with pytest.warns(theirs(ConvergenceWarning), match="terminated early"):
         SVC(max_iter=2).fit(X, y)

@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("jinja2")
 
-from tinygrad_edu.tokenizers.bpe import train_bpe  # noqa: E402
-from tinygrad_edu.tokenizers.chat_template import (  # noqa: E402
+from tinygrad_edu.tokenizers.bpe import train_bpe
+from tinygrad_edu.tokenizers.chat_template import (
     encode_chat,
     read_chat_template,
     render_chat,

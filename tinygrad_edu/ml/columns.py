@@ -1,8 +1,8 @@
 """Lesson 4.91 · Columns: each kind of column gets its own steps
 
-Needs encoding, estimator, features, pipeline, scaling, table. Used by scripts/classical.py.
+Needs encoding, estimator, features, chain, scaling, table. Used by scripts/classical.py.
 
-Idea      A pipeline runs lengthwise: one step after the other over the whole table. But a town
+Idea      A chain runs lengthwise: one step after the other over the whole table. But a town
           needs other steps than an age. So the table is cut into groups of columns, each group goes
           through a transformer of its own, and the results are put beside each other. The whole is
           a transformer again, so it is a step of a pipeline, and learns from training rows alone.
@@ -23,10 +23,10 @@ See       scikit-learn user guide, "ColumnTransformer for heterogeneous data"
 
 import numpy as np
 
+from .chain import PASS, Composed, Pipeline, clone
 from .encoding import OneHotEncoder
 from .estimator import Transformer
 from .features import SimpleImputer
-from .pipeline import PASS, Composed, Pipeline, clone
 from .scaling import StandardScaler, names_of
 from .table import Table, is_text
 

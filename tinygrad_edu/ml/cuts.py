@@ -19,11 +19,13 @@ Shapes    x, y, w (n,): the rows of one node · sums (n, K) what each row adds t
           · keys (n,) of lesson ranks, sorted
 Pitfalls  Sums that are kept up to date as rows cross the cut must not round, or two equal cuts
           differ by where they come from. Weights of whole numbers do not; entropy is computed anew.
+          a/b + c/d rounds three times, (a·d + c·b)/(b·d) of whole numbers once: equal cuts then
+          have equal scores, and the first of them wins.
           Σy²/W − ȳ² cancels when |ȳ| is large: numbers are taken relative to the node's mean.
           Values closer than 1e-7 count as one, as elsewhere: a cut between them would be luck.
           The share of wrong labels, 1 − max pₖ, looks like a fourth measure, but often no cut
           lowers it, although two cuts in a row would.
-Cost      A walk is one or two divisions a row, entropy's two logarithms a class.
+Cost      A walk is a division a row, entropy's two logarithms a class.
 Try       build it    the absolute error, mean of |y − median|. What has to be kept while walking?
           break it    let a tie go to the last cut (>=). Which test notices?
           measure it  python -m tinygrad_edu.ml.growing: what do entropy's logarithms cost?
@@ -77,7 +79,11 @@ def best_of_feature(x, sums, w, criterion, min_leaf, min_weight):
     if not allowed.any():
         return -math.inf, 0.0, 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
-        scores = score(left, heavy, criterion) + score(rest, light, criterion)
+        if criterion == ENTROPY:
+            scores = score(left, heavy, criterion) + score(rest, light, criterion)
+        else:
+            squares = np.sum(left**2, axis=1) * light + np.sum(rest**2, axis=1) * heavy
+            scores = squares / (heavy * light)                                                # (2)
     i = np.argmax(np.where(allowed, scores, -math.inf))
     return scores[i], float(x[i]) / 2 + float(x[i + 1]) / 2, x[i]                             # (3)
 
@@ -113,7 +119,8 @@ def best_of_keys(keys, levels, y, w, mean, totals, weight, criterion, min_leaf, 
             if criterion == ENTROPY:
                 new = entropy_score(left, heavy) + entropy_score(right, weight - heavy)
             else:
-                new = square_left / heavy + square_right / (weight - heavy)                   # (2)
+                light = weight - heavy
+                new = (square_left * light + square_right * heavy) / (heavy * light)          # (2)
             if new > best:
                 best, place = new, i
         k, step = 0, w[n] * (y[n] - mean)

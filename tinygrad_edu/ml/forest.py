@@ -105,7 +105,7 @@ class Forest:
             return n
         if isinstance(self.max_samples, Integral):
             return int(self.number("max_samples", 1, n, whole=True))
-        return max(1, round(n * self.number("max_samples", 0, 1, open_low=True)))
+        return max(1, int(n * self.number("max_samples", 0, 1, open_low=True)))
 
     def jobs(self):
         """n_jobs as a number of threads: None is one, -1 one for each core."""

@@ -1,6 +1,6 @@
 """Lesson 4.76 · Histograms: the best cut from 256 sums instead of N rows
 
-Needs kernel, loops, memory. Used by leafwise, boosting.
+Needs kernel, loops, memory, threads. Used by leafwise, boosting.
 
 Idea      A tree that sorts its rows looks at every place between two of them. Hundreds of small
           trees in a row need not be that exact: put each value into one of at most 255 bins with
@@ -14,7 +14,7 @@ Math      bin(x) = how many edges of the feature are below x; NaN has the last b
           gain = G_l²/(H_l + λ) + G_r²/(H_r + λ) − G²/(H + λ), sums over both sides             (4)
           allowed: both sides have least rows and H ≥ 10⁻³; missing rows go left, or right,
           whichever gains more                                                                  (5)
-Shapes    x (N, F) · edges (F, 254), padded with ∞ · bins (F, N) uint8 · rows (n,) of a node
+Shapes    x (N, F) · edges (F, 255), padded with ∞ · bins (F, N) uint8 · rows (n,) of a node
           · slopes (n, 2): g and h of these rows in their order · hist (F, 256, 3)
           · found (F, 6): gain, bin, missing left?, G, H and rows of the left side
 Pitfalls  Equally wide bins waste themselves on outliers: the edges are quantiles.
@@ -25,16 +25,19 @@ Pitfalls  Equally wide bins waste themselves on outliers: the edges are quantile
           G²/(H + λ) do not count, or pure nodes would be cut at random places.
 Cost      (2) reads a byte and adds three numbers for each row and feature; a feature's 256 sums
           stay in the first cache, and so do its bins. (4) costs a division for each bin, which
-          outweighs (2) in small nodes. Features are dealt out to the threads:
-          python -m tinygrad_edu.ml.histograms
+          outweighs (2) in small nodes. Features can be dealt out to threads, by_features, where
+          the work is longer than waking one takes: python -m tinygrad_edu.ml.histograms
 Try       build it    bins of categories: sort the bins of a feature by G/H, then cut.
           break it    give NaN the bin of the smallest value. Which test notices?
           measure it  python -m tinygrad_edu.ml.histograms, with rows of a node in random order
 See       Ke et al. 2017 "LightGBM" · Chen, Guestrin 2016 "XGBoost", equations 6 and 7
 """
 
+import sys
+
 import numpy as np
 
+from .. import threads
 from ..kernel import Kernel
 from ..loops import helper
 from ..memory import empty, zeros
@@ -43,21 +46,27 @@ BINS = 256  # the last one for missing values
 MISSING = BINS - 1
 LEAST_CURVATURE = 1e-3  # of (5)
 NOISE = 1e-12
+MANY = 1 << 18  # rows · features from which a second thread is worth waking
+CUT = (0, 1, 2, 3, 4, 7)  # the arguments of sum_and_cut with a row for each feature
 
 
 # ---- bins -------------------------------------------------------------------------------------
 
 
 def find_edges(x, w, most=MISSING):
-    """(edges (F, 254), how many bins each feature has) from the rows of x with a weight."""
-    edges = np.full((x.shape[1], MISSING - 1), np.inf)
+    """(edges (F, 255), how many bins each feature has) from the rows of x with a weight."""
+    edges = np.full((x.shape[1], MISSING), np.inf)
     used = np.ones(x.shape[1], np.int64)
     for f in range(x.shape[1]):
         there = ~np.isnan(x[:, f]) & (w > 0)
-        order = np.argsort(x[there, f])
-        values, weights = x[there, f][order], w[there][order]
+        values, weights = x[there, f], w[there]
         if not len(values):  # nothing but holes: one bin
             continue
+        if np.all(weights == weights[0]):  # equal weights need no order, and sorting alone is quick
+            values = np.sort(values)
+        else:
+            order = np.argsort(values)
+            values, weights = values[order], weights[order]
         different = values[np.append(True, values[1:] > values[:-1])]
         if len(different) <= most:  # a bin for each value, the edges half-way between
             found = (different[1:] + different[:-1]) / 2
@@ -90,17 +99,14 @@ def put_in_bins(bins, columns, edges):
 
 @put_in_bins.body("numba", rows="bins columns edges")
 def put_in_bins_numba(bins, columns, edges):
-    """Halve the edges that may be the first not below x, until one is left."""
+    """Of 255 bins skip the lower 128 if x is above them, then 64, …: eight steps, no branch."""
     for f in range(len(columns)):
         for n in range(columns.shape[1]):
             x = columns[f, n]
-            low, high = 0, edges.shape[1]
-            while low < high:  # edges before low are below x, those from high on are not
-                middle = (low + high) // 2
-                if edges[f, middle] < x:
-                    low = middle + 1
-                else:
-                    high = middle
+            low, step = 0, BINS // 2
+            while step > 0:
+                low += step * (edges[f, low + step - 1] < x)
+                step //= 2
             bins[f, n] = low if x == x else MISSING                                           # (1)
 
 
@@ -143,6 +149,13 @@ def sum_and_cut(found, found_rest, hist, rest, bins, rows, slopes, used, sums, s
         found_rest[f] = best_cut(rest[f], used[f], sums_rest, least, ridge)
 
 
+def by_features(*args):
+    """sum_and_cut, the features dealt out to the threads where there are enough rows."""
+    bins, rows = args[4], args[5]
+    large = rows.size * len(bins) > MANY
+    threads.split(sum_and_cut, args, CUT, grain=0 if large else sys.maxsize)
+
+
 @helper
 def walk_over_bins(found, hist, used, sums, least, ridge, left, gains):
     """best_cut in three short loops: running sums, gains (a vector loop), the greatest of them."""
@@ -172,7 +185,7 @@ def walk_over_bins(found, hist, used, sums, least, ridge, left, gains):
                 found[3], found[4], found[5] = left[0, b], left[1, b], left[2, b]
 
 
-@sum_and_cut.body("numba", rows="found found_rest hist rest bins used")
+@sum_and_cut.body("numba")
 def sum_and_cut_numba(found, found_rest, hist, rest, bins, rows, slopes, used, sums, sums_rest,
                       least, ridge):
     """A feature at a time: its sums, 6 KB, stay in the first cache until its cuts are known."""
@@ -231,9 +244,9 @@ def _measure(rows=20_000, features=40, rounds=30):
     sums, none = np.append(slopes.sum(axis=0), rows), np.zeros(3)
     some = np.sort(random.permutation(rows)[:500])
     calls = {"bins": (put_in_bins, bins, columns, edges),
-             "all_rows": (sum_and_cut, found, found_rest, hist, rest, bins, np.arange(rows), slopes,
+             "all_rows": (by_features, found, found_rest, hist, rest, bins, np.arange(rows), slopes,
                           used, sums, none, 20, 0.0),
-             "500_rows": (sum_and_cut, found, found_rest, hist, rest, bins, some, slopes[some],
+             "500_rows": (by_features, found, found_rest, hist, rest, bins, some, slopes[some],
                           used, sums, none, 20, 0.0),
              "parts": (part_rows, parted, slopes.copy(), np.arange(rows), slopes, bins[0], 99, 0)}
     for name, (kernel, *args) in calls.items():

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..memory import empty, zeros
-from .histograms import BINS, MISSING, part_rows, sum_and_cut
+from .histograms import BINS, MISSING, by_features, part_rows
 
 
 class Leaf:
@@ -56,7 +56,7 @@ def look_at(small, large, hist, bins, used, least, ridge):
     found, found_rest = empty((2, len(bins), 6), np.float64)
     mine = empty((len(bins), BINS, 3), np.float64)
     sums_rest = large.sums if large else np.zeros(3)
-    sum_and_cut(found, found_rest, mine, hist, bins, small.rows, small.slopes, used, small.sums,
+    by_features(found, found_rest, mine, hist, bins, small.rows, small.slopes, used, small.sums,
                 sums_rest, least, ridge)
     small.choose(mine, found)
     if large:

@@ -1,6 +1,6 @@
 """Lesson 4.96 · Leaks: scores that the future will not keep
 
-Needs encoding, estimator, inputs, logistic, pipeline, scaling, scores, splits, tree, validate.
+Needs encoding, estimator, inputs, logistic, chain, scaling, scores, splits, tree, validate.
 Used by scripts/classical.py.
 
 Idea      A leak is any way by which a model in training learns about the rows that are to judge it.
@@ -28,11 +28,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .chain import Pipeline, clone
 from .encoding import TargetEncoder
 from .estimator import Transformer
 from .inputs import check_target
 from .logistic import LogisticRegression
-from .pipeline import Pipeline, clone
 from .scaling import StandardScaler, names_of
 from .scores import accuracy_score, r2_score
 from .splits import GroupKFold, KFold, StratifiedKFold, TimeSeriesSplit

@@ -1,6 +1,6 @@
 """Lesson 4.94 · Search: settings that nothing learns
 
-Needs estimator, inputs, pipeline, splits, table, validate. Used by halving,
+Needs estimator, inputs, chain, splits, table, validate. Used by halving,
 scripts/classical.py.
 
 Idea      How deep a tree may grow and how much a ridge punishes is not learned by fit: it is
@@ -31,9 +31,9 @@ from itertools import product
 
 import numpy as np
 
+from .chain import clone, kind_of, passed_on
 from .estimator import Estimator
 from .inputs import check_column, check_random_state
-from .pipeline import clone, kind_of, passed_on
 from .splits import check_cv
 from .table import count_rows, with_rows
 from .validate import judge, scorer_of

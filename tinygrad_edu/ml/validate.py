@@ -1,6 +1,6 @@
 """Lesson 4.93 · Validate: fit and judge, fold after fold
 
-Needs curves, pipeline, scores, splits, table. Used by search, leaks, scripts/classical.py.
+Needs curves, chain, scores, splits, table. Used by search, leaks, scripts/classical.py.
 
 Idea      A split gives rows to learn from and rows to be judged by; a score says how right answers
           are. Between them stands a loop that is easy to get wrong: a model that has seen anything
@@ -28,8 +28,8 @@ import time
 
 import numpy as np
 
+from .chain import clone, kind_of
 from .curves import average_precision_score, roc_auc_score
-from .pipeline import clone, kind_of
 from .scores import (
     accuracy_score,
     balanced_accuracy_score,

@@ -25,10 +25,12 @@ Pitfalls  Longest match from the left is not BPE: with the merges bc, ab in this
           A piece of n bytes needs at most n ids, so ids are written where they belong, without
           knowing their number before; a text needs memory for N of them.
           Two threads must not share a cache: one could read a slot that the other writes.
+          Equal hashes do not make equal pieces: a slot holds the piece itself, and its length, for
+          "a" and "a" with a zero byte behind it would else be the same 15 bytes.
 Cost      n log n for a long piece of n bytes, n² for one of up to 32 bytes, where looking at all
           pairs is faster than keeping order among them. A piece in the cache costs one look.
 Try       build it    keep a random 10 % of the merges from happening while encoding (BPE-dropout).
-          break it    let the heap forget the position in (2). Which test notices?
+          break it    order the heap by rank, then from right to left. Which tests notice?
           measure it  python -m tinygrad_edu.tokenizers.bpe: MB/s of both ways
 See       Sennrich, Haddow, Birch 2016 · Provilkov, Emelianenko, Voita 2020 (BPE-dropout) ·
           Berglund, van der Merwe 2023 "Formalizing BPE tokenization" · Knuth volume 3, section
@@ -52,6 +54,7 @@ MIX, MIX_AGAIN = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 SHORT = 15  # bytes of a piece that the cache takes
 KEPT = 4  # ids of a piece that the cache takes
 PLACES = 1 << 13  # slots of a cache: 256 kB
+compiled = functools.cache(Compiled)  # a loop is made ready when it is first called
 
 
 # ---- tables ----------------------------------------------------------------------------------
@@ -81,7 +84,9 @@ def pair_table(merges):
     table = np.full((1 << (2 * keys.size).bit_length(), 2), NONE)
     last = np.uint64(len(table) - 1)
     slots = scatter(keys)
-    while keys.size:  # in each turn those that find a free slot take it, the others go on
+    # In each turn those that find a free slot take it, one each, and the others go on to the next
+    # slot. So whoever stands behind its own slot has passed none that is empty.
+    while keys.size:
         slots &= last
         slot, first = np.unique(slots, return_index=True)
         first = first[table[slot, 0] == NONE]
@@ -142,6 +147,7 @@ def merge_piece(ids, pairs):
         if merge[k] != NONE:
             heap.append(merge[k] >> HALF << HALF | np.uint64(k))
     heapq.heapify(heap)
+    # `merge[k]` is what the pair at k makes now, `heap` what pairs made when they were put there.
     while len(heap):
         top = heapq.heappop(heap)
         k = np.int64(top & LOWER)
@@ -221,13 +227,7 @@ def encode_loop(ids, count, text, begins, byte_ids, pairs, slots):
 
 @encode_pieces.body("numba", jit=False)
 def encode_pieces_numba(ids, count, text, begins, byte_ids, pairs, cache):
-    compiled_loop()(ids, count, text, begins, byte_ids, pairs, cache.slots)
-
-
-@functools.cache
-def compiled_loop():
-    """encode_loop, ready to be compiled when it is first called."""
-    return Compiled(encode_loop)
+    compiled(encode_loop)(ids, count, text, begins, byte_ids, pairs, cache.slots)
 
 
 @encode_pieces.body("native", when=fits_any)
@@ -275,11 +275,3 @@ class Store:
         text = empty(int(self.lengths[ids].sum()), np.uint8)
         join_tokens(text, ids, self.bytes, self.starts)
         return text.tobytes()
-
-
-if __name__ == "__main__":
-    merges = [(98, 99, 256), (97, 98, 257)]  # bc, then ab
-    text, ids, count = np.frombuffer(b"abc", np.uint8), np.empty(3, np.int32), np.empty(1, np.int64)
-    begins, alphabet = np.array([True, False, False]), np.arange(256, dtype=np.int32)
-    encode_pieces(ids, count, text, begins, alphabet, pair_table(merges), WordCache())
-    print(f"ids={ids[: count[0]].tolist()}")

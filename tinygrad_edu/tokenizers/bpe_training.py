@@ -1,6 +1,6 @@
 """Lesson 4.5 · Byte-pair encoding, learnt: which pair of tokens becomes the next token?
 
-Needs foreign, kernel, loops, presplit. Used by bpe.
+Needs foreign, kernel, loops. Used by bpe.
 
 Idea      Start with the 256 bytes as tokens, so that no text is ever unknown. Find the pair of
           neighbours that occurs most often in the training text, make it a token, replace it
@@ -34,7 +34,7 @@ Cost      A merge visits the places where its pair is, and changes two pairs at 
           different pieces, and 48 for each pair that has ever been there.
 Try       build it    a limit for the length of a token. Which tokens come instead?
           break it    visit the places of a pair in descending order. Which test notices?
-          measure it  python -m tinygrad_edu.tokenizers.bpe_training
+          measure it  python -m tinygrad_edu.tokenizers.bpe: train_s, pieces counted and learnt
 See       Gage 1994 · Sennrich, Haddow, Birch 2016, algorithm 1 · huggingface/tokenizers,
           src/models/bpe/trainer.rs (the order of its queue) · Zouhar et al. 2023 "A formal
           perspective on byte-pair encoding"
@@ -46,14 +46,14 @@ from collections import defaultdict, namedtuple
 import numpy as np
 
 from tinygrad_edu.foreign import any_C, fits_any, out, ptr
-from tinygrad_edu.kernel import Kernel, settings
+from tinygrad_edu.kernel import Kernel
 from tinygrad_edu.loops import Compiled, helper
-from tinygrad_edu.tokenizers.presplit import pieces, python_library
 
 BYTES = [bytes([value]) for value in range(256)]
 SHOWN = [*range(33, 127), *range(161, 173), *range(174, 256)]
 BYTE_ORDER = np.argsort([*SHOWN, *sorted(set(range(256)) - set(SHOWN))]).astype(np.int32)
 NOWHERE = END = -1
+compiled = functools.cache(Compiled)  # a loop is made ready when it is first called
 
 
 # ---- in plain Python -------------------------------------------------------------------------
@@ -248,7 +248,11 @@ def merge(s, pair, merged):
 
 
 def learn_loop(merges, counts, starts, least, s):
-    """All merges, learnt in a State that is still empty."""
+    """All merges, learnt in a State that is still empty.
+
+    First the pieces are laid out as bytes, and their pairs entered; then the greatest pair is
+    merged, again and again.
+    """
     merges[:], counts[:] = -1, 0
     for k in range(starts.size - 1):
         for p in range(starts[k], starts[k + 1] - 1):
@@ -264,12 +268,6 @@ def learn_loop(merges, counts, starts, least, s):
         merge(s, best, 256 + k)
 
 
-@functools.cache
-def compiled_loop():
-    """learn_loop, ready to be compiled when it is first called."""
-    return Compiled(learn_loop)
-
-
 @learn_merges.body("numba", jit=False)
 def learn_merges_numba(merges, counts, text, starts, weights, order, by_order, least):
     room = 3 * text.size  # a place begins with one pair, and each merge adds at most two
@@ -280,7 +278,7 @@ def learn_merges_numba(merges, counts, text, starts, weights, order, by_order, l
     slots = np.full(1 << (2 * room).bit_length(), NOWHERE, np.int32)
     table = pairs, ends, count, slots, np.zeros(1, np.int64)
     state = State(text, symbol, piece, chain, weights, spelt, order, by_order, *table)
-    compiled_loop()(merges, counts, starts, least, state)
+    compiled(learn_loop)(merges, counts, starts, least, state)
 
 
 @learn_merges.body("native", when=fits_any)
@@ -299,18 +297,3 @@ def laid_out(counts):
     lengths = np.fromiter(map(len, counts), np.int64, len(counts))
     starts = np.cumsum(np.append(1, lengths + 1))
     return text, starts, np.fromiter(counts.values(), np.int64, len(counts))
-
-
-if __name__ == "__main__":
-    from collections import Counter
-    from time import perf_counter
-
-    counted = Counter(piece for text in python_library() for piece in pieces(text))
-    for body in ("numba", "native"):
-        merges, counts = np.empty((3839, 2), np.int32), np.empty(3839, np.int64)
-        with settings(forced=body):
-            for given in ({b"compile": 2}, counted):
-                start = perf_counter()
-                learn_merges(merges, counts, *laid_out(given), BYTE_ORDER, False, 2)
-        print(f"{body}_s={perf_counter() - start:.2f}", end=" ")
-    print(f"pieces={len(counted)} merges={np.count_nonzero(counts)}")

@@ -3,11 +3,11 @@ r"""Lesson 4.4 · Patterns: how later models cut their text
 Needs foreign, kernel, loops, memory, presplit, unicode. Used by bpe.
 
 Idea      GPT-2's cut has habits that cost tokens: I'LL is no contraction, a number of nine digits
-          is one piece, a tab does not join the word behind it, and a line end
-          is a piece of its own even after a full stop. GPT-4 mended all four, and most models since
-          have copied its pattern with small changes. A pattern is part of a tokenizer like its list
-          of tokens: another cut gives other ids. So each is written down here under a name, as it
-          was published, with a scanner that reads it from left to right.
+          is one piece, a tab does not join the word behind it, and a line end is a piece of its own
+          even after a full stop. GPT-4 mended all four, and most models since have copied its
+          pattern with small changes. A pattern is part of a tokenizer like its list of tokens:
+          another cut gives other ids. So each is written down here under a name, as it was
+          published, with a scanner that reads it from left to right.
 Math      gpt4 (cl100k), the first alternative that matches at a position wins:                 (1)
               '(?i:[sdmt]|ll|ve|re)|[^\r\n L N]?L+|N{1,3}| ?[^\s L N]+[\r\n]*
               |\s+$|\s*[\r\n]|\s+(?!\S)|\s
@@ -21,11 +21,16 @@ Shapes    as in presplit: text, classes (N,) uint8 → begins (N,) bool → cuts
           digits: the most digits of a piece · whole_end: whether there is the alternative \s+$
 Pitfalls  By (4) the white space before a digit ends a text: "a  7" is "a", "  ", "7", where gpt2
           alone says "a", " ", " 7".
+          A pattern is tried from left to right at each position, and the first alternative that
+          matches wins, however short it is: ' and s are a contraction, though 'snow begins so, too.
+          Greedy runs give back what a later part needs: \s*[\r\n] takes all white space up to the
+          last line end in it, and \s+(?!\S) all but the last, since what follows is no \S then.
           Under (1) any character but a letter, a digit and a line end can lead a word: "(x" and
           "\tx" are one piece each. That is shorter, and "(x" learns nothing from " x".
           GPT-4's pattern was published in two forms. In the first there is no \s+$, as in llama3;
-          the package tiktoken has had the second since its version 0.6.
-Cost      One pass over the classes of the bytes.
+          the package tiktoken has the second. On most texts the two agree.
+Cost      One pass over the classes of the bytes: a scanner looks at each byte about twice, where a
+          program for regular expressions decides at each of them which alternatives are left.
 Try       build it    o200k, the pattern of GPT-4o, which cuts at a change from lower to upper case.
           break it    leave (3) out. Which test notices?
           measure it  python -m tinygrad_edu.tokenizers.patterns
@@ -40,19 +45,8 @@ from tinygrad_edu.foreign import any_C, fits_any, out, ptr
 from tinygrad_edu.kernel import Kernel
 from tinygrad_edu.loops import helper
 from tinygrad_edu.memory import empty
-from tinygrad_edu.tokenizers.presplit import (
-    python_library,
-    split_gpt2,
-    split_gpt2_numba,
-)
-from tinygrad_edu.tokenizers.unicode import (
-    CONTINUES,
-    LETTER,
-    NUMBER,
-    OTHER,
-    SPACE,
-    gpt2_classes,
-)
+from tinygrad_edu.tokenizers.presplit import python_library, split_gpt2, split_gpt2_numba
+from tinygrad_edu.tokenizers.unicode import CONTINUES, LETTER, NUMBER, OTHER, SPACE, gpt2_classes
 
 LINE_END, RETURN, BLANK, APOSTROPHE = b"\n\r '"
 D, E, L, M, R, S, T, V = b"delmrstv"
@@ -76,6 +70,10 @@ PATTERNS = {
 
 @Kernel
 def split_gpt4(begins, text, classes, digits, whole_end):
+    """Mark the first byte of each piece of (1), piece by piece.
+
+    A byte that is no UTF-8 is a character of its own here, as it is in `classes`.
+    """
     string = text.tobytes().decode("utf-8", "surrogateescape")
     at = np.flatnonzero(classes != CONTINUES)  # one entry for each character of the string
     kinds = classes[at].tolist()
@@ -102,7 +100,7 @@ def end_of_piece(string, kinds, digits, whole_end, i):
         if short in ("ll", "ve", "re"):
             return i + 3
     lead = i + (kinds[i] in (OTHER, SPACE) and string[i] not in "\r\n")
-    if run(lead, LETTER) > lead:
+    if run(lead, LETTER) > lead:  # a word, perhaps behind one character that is no letter
         return run(lead, LETTER)
     if kinds[i] == NUMBER:
         return min(run(i, NUMBER), i + digits)
@@ -114,6 +112,8 @@ def end_of_piece(string, kinds, digits, whole_end, i):
     end = run(i, SPACE)
     if end == len(string) and whole_end:  # (2)
         return end
+    # White space: up to its last line end if it has one, else all but the character that may go
+    # with what follows.
     line_end = max(string.rfind("\n", i, end), string.rfind("\r", i, end))
     if line_end >= 0:
         return line_end + 1
@@ -172,6 +172,7 @@ def split_gpt4_numba(begins, text, classes, digits, whole_end):
             continue
         kind = classes[i]
         line_end = text[i] == LINE_END or text[i] == RETURN
+        # Bytes of the same character are passed over: `following` is where the next one begins.
         following = run_of(CONTINUES, classes, i + 1)
         after = classes[following] if following < text.size else SPACE
         if kind == NUMBER:
@@ -199,6 +200,7 @@ def split_gpt4_native(begins, text, classes, digits, whole_end):
 
 @Kernel
 def split_digits(begins, text, classes):
+    """Mark each number, and the pieces of gpt2 in every part between two of them: (4)."""
     begins[...] = False
     first = 0
     for place in [*np.flatnonzero(classes == NUMBER).tolist(), text.size]:
@@ -247,7 +249,10 @@ def check_pattern(pattern):
 
 
 def mark_pieces(begins, text, pattern):
-    """Set `begins`, (N,) bool, to True where a piece of the uint8 array `text` begins."""
+    """Set `begins`, (N,) bool, to True where a piece of the uint8 array `text` begins.
+
+    All else becomes False. pattern: a name of SCANNERS.
+    """
     if SCANNERS[pattern] is None or not text.size:
         begins[...] = False
         begins[:1] = True

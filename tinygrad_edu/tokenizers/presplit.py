@@ -134,7 +134,10 @@ def pieces(text):
 
 @Kernel(outputs=2)
 def count_distinct(places, counts, text, begins):
-    """Where each different piece begins for the first time, and how often it occurs."""
+    """Where each different piece begins for the first time, and how often it occurs.
+
+    Python's dict is a hash table, too, and remembers in which order its keys came.
+    """
     cuts = np.append(np.flatnonzero(begins), text.size).tolist()
     first, number = {}, {}
     for low, high in zip(cuts, cuts[1:], strict=False):
@@ -198,7 +201,10 @@ def count_distinct_native(places, counts, text, begins):
 
 
 def distinct_pieces(text, begins):
-    """Yield each different piece (bytes) of a uint8 array with its count, in the order met."""
+    """Yield each different piece (bytes) of a uint8 array with its count, in the order met.
+
+    begins, (N,) bool, is True at the first byte of each piece, text[0] among them.
+    """
     pieces_here = np.count_nonzero(begins)
     places, counts = empty(pieces_here, np.int32), empty(pieces_here, np.int32)
     if not pieces_here:

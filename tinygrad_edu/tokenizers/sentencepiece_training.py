@@ -181,7 +181,7 @@ def maximise(tokens, counts, fixed):
     kept = [k for k in range(len(tokens)) if k < fixed or counts[k] >= NEEDED]
     counts = np.maximum(counts[kept], NEEDED)
     # Were the probabilities themselves drawn at random, this would be the mean of their logarithm.
-    scores = digamma(counts) - digamma(counts.sum())  # (3)
+    scores = digamma(counts) - digamma(max(counts.sum(), NEEDED))  # (3)
     return [tokens[k] for k in kept], scores
 
 
@@ -237,7 +237,7 @@ def train_unigram(
     wanted, fixed = vocab_size - len(before), len(letters)
     refuse_too_small(vocab_size, len(before), fixed)
     tokens, times = seeds(counts, letters, seed_factor * wanted, set(before))
-    scores = np.log(np.maximum(times, NEEDED) / times.sum())
+    scores = np.log(np.maximum(times, NEEDED) / max(times.sum(), 1))
     pieces = Pieces(counts)
     # Each round leaves three quarters of the tokens; the last one, all that are wanted.
     rounds = 1 + max(0, int(np.ceil(np.log(1.1 * wanted / max(len(tokens), 1)) / np.log(KEPT))))

@@ -25,7 +25,6 @@ See       huggingface/tokenizers, documentation, "The tokenization pipeline" · 
           section 3 ([CLS] and [SEP])
 """
 
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -127,10 +126,10 @@ class Pipeline(Tokenizer):
                 yield one(token, *(self._bare(text, begin, end) if self.trim else (begin, end)))
                 continue
             part, source = self._normalized(text[begin:end], begin, located)
-            for first, last, token in self._late.cut(part, allowed):
+            for first, last, late in self._late.cut(part, allowed):
                 here = source[first:last] if located else None
-                if token:
-                    yield one(token, *(bounds(here, 0, last - first) if located else (0, 0)))
+                if late:
+                    yield one(late, *(bounds(here, 0, last - first) if located else (0, 0)))
                 else:
                     yield self._part(part[first:last], here, begin == first == 0)
 

@@ -5,12 +5,12 @@ import pickle
 import numpy as np
 import pytest
 
+from tinygrad_edu.ml.chain import Pipeline, clone
 from tinygrad_edu.ml.datasets import load, make_blobs
 from tinygrad_edu.ml.encoding import TargetEncoder
 from tinygrad_edu.ml.estimator import Transformer
 from tinygrad_edu.ml.inputs import NotFittedError
 from tinygrad_edu.ml.logistic import LogisticRegression
-from tinygrad_edu.ml.pipeline import Pipeline, clone
 from tinygrad_edu.ml.scaling import StandardScaler
 from tinygrad_edu.ml.validate import cross_validate
 
