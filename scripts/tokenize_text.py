@@ -18,8 +18,8 @@ from tqdm import tqdm
 from tinygrad_edu.files.atomic import write_text
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.tokenizers.patterns import PATTERNS
+from tinygrad_edu.tokenizers.pipeline import as_pipeline
 from tinygrad_edu.tokenizers.tiktoken_file import read_ranks
-from tinygrad_edu.tokenizers.token_pipeline import as_pipeline
 from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer
 from tinygrad_edu.train.program import program
 

@@ -27,8 +27,8 @@ from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
 from tinygrad_edu.tokenizers.kinds import KINDS, train_tokenizer
+from tinygrad_edu.tokenizers.pipeline import as_pipeline
 from tinygrad_edu.tokenizers.presplit import python_library
-from tinygrad_edu.tokenizers.token_pipeline import as_pipeline
 from tinygrad_edu.train.loop import evaluate, train_step
 from tinygrad_edu.train.program import program
 

@@ -9,8 +9,8 @@ from tinygrad_edu.tokenizers.bpe import train_bpe
 from tinygrad_edu.tokenizers.characters import train_characters
 from tinygrad_edu.tokenizers.kinds import KINDS, train_tokenizer
 from tinygrad_edu.tokenizers.merges_file import write_gpt2, write_vocab_txt
+from tinygrad_edu.tokenizers.pipeline import Pipeline
 from tinygrad_edu.tokenizers.tiktoken_file import write_ranks
-from tinygrad_edu.tokenizers.token_pipeline import Pipeline
 from tinygrad_edu.tokenizers.tokenizer_file import (
     TokenizerFileError,
     load_tokenizer,

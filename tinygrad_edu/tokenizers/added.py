@@ -1,6 +1,6 @@
 """Lesson 4.17 · Added tokens and templates: numbers for what no text says
 
-Needs nothing. Used by token_pipeline, hf_json.
+Needs nothing. Used by pipeline, hf_json.
 
 Idea      A model that only sees text cannot know where a text begins, which of two comes first, or
           who is speaking. Such events get tokens of their own, added to the list after training, or

@@ -1,7 +1,7 @@
 """Lesson 4.35 · A tokenizer in a GGUF file
 
-Needs added, bpe, byte_characters, hf_json, hf_steps, merges_file, presplit, sentencepiece,
-token_pipeline, unicode. Used by tests/tokenizers/test_gguf_tokenizer.py.
+Needs added, bpe, byte_characters, hf_json, hf_steps, merges_file, pipeline, presplit,
+sentencepiece, unicode. Used by tests/tokenizers/test_gguf_tokenizer.py.
 
 Idea      GGUF keeps a whole model in one file, the tokenizer too, as a dozen named fields: the list
           of tokens, what kind of token each is, merges or scores. Here these fields, as a plain
@@ -33,8 +33,8 @@ from tinygrad_edu.tokenizers.byte_characters import hidden, visible
 from tinygrad_edu.tokenizers.hf_json import build_pipeline
 from tinygrad_edu.tokenizers.hf_steps import BYTES, part_of_pattern
 from tinygrad_edu.tokenizers.merges_file import numbered
+from tinygrad_edu.tokenizers.pipeline import Pipeline
 from tinygrad_edu.tokenizers.sentencepiece import CharacterBPE
-from tinygrad_edu.tokenizers.token_pipeline import Pipeline
 from tinygrad_edu.tokenizers.unicode import as_bytes
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)

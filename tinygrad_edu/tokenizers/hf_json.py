@@ -1,7 +1,7 @@
 """Lesson 4.20 · tokenizer.json: every kind of tokenizer in one file
 
-Needs added, bpe, byte_characters, characters, hf_steps, sentencepiece, token_pipeline, unicode,
-unigram, wordpiece, words. Used by tokenizer_file.
+Needs added, bpe, byte_characters, characters, hf_steps, pipeline, sentencepiece, unicode, unigram,
+wordpiece, words. Used by tokenizer_file.
 
 Idea      The package `tokenizers` keeps a tokenizer in one JSON file, and most models are published
           with one. Beside the steps of the chain (lesson hf_steps) it holds the added tokens and
@@ -44,8 +44,8 @@ from tinygrad_edu.tokenizers.hf_steps import (
     read_decoders,
     read_template,
 )
+from tinygrad_edu.tokenizers.pipeline import Pipeline
 from tinygrad_edu.tokenizers.sentencepiece import CharacterBPE
-from tinygrad_edu.tokenizers.token_pipeline import Pipeline
 from tinygrad_edu.tokenizers.unicode import as_bytes
 from tinygrad_edu.tokenizers.unigram import Unigram
 from tinygrad_edu.tokenizers.wordpiece import WordPiece

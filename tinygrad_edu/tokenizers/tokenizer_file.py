@@ -1,8 +1,8 @@
 """Lesson 4.23 · Tokenizers as files: which kind is it?
 
-Needs added, atomic, bpe, byte_characters, characters, hf_json, hf_steps, merges_file,
-presplit, tiktoken_file, token_pipeline, unigram, wordpiece, words. Used by models/run.py,
-scripts/train_gpt.py, scripts/tokenize_text.py.
+Needs added, atomic, bpe, byte_characters, characters, hf_json, hf_steps, merges_file, pipeline,
+presplit, tiktoken_file, unigram, wordpiece, words. Used by models/run.py, scripts/train_gpt.py,
+scripts/tokenize_text.py.
 
 Idea      A model without its tokenizer is a list of numbers that nobody can read, so the two travel
           together. The field has half a dozen kinds of file for that, and few say what they are.
@@ -36,9 +36,9 @@ from tinygrad_edu.tokenizers.characters import CharacterTokenizer
 from tinygrad_edu.tokenizers.hf_json import EACH_CHARACTER, PARTS, read_document
 from tinygrad_edu.tokenizers.hf_steps import part_of_pattern
 from tinygrad_edu.tokenizers.merges_file import read_gpt2, read_list_of_merges, read_vocab_txt
+from tinygrad_edu.tokenizers.pipeline import Pipeline
 from tinygrad_edu.tokenizers.presplit import python_library
 from tinygrad_edu.tokenizers.tiktoken_file import is_rank_file, read_ranks
-from tinygrad_edu.tokenizers.token_pipeline import Pipeline
 from tinygrad_edu.tokenizers.unigram import Unigram
 from tinygrad_edu.tokenizers.wordpiece import WordPiece
 from tinygrad_edu.tokenizers.words import Words

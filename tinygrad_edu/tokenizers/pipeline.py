@@ -20,7 +20,7 @@ Cost      One pass of each step over the text. Offsets cost an array of the leng
           whole text: nothing of the chain is felt.
 Try       build it    a normalizer that writes curly quotes straight; `trace` says what it moved.
           break it    leave out the −1 in (1). Which test notices?
-          measure it  python -m tinygrad_edu.tokenizers.token_pipeline
+          measure it  python -m tinygrad_edu.tokenizers.pipeline
 See       huggingface/tokenizers, documentation, "The tokenization pipeline" · Devlin et al. 2019,
           section 3 ([CLS] and [SEP])
 """

@@ -8,7 +8,7 @@ from tinygrad_edu.tokenizers.bpe import train_bpe
 from tinygrad_edu.tokenizers.characters import train_characters
 from tinygrad_edu.tokenizers.hf_json import build_pipeline
 from tinygrad_edu.tokenizers.kinds import train_tokenizer
-from tinygrad_edu.tokenizers.token_pipeline import Pipeline, as_pipeline, followed
+from tinygrad_edu.tokenizers.pipeline import Pipeline, as_pipeline, followed
 from tinygrad_edu.tokenizers.wordpiece import WordPiece
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "fox", "##es", "run", "##s", "狐", "caf", "##e"]
