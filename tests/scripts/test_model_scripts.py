@@ -110,6 +110,8 @@ def test_perplexity_is_the_mean_of_what_each_token_costs(paths):
 
 
 def test_chat_answers_each_line_and_forgets_after_a_reset(paths):
+    pytest.importorskip("jinja2")
+
     def answers(typed):
         out = call("chat.py", paths["gguf"], "--greedy", "--max-new", 5, typed=typed)
         return [line for line in out.splitlines() if not line.startswith("(")], last_line(out)
@@ -122,6 +124,7 @@ def test_chat_answers_each_line_and_forgets_after_a_reset(paths):
 
 
 def test_chat_goes_on_where_a_question_is_too_long_or_speaks_for_others(paths):
+    pytest.importorskip("jinja2")
     typed = "cat " * 200 + "\n<|endoftext|>\nhi\n"
     out = call("chat.py", paths["gguf"], "--max-new", 2, typed=typed)
     assert "this model reads 64 at most" in out and "is a special token" in out
