@@ -216,6 +216,7 @@ def sum_and_cut_numba(found, found_rest, hist, rest, bins, rows, slopes, used, s
                       least, ridge):
     """The sums of a feature, 6 KB, stay in the first cache until its cuts are known."""
     left, gains = np.empty((3, BINS)), np.empty(BINS)
+    # Two features are added up at a time, and then looked at one after the other.
     for f in range(len(bins)):
         if f % 2 == 0:
             add_up(hist, bins, f, min(2, len(bins) - f), rows, slopes)

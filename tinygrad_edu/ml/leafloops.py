@@ -65,6 +65,7 @@ def halve(i, new, span, sums, best, hist, bins, rows, slopes, spare, spare_slope
         goes = int(count > size - count)
     part_rows_numba(spare[:size], spare_slopes[:size], rows[start:stop], slopes[start:stop],
                     bins[feature], cut, goes)
+    # Back into their place, in the new order.
     for j in range(size):
         rows[start + j] = spare[j]
         slopes[start + j, 0] = spare_slopes[j, 0]
@@ -81,6 +82,7 @@ def halve(i, new, span, sums, best, hist, bins, rows, slopes, spare, spare_slope
 def look_at_both(i, new, span, sums, best, gain, hists, place, bins, rows, slopes, used, least,
                  ridge):
     """The best cuts of both children: the smaller one adds up, the larger gets the difference."""
+    # A histogram costs its rows: the smaller child's is summed, the larger one's is what is left.
     small, large = (i, new) if sums[i, 2] <= sums[new, 2] else (new, i)
     parent = place[i]
     place[small], place[large] = new, parent
@@ -91,6 +93,20 @@ def look_at_both(i, new, span, sums, best, gain, hists, place, bins, rows, slope
                       slopes[start:stop], used, sums[small], sums[large], least, ridge)
     keep_best(found, gain, best, small)
     keep_best(found_rest, gain, best, large)
+
+
+@helper
+def tables(most):
+    """Of each leaf: its sums, its best cut, and what that gains."""
+    return np.zeros((most, 3)), np.zeros((most, 6)), np.zeros(most)
+
+
+@helper
+def add_bins(sums, hist):
+    """The sums of all bins of one feature."""
+    for b in range(BINS):
+        for j in range(3):
+            sums[j] += hist[b, j]
 
 
 def is_small(*args):
@@ -109,17 +125,13 @@ def grow_by_leaves_numba(feature, cut, missing_left, left, value, prediction, bi
     spare_slopes = np.empty_like(parted)
     hists = np.empty((most, len(bins), BINS, 3))
     hists[0] = hist
-    span, place = np.zeros((most, 2), np.int64), np.zeros(most, np.int64)
-    node, depth = np.zeros(most, np.int64), np.zeros(most, np.int64)
-    sums = np.zeros((most, 3))
-    best = np.zeros((most, 6))
-    gain = np.zeros(most)
-    for i in range(len(left)):
-        feature[i] = cut[i] = missing_left[i] = left[i] = 0
-        value[i] = 0.0
-    for b in range(BINS):  # any feature has the sums of all rows
-        for j in range(3):
-            sums[0, j] += hist[0, b, j]
+    span = np.zeros((most, 2), np.int64)
+    place, node, depth = np.zeros((3, most), np.int64)
+    sums, best, gain = tables(most)
+    # Every node is a leaf of value 0 until something else is known of it.
+    feature[:] = cut[:] = missing_left[:] = left[:] = 0
+    value[:] = 0.0
+    add_bins(sums[0], hist[0])  # any feature has the sums of all rows
     span[0, 1] = n
     keep_best(found, gain, best, 0)
     leaves = 1
@@ -133,13 +145,13 @@ def grow_by_leaves_numba(feature, cut, missing_left, left, value, prediction, bi
         feature[here], cut[here], left[here] = int(best[i, 0]), int(best[i, 1]), first
         missing_left[here] = halve(i, new, span, sums, best, hists[place[i]], bins, rows, parted,
                                    spare, spare_slopes)
-        node[i], node[new] = first, first + 1
+        node[i], node[new], leaves = first, first + 1, leaves + 1
         depth[i] = depth[new] = depth[i] + 1
         gain[i] = gain[new] = 0.0
-        leaves += 1
         if leaves < most and depth[i] < deepest:
             look_at_both(i, new, span, sums, best, gain, hists, place, bins, rows, parted, used,
                          least, ridge)
+    # What is a leaf now stays one: its rows get its step.
     for i in range(leaves):
         value[node[i]] = step(sums[i], ridge, rate)                                           # (2)
         for j in range(span[i, 0], span[i, 1]):
