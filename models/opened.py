@@ -80,6 +80,9 @@ def open_model(path):
         found = open_gguf(path)
     elif (path / "config.json").is_file():
         found = open_published(path)
+    elif path.is_dir() and not (path / "checkpoint.safetensors").is_file():
+        raise FileNotFoundError(f"there is no model in {path}: neither config.json, as published "
+                                "ones have, nor checkpoint.safetensors, as runs of ours have")
     else:
         model, tokenizer = load_run(path)
         end = tokenizer.special[END_OF_TEXT]

@@ -1,6 +1,6 @@
 """Lesson 4.46 · Published: a folder of somebody's weights as a model
 
-Needs gpt, llama, safetensors. Used by gguf_model, opened.
+Needs gpt, llama, safetensors. Used by gguf_model, embedder.
 
 Idea      A published model is a folder: config.json says which architecture it is and with which
           numbers, one or several safetensors files hold the weights under dotted names. To run it,
@@ -85,15 +85,16 @@ def read_json(path):
     return found
 
 
-def read_weights(folder):
-    """name -> array of all safetensors files of a folder, (1)."""
+def read_weights(folder, unused=()):
+    """name -> array of all safetensors files of a folder, (1), but names that begin like unused."""
     weights = {}
     for name in file_names(folder):
         file = load(folder / name)
         for key in file:
             if key in weights:
                 raise ValueError(f"{folder / name}: {key} is in another file of it, too")
-            weights[key] = floats(file, key)
+            if not key.removeprefix("bert.").startswith(tuple(unused)):
+                weights[key] = floats(file, key)
     return weights
 
 

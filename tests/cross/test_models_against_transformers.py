@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from tinygrad_edu.models.bert import Bert
+from tinygrad_edu.models.embedder import UNUSED, bert_config, from_published
 from tinygrad_edu.models.export import save_published
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.models.llama import Llama, LlamaConfig
-from tinygrad_edu.models.published import load_published
+from tinygrad_edu.models.published import load_published, read_json, read_weights
 from tinygrad_edu.tensor import no_grad
 
 torch = pytest.importorskip("torch")
@@ -69,6 +71,25 @@ def test_a_folder_in_several_files_has_the_same_logits_here(tmp_path):
     theirs.save_pretrained(tmp_path, max_shard_size="100KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
     assert np.abs(logits(load_published(tmp_path)) - logits(theirs)).max() <= 1e-4
+
+
+def test_bert_has_the_same_stream_here_and_padding_does_not_count(tmp_path):
+    torch.manual_seed(0)
+    config = transformers.BertConfig(vocab_size=199, hidden_size=64, intermediate_size=112,
+                                     num_hidden_layers=3, num_attention_heads=4)
+    theirs = transformers.BertModel(config).eval()
+    for parameter in theirs.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    theirs.save_pretrained(tmp_path)
+    published = read_json(tmp_path / "config.json")
+    ours = Bert(bert_config(published), None)
+    ours.load_state(from_published(read_weights(tmp_path, UNUSED)))
+    own = np.arange(40) < np.array([[40], [23]])
+    with torch.no_grad():
+        expected = theirs(torch.tensor(IDS), attention_mask=torch.tensor(own)).last_hidden_state
+    with no_grad():
+        found = ours(IDS, [40, 23]).numpy()
+    assert np.abs(found - expected.numpy())[own].max() <= 1e-4
 
 
 OURS = {"gpt2": None, "llama": {"base": 500.0, "eps": 1e-3}, "untied": {"tied": False},
