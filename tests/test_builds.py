@@ -350,6 +350,8 @@ def test_every_c_file_compiles_for_other_systems(system, real, tmp_path):
     flags = [flag for flag in BUILD["FLAGS"] if flag not in BUILD["ONLY_GCC"]]
     kind = ["-DREAL_IS_FLOAT"] if real == "float32" else []
     for path in sorted(NATIVE.glob("*.c")):
+        if not kind and not re.search(r"\breal\b", path.read_text(encoding="utf-8")):
+            continue  # the same in both builds
         command = [sys.executable, "-m", "ziglang", "cc", "-target", system, "-mcpu=baseline",
                    *flags, *kind, "-Wall", "-Werror", "-Wno-pass-failed",
                    "-c", str(path), "-o", str(tmp_path / "one.o")]
