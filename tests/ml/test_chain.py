@@ -9,7 +9,7 @@ from tinygrad_edu.ml.chain import Pipeline, clone
 from tinygrad_edu.ml.datasets import load, make_blobs
 from tinygrad_edu.ml.encoding import TargetEncoder
 from tinygrad_edu.ml.estimator import Transformer
-from tinygrad_edu.ml.inputs import NotFittedError
+from tinygrad_edu.ml.inputs import NotFittedError, theirs
 from tinygrad_edu.ml.logistic import LogisticRegression
 from tinygrad_edu.ml.scaling import StandardScaler
 from tinygrad_edu.ml.validate import cross_validate
@@ -70,7 +70,7 @@ def test_fit_leaves_the_given_steps_as_they_were_and_a_clone_knows_nothing():
     assert not hasattr(pipeline.steps[0][1], "mean_") and hasattr(pipeline["scale"], "mean_")
     fresh = clone(pipeline)
     assert repr(fresh) == repr(pipeline) and fresh.steps[0][1] is not pipeline.steps[0][1]
-    with pytest.raises(NotFittedError):
+    with pytest.raises(theirs(NotFittedError)):
         fresh.predict(X)
     again = pickle.loads(pickle.dumps(pipeline))
     np.testing.assert_array_equal(again.predict(X), pipeline.predict(X))
