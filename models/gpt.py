@@ -197,14 +197,7 @@ class GPT(Module):
 
         lengths (B,): a row ends after so many tokens, and what stands behind them does not count.
         """
-        x = self.hidden(ids, cache)
-        last = x[:, -1]
-        if lengths is not None:
-            B, T = ids.shape
-            lengths = np.asarray(lengths)
-            last = x[np.arange(B), lengths - 1]
-            if cache is not None:
-                cache.advance(lengths - T)         # padding behind short rows does not count
+        last = last_positions(self.hidden(ids, cache), lengths, cache)
         return linear(last, self.wte.weight)
 
     def cache(self, batch, room):
@@ -216,6 +209,20 @@ class GPT(Module):
         """Cross entropy in nats of targets (B, T), −1 where none counts: "mean" or "sum"."""
         return linear_cross_entropy(self.hidden(ids), self.wte.weight, targets,
                                     reduction=reduction, product=self.head_product)
+
+
+def last_positions(x, lengths, cache):
+    """x (B, T, C) -> its last position, or the last one of each row's length (B,): (B, C).
+
+    What stands behind a row's length is padding, and the cache is told that it does not count.
+    """
+    if lengths is None:
+        return x[:, -1]
+    B, T, _ = x.shape
+    lengths = np.asarray(lengths)
+    if cache is not None:
+        cache.advance(lengths - T)
+    return x[np.arange(B), lengths - 1]
 
 
 INNER = "c_attn.weight", "c_proj.weight", "c_fc.weight"  # (in, out) where they are published

@@ -1,6 +1,6 @@
 """Lesson 4.44 · Llama, and the models that are Llama by other settings
 
-Needs attention, config, cross_entropy, layers, matmul, module, rope, rope_scaling, swiglu,
+Needs attention, config, cross_entropy, gpt, layers, matmul, module, rope, rope_scaling, swiglu,
 tensor.
 Used by published, gguf_model.
 
@@ -36,6 +36,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tinygrad_edu.models.gpt import last_positions
 from tinygrad_edu.nn.config import option
 from tinygrad_edu.nn.layers import Embedding, Linear, RMSNorm
 from tinygrad_edu.nn.module import Module
@@ -263,14 +264,7 @@ class Llama(Module):
 
     def next_logits(self, ids, lengths=None, cache=None):
         """ids (B, T) -> logits of the token that follows, (B, V); lengths (B,) as in lesson gpt."""
-        x = self.hidden(ids, cache)
-        last = x[:, -1]
-        if lengths is not None:
-            B, T = ids.shape
-            lengths = np.asarray(lengths)
-            last = x[np.arange(B), lengths - 1]
-            if cache is not None:
-                cache.advance(lengths - T)         # padding behind short rows does not count
+        last = last_positions(self.hidden(ids, cache), lengths, cache)
         return linear(last, self.head())
 
     def cache(self, batch, room):

@@ -39,6 +39,7 @@ from tqdm import tqdm
 
 import tinygrad_edu.nn.optimizers  # noqa: F401 - their kernels are in the table, too
 from tinygrad_edu import threads
+from tinygrad_edu.files.plots import plots
 from tinygrad_edu.kernel import backends, kernels
 from tinygrad_edu.lessons import with_part
 from tinygrad_edu.memory import contiguous
@@ -376,18 +377,6 @@ def show(row):
 
 
 # ---- the picture and the table ------------------------------------------------------------------
-
-
-def plots():
-    """Matplotlib's pyplot, drawing into files."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise ImportError("pictures need matplotlib: pip install -e '.[pictures]'") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
 
 
 def family(name):

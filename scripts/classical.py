@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from tinygrad_edu.files.plots import plots
 from tinygrad_edu.ml import pictures, scores
 from tinygrad_edu.ml.bayes import GaussianNB
 from tinygrad_edu.ml.boosting import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -35,7 +36,6 @@ from tinygrad_edu.ml.curves import calibration_error, roc_auc_score
 from tinygrad_edu.ml.datasets import load
 from tinygrad_edu.ml.dbscan import DBSCAN
 from tinygrad_edu.ml.decompose import PCA
-from tinygrad_edu.ml.descent import plots
 from tinygrad_edu.ml.features import PolynomialFeatures
 from tinygrad_edu.ml.forest import RandomForestClassifier, RandomForestRegressor
 from tinygrad_edu.ml.halving import HalvingGridSearchCV

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from tinygrad_edu.data.loader import draw_batch, evaluation_batches, token_stream
 from tinygrad_edu.data.sources import read_corpus
+from tinygrad_edu.files.plots import plots
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.nn.optimizers import OPTIMIZERS, make_optimizer
@@ -60,7 +61,7 @@ def main():
     """Search, train, print the table, draw."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
-        pyplot = plots(settings.out)
+        pyplot = plots_into(settings.out)
         corpus = read_corpus(settings.data)
         streams = [token_stream(part, lambda text: np.frombuffer(text, np.uint8))
                    for part in (corpus.train, corpus.held_out)]
@@ -143,16 +144,9 @@ def print_table(runs):
               f"{max(losses):>7.3f} {ms:>10.1f}")
 
 
-def plots(out):
+def plots_into(out):
     """Matplotlib's pyplot, drawing into files, if it can write one of this name."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise ImportError("no picture of the losses, it needs matplotlib: "
-                          "pip install -e '.[pictures]'") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = plots("no picture of the losses, it needs")
     known = pyplot.gcf().canvas.get_supported_filetypes()
     pyplot.close()
     if out.suffix[1:].lower() not in known:

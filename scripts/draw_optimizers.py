@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from tinygrad_edu.files.plots import plots
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.nn.optimizers import OPTIMIZERS, make_optimizer
 from tinygrad_edu.nn.schedule import SCHEDULES
@@ -51,18 +52,6 @@ def main():
     draw_schedules(pyplot, settings.out / "schedules.png")
     print(f"optimizers={len(paths)} schedules={len(SCHEDULES)} steps={settings.steps} "
           f"out={settings.out}")
-
-
-def plots():
-    """Matplotlib's pyplot, drawing into files."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise ImportError("pictures need matplotlib: pip install -e '.[pictures]'") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
 
 
 def height(x, y):

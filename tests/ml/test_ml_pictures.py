@@ -17,7 +17,7 @@ NAMES = ["one", "two", "three"]
 
 @pytest.fixture
 def axes():
-    from tinygrad_edu.ml.descent import plots
+    from tinygrad_edu.files.plots import plots
 
     pyplot = plots()
     figure, panels = pyplot.subplots(1, 3)

@@ -1,6 +1,6 @@
 """Lesson 8.4 · Scoreboard: who has the thing now, and how many are there?
 
-Needs decoding, grammar, loader, loop, metrics, ngram, stories. Used by
+Needs decoding, grammar, loader, loop, metrics, ngram, plots, stories. Used by
 scripts/train_gpt.py.
 
 Idea      A model is handed the first paragraph of a story that it has never seen and tells the
@@ -43,6 +43,7 @@ from tinygrad_edu.data.grammar import Choice, Slot, Sum
 from tinygrad_edu.data.loader import evaluation_batches, token_stream
 from tinygrad_edu.data.stories import grammar, opening, reading, vocabulary, words_of
 from tinygrad_edu.eval.ngram import NGram
+from tinygrad_edu.files.plots import plots
 from tinygrad_edu.inference.decoding import generate_many
 from tinygrad_edu.train.loop import evaluate
 from tinygrad_edu.train.metrics import smoothed
@@ -212,13 +213,8 @@ def draw_growth(snapshots, losses, rows, path):
     shown. losses: (steps taken, training loss) pairs. rows: of the scoreboard. Raises ImportError
     without matplotlib, ValueError without a snapshot or a loss.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise ImportError("no picture of the stories, it needs matplotlib: "
-                          "pip install -e '.[pictures]'") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot, ticker
+    pyplot = plots("no picture of the stories, it needs")
+    from matplotlib import ticker
 
     if not snapshots or not losses:
         raise ValueError("no picture of the stories, samples or losses from training are gone")

@@ -113,7 +113,14 @@ class ManyClasses:
 
 
 class Boosting:
-    """What boosting for classes and for numbers shares. All of it is fit."""
+    """What boosting for classes and for numbers shares: the settings, and most of fit."""
+
+    tags = {"input_tags.allow_nan": True}
+
+    def __init__(self, *, learning_rate=0.1, max_iter=100, max_leaf_nodes=31, max_depth=None,
+                 min_samples_leaf=20, l2_regularization=0.0, max_bins=255, early_stopping="auto",
+                 validation_fraction=0.1, n_iter_no_change=10, tol=1e-7, random_state=None):
+        keep_settings(self, locals())
 
     def boost(self, X, y, w, loss):
         """Grow trees_, a list of K trees a round, on checked data."""
@@ -210,13 +217,6 @@ def rows_held_out(y, share, generator, by_class):
 class HistGradientBoostingClassifier(Boosting, Classifier):
     """Boosted trees for classes; settings as in scikit-learn. Missing values are welcome."""
 
-    tags = {"input_tags.allow_nan": True}
-
-    def __init__(self, *, learning_rate=0.1, max_iter=100, max_leaf_nodes=31, max_depth=None,
-                 min_samples_leaf=20, l2_regularization=0.0, max_bins=255, early_stopping="auto",
-                 validation_fraction=0.1, n_iter_no_change=10, tol=1e-7, random_state=None):
-        keep_settings(self, locals())
-
     def fit(self, X, y, sample_weight=None):
         """Boost on X (N, F) and labels y (N,)."""
         X, y, w = self.check_fit(X, y, sample_weight, allow_nan=True)
@@ -242,13 +242,6 @@ class HistGradientBoostingClassifier(Boosting, Classifier):
 
 class HistGradientBoostingRegressor(Boosting, Regressor):
     """Boosted trees for numbers, by squared error; settings as the classifier's."""
-
-    tags = {"input_tags.allow_nan": True}
-
-    def __init__(self, *, learning_rate=0.1, max_iter=100, max_leaf_nodes=31, max_depth=None,
-                 min_samples_leaf=20, l2_regularization=0.0, max_bins=255, early_stopping="auto",
-                 validation_fraction=0.1, n_iter_no_change=10, tol=1e-7, random_state=None):
-        keep_settings(self, locals())
 
     def fit(self, X, y, sample_weight=None):
         """Boost on X (N, F) and numbers y (N,)."""

@@ -1,6 +1,6 @@
 """Lesson 4.65 · Descent: six ways down, by all rows or a few, on surfaces one can look at
 
-Needs nothing. Used by regularisation, tests/ml/test_descent.py.
+Needs plots. Used by tests/ml/test_descent.py.
 
 Idea      The gradient points uphill, so go the other way: that is the whole of it, and everything
           since is about the size of the step. Too long, and one jumps from wall to wall and out of
@@ -38,6 +38,8 @@ import sys
 from collections import defaultdict
 
 import numpy as np
+
+from ..files.plots import plots
 
 FAR = 1e6  # who is further out will not come back
 
@@ -193,18 +195,6 @@ def fit_line(X, y, size, epochs, rate, rule=plain, seed=0):
 
 
 # ---- pictures -----------------------------------------------------------------------------------
-
-def plots():
-    """Matplotlib's pyplot, drawing into files. Raises ImportError with the way out."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise ImportError("pictures need matplotlib: pip install -e '.[pictures]'") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
 
 def draw_walks(target, steps=60):
     """Write a picture: each rule on each surface, and batches of some sizes on one line."""

@@ -196,9 +196,14 @@ class Estimator:
 
 
 class Classifier(Estimator):
-    """Has predict; its score is the share of right answers."""
+    """Has predict_proba or a predict of its own; its score is the share of right answers."""
 
     kind = "classifier"
+
+    def predict(self, X):
+        """(N,) the most probable class of each row, of equal ones the first."""
+        shares = self.predict_proba(X)
+        return self.classes_[np.argmax(shares, axis=1)]
 
     def score(self, X, y, sample_weight=None):
         """Accuracy, (1)."""

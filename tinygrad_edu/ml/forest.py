@@ -189,11 +189,6 @@ class RandomForestClassifier(Forest, Classifier):
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
-    def predict(self, X):
-        """(N,) the class with the greatest mean share."""
-        shares = self.predict_proba(X)
-        return self.classes_[np.argmax(shares, axis=1)]
-
 
 class RandomForestRegressor(Forest, Regressor):
     """The mean of n_estimators trees for numbers; settings as RandomForestClassifier's."""

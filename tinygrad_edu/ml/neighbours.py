@@ -207,11 +207,6 @@ class KNeighborsClassifier(Neighbours, Classifier):
         np.add.at(votes, (np.arange(len(row))[:, None], self.codes_[row]), weight)
         return votes / votes.sum(axis=1, keepdims=True)
 
-    def predict(self, X):
-        """(N,) the class with most votes, of equal ones the first."""
-        shares = self.predict_proba(X)
-        return self.classes_[np.argmax(shares, axis=1)]
-
 
 class KNeighborsRegressor(Neighbours, Regressor):
     """The mean of the n_neighbors nearest training rows; settings as KNeighborsClassifier."""

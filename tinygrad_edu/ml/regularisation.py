@@ -1,6 +1,6 @@
 """Lesson 4.68 · Regularisation: the gap between what was learned and what is true
 
-Needs linear, descent. Used by tests/ml/test_regularisation.py.
+Needs linear, plots. Used by tests/ml/test_regularisation.py.
 
 Idea      A model with enough freedom learns its examples by heart, noise included: the error on
           them falls to nothing, while the error on rows that it has not seen grows. The gap between
@@ -35,7 +35,7 @@ import sys
 
 import numpy as np
 
-from .descent import plots
+from ..files.plots import plots
 from .linear import elastic_net, ridge
 
 

@@ -167,11 +167,6 @@ class DecisionTreeClassifier(OneTree, Classifier):
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
-    def predict(self, X):
-        """(N,) the most frequent class of each row's leaf, of equal ones the first."""
-        shares = self.predict_proba(X)
-        return self.classes_[np.argmax(shares, axis=1)]
-
 
 class DecisionTreeRegressor(OneTree, Regressor):
     """A tree for numbers, by squared error; settings as those of DecisionTreeClassifier."""

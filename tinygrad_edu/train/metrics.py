@@ -1,6 +1,6 @@
 """Lesson 5.0 · Metrics: what a run writes down, and the picture of it
 
-Needs atomic. Used by scripts/train_gpt.py.
+Needs atomic, plots. Used by scripts/train_gpt.py.
 
 Idea      A run that has ended is only as good as its records. One row a step goes into a CSV file
           as soon as it is known, so that a crash loses nothing and any program can plot it. The
@@ -33,6 +33,7 @@ import math
 from pathlib import Path
 
 from tinygrad_edu.files.atomic import write_text
+from tinygrad_edu.files.plots import plots
 
 COLUMNS = ("step", "tokens", "seconds", "learning_rate", "loss", "gradient_norm", "val_loss")
 
@@ -139,14 +140,7 @@ def smoothed(values, alpha=None):
 
 def draw_losses(rows, path, title):
     """Write a PNG of both losses over the tokens seen. Raises ImportError without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise ImportError("no picture of the losses, it needs matplotlib: "
-                          "pip install -e '.[pictures]'") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = plots("no picture of the losses, it needs")
     rows = [row for row in rows if None not in (row["tokens"], row["loss"])]
     tokens = [row["tokens"] / 1e6 for row in rows]
     losses = [row["loss"] for row in rows]
