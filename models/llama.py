@@ -1,7 +1,7 @@
 """Lesson 4.44 · Llama, and the models that are Llama by other settings
 
-Needs attention, config, cross_entropy, gpt, layers, matmul, module, rope, rope_scaling, swiglu,
-tensor.
+Needs attention, config, cross_entropy, gpt, layers, matmul, memory, module, rope, rope_scaling,
+swiglu, tensor.
 Used by published, gguf_model.
 
 Idea      Most open language models of today are GPT-2 with five parts changed, each for a reason.
@@ -36,6 +36,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tinygrad_edu.memory import beside
 from tinygrad_edu.models.gpt import last_positions
 from tinygrad_edu.nn.config import option
 from tinygrad_edu.nn.layers import Embedding, Linear, RMSNorm
@@ -212,8 +213,8 @@ class Llama(Module):
         self.lm_head = None
         if not config.tied:
             self.lm_head = Linear(C, V, random, False, 0.02, dtype)
-        self.tables = {}                           # by type; not saved
-        self._tables(1, np.dtype(dtype))           # settings that make no sense are refused now
+        self.tables = {}                           # by type and device; not saved
+        self._tables(1, np.empty(0, dtype))        # settings that make no sense are refused now
 
     def head(self):
         """The matrix of (5), (V, C)."""
@@ -237,16 +238,20 @@ class Llama(Module):
         # Lesson gpt adds a row of a table of positions here.
         x = self.embed_tokens(ids)                                                             # (1)
         branch = None
-        tables = self._tables(longest, x.dtype)
+        tables = self._tables(longest, x.data)
         for layer, block in enumerate(self.layers):
             x, branch = block(x, branch, tables, start, cache, layer)
         if cache is not None:
             cache.advance(T)
         return self.norm(x, added=branch)[1]
 
-    def _tables(self, length, dtype):
-        """cos and sin for this many positions, made once and for twice as many when they grow."""
-        made = self.tables.get(dtype)
+    def _tables(self, length, like):
+        """cos and sin for this many positions, made once and for twice as many when they grow.
+
+        like: an array of their type, on the device where they are wanted.
+        """
+        dtype, place = like.dtype, (like.dtype, type(like))
+        made = self.tables.get(place)
         if made is not None and len(made[0]) >= length:
             return made
         config, room = self.config, max(64, 2 * length)
@@ -255,8 +260,8 @@ class Llama(Module):
         room = min(config.context, room)
         tables = rope_tables(room, frequencies, dtype)
         scale = dtype.type(scale)
-        self.tables[dtype] = [table * scale for table in tables]
-        return self.tables[dtype]
+        self.tables[place] = [beside(table * scale, like) for table in tables]
+        return self.tables[place]
 
     def forward(self, ids, cache=None):
         """ids (B, T) -> logits (B, T, V): (5). For the loss alone `loss` needs far less memory."""
