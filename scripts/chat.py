@@ -3,8 +3,8 @@
     python scripts/chat.py smollm2
 
 MODEL is a .gguf file or a published folder, with a chat template, or the name of a model that
-fetch_model.py has fetched. /reset begins anew, /exit or the
-end of the input ends. Behind each answer stands how fast it came.
+fetch_model.py has fetched. /reset begins anew, /exit or the end of the input ends. Behind each
+answer stands how fast it came.
 """
 
 import sys

