@@ -128,7 +128,7 @@ class Reader:
         """
         found, begin = [], self.at
         for _ in range(count):
-            end = begin + 8
+            end = begin + 8                        # the length of a text comes before it
             if end <= len(self.mapped):
                 end += struct.unpack_from("<Q", self.mapped, begin)[0]
             if end > len(self.mapped):
@@ -137,7 +137,7 @@ class Reader:
                 found.append(self.mapped[begin + 8 : end].decode("utf-8"))
             except UnicodeDecodeError:
                 raise GGUFError(f"the text before byte {end} is not UTF-8") from None
-            begin = end
+            begin = end                            # where the next one begins
         self.at = begin
         return found
 
