@@ -131,6 +131,7 @@ class Attention(Module):
         if cache is not None:
             kept = cache.append(layer, k.data, v.data)
             k, v = map(Tensor, kept)                                              # (B, G, S, D)
+            start = cache.starts                   # among these keys
         S = k.shape[2]
         mask = self._window_mask(start, T, S, x.dtype)
         y = attention(q, k, v, start=start, mask=mask)                                         # (3)
@@ -231,6 +232,7 @@ class Llama(Module):
         start = np.zeros(B, np.int64)
         if cache is not None:
             start = cache.lengths
+            cache.make_room(T)
         longest = int(start.max()) + T
         if longest > self.config.context:
             raise ValueError(f"a sequence of {longest} tokens does not fit this model's context "
@@ -273,9 +275,9 @@ class Llama(Module):
         return linear(last, self.head())
 
     def cache(self, batch, room):
-        """What a KVCache of this model is made of: (layers, batch, groups, room, head width)."""
+        """What a KVCache of this model is made of, in the order of its parameters."""
         L, G = self.config.layers, self.config.groups
-        return L, batch, G, room, self.config.head_width
+        return L, batch, G, room, self.config.head_width, self.config.window
 
     def loss(self, ids, targets, reduction="mean"):
         """Cross entropy in nats of targets (B, T), −1 where none counts: "mean" or "sum"."""

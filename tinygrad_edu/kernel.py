@@ -206,13 +206,18 @@ class Kernel:
             forced = ""  # what runs on the CPU alone cannot be asked for arrays of a GPU
         if forced in self.bodies and not backends[forced].available():
             raise ValueError(f"TG_BACKEND={state.forced}: this backend is not available here")
-        names = ((forced,) if forced else ()) + ORDER[device]
-        there = [name for name in names if name in self.bodies and backends[name].available()]
         plan = []
-        for body in (self.bodies[name] for name in there if loops_serve or name != "numba"):
+        for name in ((forced,) if forced else ()) + ORDER[device]:
+            if name not in self.bodies or not backends[name].available():
+                continue
+            if name == "numba" and not loops_serve:
+                continue
+            body = self.bodies[name]
             once, each_time = getattr(body.when, "parts", (None, body.when))
             if once is None or once(*args):
                 plan.append((body, each_time))
+                if each_time is None:
+                    break  # nobody is asked beyond it: Numba is not imported where C serves
         return plan
 
     def __repr__(self):
