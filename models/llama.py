@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tinygrad_edu.models.gpt import last_positions
+from tinygrad_edu.models.gpt import last_positions, places_of
 from tinygrad_edu.nn.config import option
 from tinygrad_edu.nn.layers import Embedding, Linear, RMSNorm
 from tinygrad_edu.nn.module import Module
@@ -118,21 +118,25 @@ class Attention(Module):
         self.width = D
         self.window = config.window
 
-    def forward(self, x, tables, start, cache=None, layer=0):
-        """x (B, T, C) at positions start (B,) and on -> (B, T, C)."""
+    def forward(self, x, tables, start, cache=None, layer=0, documents=(None, None)):
+        """x (B, T, C) at positions start (B,) and on -> (B, T, C).
+
+        documents: (segments, places), (B, T) each, where a row holds several.
+        """
         B, T, _ = x.shape
         q = self._heads(self.q_proj(x), self.q_norm)                              # (B, H, T, D)
         k = self._heads(self.k_proj(x), self.k_norm)                              # (B, G, T, D)
         v = self._heads(self.v_proj(x))
         # Lesson gpt adds positions to x₀, once; here every block turns q and k by them.
-        q = rope(q, *tables, start=start)                                                      # (2)
-        k = rope(k, *tables, start=start)
+        segments, places = documents
+        q = rope(q, *tables, start=start, positions=places)                                    # (2)
+        k = rope(k, *tables, start=start, positions=places)
         if cache is not None:
             kept = cache.append(layer, k.data, v.data)
             k, v = map(Tensor, kept)                                              # (B, G, S, D)
         S = k.shape[2]
         mask = self._window_mask(start, T, S, x.dtype)
-        y = attention(q, k, v, start=start, mask=mask)                                         # (3)
+        y = attention(q, k, v, start=start, mask=mask, segments=segments)                      # (3)
         y = y.transpose(0, 2, 1, 3)
         return self.o_proj(y.reshape(B, T, -1))
 
@@ -221,10 +225,11 @@ class Llama(Module):
             return self.embed_tokens.weight
         return self.lm_head.weight
 
-    def hidden(self, ids, cache=None):
+    def hidden(self, ids, cache=None, segments=None):
         """ids (B, T) -> the normed stream after the last block, (B, T, C).
 
         cache: a KVCache; then ids stand behind what it holds, and it holds them afterwards.
+        segments: documents that are read as if each stood alone, as in lesson gpt.
         """
         B, T = ids.shape
         start = np.zeros(B, np.int64)
@@ -238,8 +243,10 @@ class Llama(Module):
         x = self.embed_tokens(ids)                                                             # (1)
         branch = None
         tables = self._tables(longest, x.dtype)
+        places = None if segments is None else places_of(segments, cache)
+        documents = segments, places
         for layer, block in enumerate(self.layers):
-            x, branch = block(x, branch, tables, start, cache, layer)
+            x, branch = block(x, branch, tables, start, cache, layer, documents)
         if cache is not None:
             cache.advance(T)
         return self.norm(x, added=branch)[1]
@@ -272,7 +279,7 @@ class Llama(Module):
         L, G = self.config.layers, self.config.groups
         return L, batch, G, room, self.config.head_width
 
-    def loss(self, ids, targets, reduction="mean"):
+    def loss(self, ids, targets, reduction="mean", segments=None):
         """Cross entropy in nats of targets (B, T), −1 where none counts: "mean" or "sum"."""
-        x = self.hidden(ids)
+        x = self.hidden(ids, segments=segments)
         return linear_cross_entropy(x, self.head(), targets, reduction=reduction)
