@@ -32,7 +32,7 @@ See       Shazeer 2019 (fewer heads for keys and values) · Pope et al. 2022, se
 
 import numpy as np
 
-from ..memory import empty
+from ..memory import beside, empty
 
 AT_ONCE = 512  # positions that may come at once where there is a window
 
@@ -86,12 +86,14 @@ class KVCache:
         if longest > self.room:
             raise ValueError(f"a text of {longest} tokens does not fit a cache with room for "
                              f"{self.room}")
+        rows = np.arange(len(starts))[:, None]
+        places = np.add.outer(starts, np.arange(T))             # (B, T)
+        rows, places = beside(rows, k), beside(places, k)
         for kept, new in ((self.keys[layer], k), (self.values[layer], v)):
             if (starts == starts[0]).all():
                 kept[:, :, starts[0] : end] = new
-            else:
-                for row, start in enumerate(starts):
-                    kept[row, :, start : start + T] = new[row]
+            else:  # every row at its own place: indices in front, (B, T, G, D)
+                kept[rows, :, places] = new.swapaxes(1, 2)
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
     def advance(self, counts):
