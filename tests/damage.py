@@ -5,6 +5,8 @@ import tracemalloc
 
 import numpy as np
 
+from tinygrad_edu.memory import peak_resident_bytes
+
 EXTREME = np.array([0, 1, 3, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1], np.int64)
 WORDS = (b"null", b"-1", b"1e999", b"[]", b'"x"', b"true", b"99999999999999999999", b"NaN", b"{")
 
@@ -51,13 +53,14 @@ def survive(load, path, count, seed, head=1 << 20, read=None, most=30e6):
     return refused
 
 
-def survive_head(load, path, copy, size, count, seed):
+def survive_head(load, path, copy, size, count, seed, most=300e6):
     """The same with a large file, whose head of `size` bytes alone is copied and changed.
 
     The rest of the copy is a hole of the right length, which costs no disk. Changes are at the
     begin, at the end of the head, or anywhere in it.
     """
     random, refused, length = np.random.default_rng(seed), 0, path.stat().st_size
+    before = peak_resident_bytes()
     with open(path, "rb") as file:
         head = file.read(size)
     for turn in range(count):
@@ -67,6 +70,7 @@ def survive_head(load, path, copy, size, count, seed):
             file.write(head[:cut] + mutated(head[cut:], random, reach, length))
             file.truncate(length if random.integers(0, 10) else int(random.integers(0, length)))
         refused += is_refused(load, copy)
+    assert peak_resident_bytes() - before < most
     return refused
 
 

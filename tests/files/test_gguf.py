@@ -44,6 +44,13 @@ def test_tensors_come_back_with_their_shapes(tmp_path, kind):
         assert np.abs(file[name] - array).max() <= tolerance
 
 
+def test_token_types_are_int32_since_llama_cpp_takes_no_other(tmp_path):
+    save_gguf(tmp_path / "x.gguf", {"types": [1, 3], "large": [2**40, 1]}, {})
+    raw = (tmp_path / "x.gguf").read_bytes()
+    assert b"types" + struct.pack("<IIQii", 9, 5, 2, 1, 3) in raw
+    assert b"large" + struct.pack("<IIQqq", 9, 11, 2, 2**40, 1) in raw
+
+
 def test_blocks_of_a_file_are_written_again_byte_for_byte(path, tmp_path):
     file = load_gguf(path)
     raws = {name: (file.raw(name), entry.kind) for name, entry in file.entries.items()}
