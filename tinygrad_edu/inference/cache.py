@@ -45,6 +45,12 @@ class KVCache:
         """S: positions that a text may have."""
         return self.keys.shape[3]
 
+    def must_fit(self, length):
+        """ValueError for a text that is longer than the room."""
+        if length > self.room:
+            raise ValueError(f"a text of {length} tokens does not fit a cache with room for "
+                             f"{self.room}")
+
     def append(self, layer, k, v):
         """Keep k, v (B, G, T, D) behind what block `layer` has; all of it as views (B, G, S', D).
 
@@ -52,9 +58,7 @@ class KVCache:
         """
         T, starts = k.shape[2], self.lengths
         end = int(starts.max()) + T
-        if end > self.room:
-            raise ValueError(f"a text of {end} tokens does not fit a cache with room for "
-                             f"{self.room}")
+        self.must_fit(end)
         for kept, new in ((self.keys[layer], k), (self.values[layer], v)):
             if (starts == starts[0]).all():
                 kept[:, :, starts[0] : end] = new
