@@ -31,6 +31,7 @@ from tinygrad_edu.memory import empty
 from tinygrad_edu.models.fused import Shape, llama_step, product_of
 from tinygrad_edu.models.gguf_model import in_halves, must_have, names_there
 from tinygrad_edu.models.llama import Llama
+from tinygrad_edu.nn.layers import Embedding, Linear
 from tinygrad_edu.nn.module import Module
 from tinygrad_edu.ops.cross_entropy import cross_entropy
 from tinygrad_edu.tensor import Tensor
@@ -84,26 +85,30 @@ class PackedLlama(Llama):
     def fill(self, file):
         """Take every weight of a GGUF file: matrices as they are, vectors as float32."""
         store, first = read_all(file)
-        for name, heads, tensor in [*names_there(self)]:
+        matrices = {}
+        for name, heads, tensor in names_there(self):
             entry = must_have(file, name, tensor.shape)
             begin, rows = entry.begin - first, tensor.shape[0]
             raw = store[begin : entry.end - first].reshape(rows, -1)
             if heads:
                 raw[...] = in_halves(raw, heads)
-            self.take(tensor, Matrix(raw, entry.kind, begin))
-        self.prepare(store)
+            if tensor.ndim == 1:
+                tensor.assign(from_blocks(raw.ravel(), entry.kind))
+            else:
+                matrices[id(tensor)] = Matrix(raw, entry.kind, begin)
+        self.take(matrices, store)
 
-    def take(self, tensor, matrix):
-        """Put a matrix in the place of a tensor; a vector is widened."""
-        if tensor.ndim == 1:
-            tensor.assign(from_blocks(matrix.raw.ravel(), matrix.kind))
-            return
+    def take(self, matrices, store):
+        """Put matrices, by the id of the weight, in the places of linear layers and embedding."""
         modules = dict(self.walk())
-        path = next(p for p, module in modules.items() if vars(module).get("weight") is tensor)
-        if path == "embed_tokens":
-            self.replace(path, PackedEmbedding(matrix))
-        else:
-            self.replace(path, PackedLinear(matrix, modules[path].bias))
+        for path, module in modules.items():
+            parent, _, name = path.rpartition(".")
+            matrix = matrices.get(id(vars(module).get("weight")))
+            if isinstance(module, Linear):
+                setattr(modules[parent], name, PackedLinear(matrix, module.bias))
+            elif isinstance(module, Embedding):
+                setattr(modules[parent], name, PackedEmbedding(matrix))
+        self.prepare(store)
 
     def prepare(self, store):
         """What lesson fused wants to know, made once."""
@@ -173,18 +178,17 @@ def read_all(file):
 
 def packed(model, kind="Q8_0"):
     """A Llama with its matrices in blocks of that kind; vectors stay as they are."""
-    result = PackedLlama(model.config, None)
-    pairs = [*zip(result.parameters(), model.parameters(), strict=True)]
-    raws = [to_blocks(w.numpy(), kind) if w.ndim > 1 else w.numpy() for _, w in pairs]
-    begins = np.cumsum([0] + [raw.nbytes for raw in raws if raw.ndim > 1])
-    store, begins = empty(begins[-1], np.uint8), iter(begins)
-    for (tensor, _), raw in zip(pairs, raws, strict=True):
+    result, raws, matrices, begin = PackedLlama(model.config, None), {}, {}, 0
+    for mine, tensor in zip(result.parameters(), model.parameters(), strict=True):
         if tensor.ndim == 1:
-            tensor.assign(raw)
-            continue
-        begin = next(begins)
+            mine.assign(tensor.numpy())
+        else:
+            raws[id(mine)] = to_blocks(tensor.numpy(), kind)
+    store = empty(sum(raw.nbytes for raw in raws.values()), np.uint8)
+    for weight, raw in raws.items():
         place = store[begin : begin + raw.nbytes].reshape(raw.shape)
         place[...] = raw
-        result.take(tensor, Matrix(place, kind, begin))
-    result.prepare(store)
+        matrices[weight] = Matrix(place, kind, begin)
+        begin += raw.nbytes
+    result.take(matrices, store)
     return result.eval()

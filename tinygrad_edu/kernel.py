@@ -207,12 +207,17 @@ class Kernel:
         if forced in self.bodies and not backends[forced].available():
             raise ValueError(f"TG_BACKEND={state.forced}: this backend is not available here")
         names = ((forced,) if forced else ()) + ORDER[device]
-        there = [name for name in names if name in self.bodies and backends[name].available()]
         plan = []
-        for body in (self.bodies[name] for name in there if loops_serve or name != "numba"):
+        for name in names:
+            # Asked late: Numba takes half a second to import, and where C serves it is not needed.
+            if name not in self.bodies or (name == "numba" and not loops_serve):
+                continue
+            body = self.bodies[name]
             once, each_time = getattr(body.when, "parts", (None, body.when))
-            if once is None or once(*args):
+            if backends[name].available() and (once is None or once(*args)):
                 plan.append((body, each_time))
+                if each_time is None:
+                    break                          # it serves every such call
         return plan
 
     def __repr__(self):

@@ -82,6 +82,9 @@ class GGUF(Mapping):
     def __len__(self):
         return len(self.entries)
 
+    def __contains__(self, name):
+        return name in self.entries  # Mapping would read it to see
+
     def __getitem__(self, name):
         return self.read(name)
 
@@ -123,6 +126,22 @@ class Reader:
         except UnicodeDecodeError:
             raise GGUFError(f"the text before byte {self.at} is not UTF-8") from None
 
+    def texts(self, count):
+        """So many texts; a tokenizer has a hundred thousand, so this is `text` without its calls.
+        """
+        found, at, mapped, length = [], self.at, self.mapped, struct.Struct("<Q").unpack_from
+        try:
+            for _ in range(count):
+                end = at + 8 + length(mapped, at)[0]
+                found.append(str(mapped[at + 8 : end], "utf-8"))
+                at = end
+        except (struct.error, UnicodeDecodeError, OverflowError):
+            at = len(mapped) + 1
+        if at <= len(mapped):
+            self.at = at
+            return found
+        return [self.text() for _ in range(count)]  # says what is wrong, and where
+
     def value(self, kind, depth=0):
         """The next setting of this type: a number, a text, or a list.
 
@@ -133,6 +152,8 @@ class Reader:
         if kind == ARRAY:
             require(depth < DEEPEST, f"arrays lie {DEEPEST} deep in each other at byte {self.at}")
             inner, count = self.number("I"), self.number("Q")
+            if inner == TEXT:
+                return self.texts(self.enough(count, 8))
             if inner not in SCALARS:
                 return [self.value(inner, depth + 1) for _ in range(self.enough(count, 8))]
             size = struct.calcsize(SCALARS[inner])
