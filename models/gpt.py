@@ -90,11 +90,11 @@ class Attention(Module):
         self.c_attn = Linear(C, 3 * C, random, std=0.02, dtype=dtype)
         self.c_proj = Linear(C, C, random, std=std, dtype=dtype)
 
-    def forward(self, x, cache=None, layer=0):
+    def forward(self, x, cache=None, layer=0, segments=None):
         """x (B, T, C) -> (B, T, C); with a cache, x stands behind the positions it holds."""
         qkv = self.c_attn(x)                                    # (B, T, 3C)
         if cache is None:
-            y = attention_qkv(qkv, self.heads)
+            y = attention_qkv(qkv, self.heads, segments=segments)
         else:
             y = self._behind(qkv.data, cache, layer)
         return self.c_proj(y)
@@ -133,18 +133,21 @@ class Block(Module):
         self.mlp = MLP(config, random, dtype)
         self.drop = [Dropout(config.dropout), Dropout(config.dropout)]
 
-    def forward(self, x, branch, cache=None, layer=0):
+    def forward(self, x, branch, cache=None, layer=0, segments=None):
         """The stream x and the branch still to be added to it, (B, T, C) each -> one block on.
 
         branch None: nothing to add (the first block). cache: a KVCache; layer: which block this is.
+        segments: as in `GPT.hidden`.
         """
         if branch is None:
             y = self.ln_1(x)
         else:
             x, y = self.ln_1(x, added=branch)
-        a = self.drop[0](self.attn(y, cache, layer))
+        a = self.attn(y, cache, layer, segments)
+        a = self.drop[0](a)
         x, y = self.ln_2(x, added=a)                                                           # (2)
-        m = self.drop[1](self.mlp(y))                                                          # (3)
+        m = self.mlp(y)                                                                        # (3)
+        m = self.drop[1](m)
         return x, m
 
 
@@ -164,10 +167,12 @@ class GPT(Module):
         self.ln_f = LayerNorm(config.width, dtype=dtype)
         self.head_product = matmul_forward         # the kernel of the head's products: lesson mixed
 
-    def hidden(self, ids, cache=None):
+    def hidden(self, ids, cache=None, segments=None):
         """ids (B, T) -> the normed stream after the last block, (B, T, C).
 
         cache: a KVCache; then ids stand behind what it holds, and it holds them afterwards.
+        segments: (B, T) integers, the same for neighbours that are of one document: each document
+        is read as if it stood alone. Not together with a cache.
         """
         T, branch = ids.shape[1], None
         starts = [0] if cache is None else cache.lengths.tolist()
@@ -175,7 +180,10 @@ class GPT(Module):
         if self.config.context < longest:
             raise ValueError(f"a sequence of {longest} tokens does not fit this model's context "
                              f"of {self.config.context}")
-        if min(starts) == max(starts):
+        if segments is not None:
+            places = places_of(segments, cache)                                       # (B, T)
+            x = self.wte(ids) + self.wpe(places)                                               # (1)
+        elif min(starts) == max(starts):
             places = self.wpe.weight[first:longest]                                   # (T, C)
             x = self.wte(ids, positions=places)                                                # (1)
         else:
@@ -183,7 +191,7 @@ class GPT(Module):
             x = self.wte(ids) + self.wpe(places)                                               # (1)
         x = self.drop(x)
         for layer, block in enumerate(self.h):
-            x, branch = block(x, branch, cache, layer)
+            x, branch = block(x, branch, cache, layer, segments)
         if cache is not None:
             cache.advance(T)
         return self.ln_f(x, added=branch)[1]
@@ -205,10 +213,11 @@ class GPT(Module):
         L, H, C = self.config.layers, self.config.heads, self.config.width
         return L, batch, H, room, C // H
 
-    def loss(self, ids, targets, reduction="mean"):
+    def loss(self, ids, targets, reduction="mean", segments=None):
         """Cross entropy in nats of targets (B, T), −1 where none counts: "mean" or "sum"."""
-        return linear_cross_entropy(self.hidden(ids), self.wte.weight, targets,
-                                    reduction=reduction, product=self.head_product)
+        x = self.hidden(ids, segments=segments)
+        return linear_cross_entropy(x, self.wte.weight, targets, reduction=reduction,
+                                    product=self.head_product)
 
 
 def last_positions(x, lengths, cache):
@@ -223,6 +232,19 @@ def last_positions(x, lengths, cache):
     if cache is not None:
         cache.advance(lengths - T)
     return x[np.arange(B), lengths - 1]
+
+
+def places_of(segments, cache=None):
+    """(B, T): where every token stands in its document, from 0, as `segments` (B, T) tell them."""
+    if cache is not None:
+        raise ValueError("segments part documents that are read at once, without a cache")
+    segments = np.asarray(segments)
+    _, T = segments.shape
+    places = np.arange(T)
+    begins = np.ones(segments.shape, bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    first = np.where(begins, places, 0)
+    return places - np.maximum.accumulate(first, axis=1)
 
 
 INNER = "c_attn.weight", "c_proj.weight", "c_fc.weight"  # (in, out) where they are published

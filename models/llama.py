@@ -1,7 +1,7 @@
 """Lesson 4.44 · Llama, and the models that are Llama by other settings
 
-Needs attention, config, cross_entropy, gpt, layers, matmul, module, rope, rope_scaling, swiglu,
-tensor.
+Needs attention, config, cross_entropy, gpt, layers, matmul, memory, module, rope, rope_scaling,
+swiglu, tensor.
 Used by published, gguf_model.
 
 Idea      Most open language models of today are GPT-2 with five parts changed, each for a reason.
@@ -36,7 +36,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tinygrad_edu.models.gpt import last_positions
+from tinygrad_edu.memory import beside
+from tinygrad_edu.models.gpt import last_positions, places_of
 from tinygrad_edu.nn.config import option
 from tinygrad_edu.nn.layers import Embedding, Linear, RMSNorm
 from tinygrad_edu.nn.module import Module
@@ -118,21 +119,26 @@ class Attention(Module):
         self.width = D
         self.window = config.window
 
-    def forward(self, x, tables, start, cache=None, layer=0):
-        """x (B, T, C) at positions start (B,) and on -> (B, T, C)."""
+    def forward(self, x, tables, start, cache=None, layer=0, documents=(None, None)):
+        """x (B, T, C) at positions start (B,) and on -> (B, T, C).
+
+        documents: (segments, places), (B, T) each, where a row holds several.
+        """
         B, T, _ = x.shape
         q = self._heads(self.q_proj(x), self.q_norm)                              # (B, H, T, D)
         k = self._heads(self.k_proj(x), self.k_norm)                              # (B, G, T, D)
         v = self._heads(self.v_proj(x))
         # Lesson gpt adds positions to x₀, once; here every block turns q and k by them.
-        q = rope(q, *tables, start=start)                                                      # (2)
-        k = rope(k, *tables, start=start)
+        segments, places = documents
+        q = rope(q, *tables, start=start, positions=places)                                    # (2)
+        k = rope(k, *tables, start=start, positions=places)
         if cache is not None:
             kept = cache.append(layer, k.data, v.data)
             k, v = map(Tensor, kept)                                              # (B, G, S, D)
+            start = cache.starts                   # among these keys
         S = k.shape[2]
         mask = self._window_mask(start, T, S, x.dtype)
-        y = attention(q, k, v, start=start, mask=mask)                                         # (3)
+        y = attention(q, k, v, start=start, mask=mask, segments=segments)                      # (3)
         y = y.transpose(0, 2, 1, 3)
         return self.o_proj(y.reshape(B, T, -1))
 
@@ -212,8 +218,8 @@ class Llama(Module):
         self.lm_head = None
         if not config.tied:
             self.lm_head = Linear(C, V, random, False, 0.02, dtype)
-        self.tables = {}                           # by type; not saved
-        self._tables(1, np.dtype(dtype))           # settings that make no sense are refused now
+        self.tables = {}                           # by type and device; not saved
+        self._tables(1, np.empty(0, dtype))        # settings that make no sense are refused now
 
     def head(self):
         """The matrix of (5), (V, C)."""
@@ -221,23 +227,27 @@ class Llama(Module):
             return self.embed_tokens.weight
         return self.lm_head.weight
 
-    def hidden(self, ids, cache=None):
+    def hidden(self, ids, cache=None, segments=None):
         """ids (B, T) -> the normed stream after the last block, (B, T, C).
 
         cache: a KVCache; then ids stand behind what it holds, and it holds them afterwards.
+        segments: documents that are read as if each stood alone, as in lesson gpt.
         """
         B, T = ids.shape
         start = np.zeros(B, np.int64)
         if cache is not None:
             start = cache.lengths
+            cache.make_room(T)
         longest = int(start.max()) + T
         self.must_fit(longest)
         # Lesson gpt adds a row of a table of positions here.
         x = self.embed_tokens(ids)                                                             # (1)
         branch = None
-        tables = self._tables(longest, x.dtype)
+        tables = self._tables(longest, x.data)
+        places = None if segments is None else places_of(segments, cache)
+        documents = segments, places
         for layer, block in enumerate(self.layers):
-            x, branch = block(x, branch, tables, start, cache, layer)
+            x, branch = block(x, branch, tables, start, cache, layer, documents)
         if cache is not None:
             cache.advance(T)
         return self.norm(x, added=branch)[1]
@@ -248,9 +258,13 @@ class Llama(Module):
             raise ValueError(f"a sequence of {length} tokens does not fit this model's context "
                              f"of {self.config.context}")
 
-    def _tables(self, length, dtype):
-        """cos and sin for this many positions, made once and for twice as many when they grow."""
-        made = self.tables.get(dtype)
+    def _tables(self, length, like):
+        """cos and sin for this many positions, made once and for twice as many when they grow.
+
+        like: an array of their type, on the device where they are wanted.
+        """
+        dtype, place = like.dtype, (like.dtype, type(like))
+        made = self.tables.get(place)
         if made is not None and len(made[0]) >= length:
             return made
         config, room = self.config, max(64, 2 * length)
@@ -259,8 +273,8 @@ class Llama(Module):
         room = min(config.context, room)
         tables = rope_tables(room, frequencies, dtype)
         scale = dtype.type(scale)
-        self.tables[dtype] = [table * scale for table in tables]
-        return self.tables[dtype]
+        self.tables[place] = [beside(table * scale, like) for table in tables]
+        return self.tables[place]
 
     def forward(self, ids, cache=None):
         """ids (B, T) -> logits (B, T, V): (5). For the loss alone `loss` needs far less memory."""
@@ -276,11 +290,11 @@ class Llama(Module):
         return self.logits(last)
 
     def cache(self, batch, room):
-        """What a KVCache of this model is made of: (layers, batch, groups, room, head width)."""
+        """What a KVCache of this model is made of, in the order of its parameters."""
         L, G = self.config.layers, self.config.groups
-        return L, batch, G, room, self.config.head_width
+        return L, batch, G, room, self.config.head_width, self.config.window
 
-    def loss(self, ids, targets, reduction="mean"):
+    def loss(self, ids, targets, reduction="mean", segments=None):
         """Cross entropy in nats of targets (B, T), −1 where none counts: "mean" or "sum"."""
-        x = self.hidden(ids)
+        x = self.hidden(ids, segments=segments)
         return linear_cross_entropy(x, self.head(), targets, reduction=reduction)

@@ -1,6 +1,7 @@
 """Lesson 4.51 · Open: a model and its tokenizer, in whatever they were saved
 
-Needs characters, chat_template, gguf_model, gguf_tokenizer, published, run, tokenizer_file.
+Needs characters, chat_template, gguf_model, gguf_tokenizer, open_models, published, run,
+tokenizer_file.
 Used by scripts/generate.py, scripts/chat.py, scripts/perplexity.py.
 
 Idea      There are three places where a model may lie: the folder that a training run of ours left,
@@ -25,6 +26,7 @@ See       the lessons run, published and gguf_model
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tinygrad_edu.data.open_models import MODELS, located
 from tinygrad_edu.models.gguf_model import load_gguf_model
 from tinygrad_edu.models.published import load_published, read_json
 from tinygrad_edu.models.run import load_run
@@ -74,8 +76,14 @@ class Opened:
 
 
 def open_model(path):
-    """What lies at a path, ready to be asked: an Opened. OSError or ValueError in one sentence."""
-    path = Path(path)
+    """What lies at a path, ready to be asked: an Opened. OSError or ValueError in one sentence.
+
+    path: also the name of a model that has been fetched (lesson open_models).
+    """
+    path = located(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model {path}: give a run folder, a published folder, "
+                                f"a .gguf file, or one of the names {', '.join(MODELS)}")
     if path.is_file():
         found = open_gguf(path)
     elif (path / "config.json").is_file():

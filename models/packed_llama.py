@@ -140,15 +140,16 @@ class PackedLlama(Llama):
         """As in lesson llama; a single token behind a cache takes the short way."""
         if cache is None or ids.shape != (1, 1) or lengths is not None:
             return super().next_logits(ids, lengths, cache)
+        cache.must_fit(1)
+        cache.make_room(1)
         position = int(cache.lengths[0])
         self.must_fit(position + 1)
-        cache.must_fit(position + 1)
-        cos, sin = self._tables(position + 1, np.dtype(np.float32))
-        turn = np.stack([cos[position], sin[position]])
         x = self.embed_tokens(ids[0]).data[0]
+        cos, sin = self._tables(position + 1, x)
+        turn = np.stack([cos[position], sin[position]])
         logits = empty((1, self.config.vocabulary), np.float32)
         llama_step(logits[0], cache.keys[:, 0], cache.values[:, 0], x, self.store, self.places,
-                   self.vectors, turn, position, self.shape)
+                   self.vectors, turn, int(cache.starts[0]), self.shape)
         cache.advance(1)
         return Tensor(logits)
 

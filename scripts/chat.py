@@ -1,9 +1,10 @@
 """Talk with a model.
 
-    python scripts/chat.py SmolLM2-135M-Instruct.Q4_1.gguf
+    python scripts/chat.py smollm2
 
-MODEL is a .gguf file or a published folder, with a chat template. /reset begins anew, /exit or the
-end of the input ends. Behind each answer stands how fast it came.
+MODEL is a .gguf file or a published folder, with a chat template, or the name of a model that
+fetch_model.py has fetched. /reset begins anew, /exit or the end of the input ends. Behind each
+answer stands how fast it came.
 """
 
 import sys
@@ -23,7 +24,7 @@ from tinygrad_edu.train.program import program
 class Settings:
     """With whom to talk, and how."""
 
-    model: Path = option(help="folder of safetensors, or .gguf file", positional=True)
+    model: Path = option(help="folder of safetensors, .gguf file, or name", positional=True)
     system: str | None = option(None, "what the model is told before the conversation")
     max_new: int = option(500, "tokens of an answer at most", low=1)
     temperature: float = option(0.6, "below 1 safer, above 1 wilder", low=0.01)

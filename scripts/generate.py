@@ -23,7 +23,8 @@ from tinygrad_edu.train.program import program
 class Settings:
     """What to write, and how."""
 
-    model: Path = option(help="run folder, folder of safetensors, or .gguf file", positional=True)
+    model: Path = option(help="run folder, folder of safetensors, .gguf file, or name",
+                         positional=True)
     prompt: str = option("", "text to continue; empty: the beginning of a document")
     max_new: int = option(200, "tokens to generate at most", low=1)
     temperature: float = option(0.8, "below 1 safer, above 1 wilder", low=0.01)

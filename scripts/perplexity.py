@@ -24,7 +24,8 @@ from tinygrad_edu.train.program import program
 class Settings:
     """What is to be expected by whom."""
 
-    model: Path = option(help="run folder, folder of safetensors, or .gguf file", positional=True)
+    model: Path = option(help="run folder, folder of safetensors, .gguf file, or name",
+                         positional=True)
     text: Path = option(help="a file of UTF-8 text")
     window: int | None = option(None, "tokens that are read together; the context, at most 1024, "
                                 "by default", low=2)

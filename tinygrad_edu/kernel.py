@@ -206,18 +206,18 @@ class Kernel:
             forced = ""  # what runs on the CPU alone cannot be asked for arrays of a GPU
         if forced in self.bodies and not backends[forced].available():
             raise ValueError(f"TG_BACKEND={state.forced}: this backend is not available here")
-        names = ((forced,) if forced else ()) + ORDER[device]
         plan = []
-        for name in names:
-            # Asked late: Numba takes half a second to import, and where C serves it is not needed.
-            if name not in self.bodies or (name == "numba" and not loops_serve):
+        for name in ((forced,) if forced else ()) + ORDER[device]:
+            if name not in self.bodies or not backends[name].available():
+                continue
+            if name == "numba" and not loops_serve:
                 continue
             body = self.bodies[name]
             once, each_time = getattr(body.when, "parts", (None, body.when))
-            if backends[name].available() and (once is None or once(*args)):
+            if once is None or once(*args):
                 plan.append((body, each_time))
                 if each_time is None:
-                    break                          # it serves every such call
+                    break  # nobody is asked beyond it: Numba is not imported where C serves
         return plan
 
     def __repr__(self):

@@ -83,7 +83,7 @@ class GGUF(Mapping):
         return len(self.entries)
 
     def __contains__(self, name):
-        return name in self.entries  # Mapping would read it to see
+        return name in self.entries                # Mapping's own would read the tensor to see
 
     def __getitem__(self, name):
         return self.read(name)
@@ -121,31 +121,30 @@ class Reader:
 
     def text(self):
         """The next text."""
-        try:
-            return self.take(self.number("Q")).decode("utf-8")
-        except UnicodeDecodeError:
-            raise GGUFError(f"the text before byte {self.at} is not UTF-8") from None
+        return self.texts(1)[0]
 
     def texts(self, count):
-        """So many texts; a tokenizer has a hundred thousand, so this is `text` without its calls.
+        """The next `count` texts, in one loop: a vocabulary with its merges has a hundred thousand.
         """
-        found, at, mapped, length = [], self.at, self.mapped, struct.Struct("<Q").unpack_from
-        try:
-            for _ in range(count):
-                end = at + 8 + length(mapped, at)[0]
-                found.append(str(mapped[at + 8 : end], "utf-8"))
-                at = end
-        except (struct.error, UnicodeDecodeError, OverflowError):
-            at = len(mapped) + 1
-        if at <= len(mapped):
-            self.at = at
-            return found
-        return [self.text() for _ in range(count)]  # says what is wrong, and where
+        found, begin = [], self.at
+        for _ in range(count):
+            end = begin + 8                        # the length of a text comes before it
+            if end <= len(self.mapped):
+                end += struct.unpack_from("<Q", self.mapped, begin)[0]
+            if end > len(self.mapped):
+                raise GGUFError(f"it is cut short: the text at byte {begin} ends at byte {end}")
+            try:
+                found.append(self.mapped[begin + 8 : end].decode("utf-8"))
+            except UnicodeDecodeError:
+                raise GGUFError(f"the text before byte {end} is not UTF-8") from None
+            begin = end                            # where the next one begins
+        self.at = begin
+        return found
 
     def value(self, kind, depth=0):
         """The next setting of this type: a number, a text, or a list.
 
-        A list of numbers is read at once; one of texts or lists item by item.
+        A list of numbers or texts is read at once; one of lists item by item.
         """
         if kind == TEXT:
             return self.text()

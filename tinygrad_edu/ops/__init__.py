@@ -20,3 +20,4 @@ from . import shape as shape
 from . import softmax as softmax
 from . import squared_error as squared_error
 from . import swiglu as swiglu
+from . import transpose as transpose

@@ -48,6 +48,7 @@ from .attention_weights import attention_weights_backward, attention_weights_for
 BLOCK = 64  # queries that are answered together
 CACHE = 1 << 19  # bytes of scores that a thread works on at a time
 FEW = 16  # queries, of which a vector of AVX-512 holds as many
+SHORT = 1 << 14  # numbers of the keys of a row: so few cost BLAS less than the way to it
 SMALL = 1 << 21  # multiply-adds that are done before a second thread has started
 
 
@@ -247,7 +248,9 @@ def _in_c(*args):
     """Whether C can read the call: rows of numbers without gaps, and segment ids of 64 bits."""
     *arrays, seen, query_segments, key_segments, mask, _ = args
     q, k, lse = (*arrays[2:4], arrays[1]) if len(arrays) == 5 else (*arrays[5:7], arrays[8])
-    few = q.shape[2] < FEW and q.shape[2] < k.shape[2]  # most lanes would be empty
+    H, T, D = q.shape[1:]
+    S = k.shape[2]
+    few = T < FEW and T < S and H * S * D > SHORT  # most lanes would be empty
     strided = [a for a in (*arrays, mask) if a is not None and a is not lse]
     ids = [a for a in (seen, query_segments, key_segments) if a is not None]
     return (not few and lse.flags.c_contiguous and all(map(lies_in_rows, strided))

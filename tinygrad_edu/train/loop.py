@@ -60,15 +60,24 @@ def forward_and_backward(model, batches, seed, step, factor=1.0):
 
     factor: what the gradients are multiplied by from the loss on (lesson loss_scale).
 
-    batches: (x, y) pairs, one per micro-batch. The same arguments give the same draws of dropout.
+    batches: (x, y) pairs, one per micro-batch, or (x, y, segments) as lesson packing makes them.
+    The same arguments give the same draws of dropout.
     """
     total = 0.0
-    for part, (x, y) in enumerate(batches):
+    for part, batch in enumerate(batches):
         set_dropout_key(model, seed, step * len(batches) + part)
-        loss = model.loss(x, y)
+        loss = loss_of(model, batch)
         loss.backward(None if factor == 1 else np.full((), factor, loss.dtype))
         total += loss.item()
     return total / len(batches)
+
+
+def loss_of(model, batch, **options):
+    """The loss of a model on (x, y), or on rows that hold several documents: (x, y, segments)."""
+    x, y, *packed = batch
+    if packed:
+        options["segments"] = packed[0]
+    return model.loss(x, y, **options)
 
 
 def train_step(model, optimizer, batches, config, step, limit=np.inf):
@@ -146,18 +155,18 @@ def learning_rate(config, step):
 
 
 def evaluate(model, batches):
-    """Mean loss in nats per counted target over (x, y) batches, and how many targets there were.
+    """Mean loss in nats per counted target over batches, and how many targets there were.
 
-    Targets of −1 are not counted.
+    batches: (x, y) or (x, y, segments). Targets of −1 are not counted.
     """
     was_training = model.training
     model.eval()
     total, count = 0.0, 0
     try:
         with no_grad():
-            for x, y in batches:
-                total += model.loss(x, y, reduction="sum").item()
-                count += int((np.asarray(y) >= 0).sum())
+            for batch in batches:
+                total += loss_of(model, batch, reduction="sum").item()
+                count += int((np.asarray(batch[1]) >= 0).sum())
     finally:
         model.train(was_training)
     return total / count, count
