@@ -13,6 +13,7 @@ enum {
     Q6_K = 14, BF16 = 30
 };
 enum { BLOCK_OF_X = 32 }; /* numbers of x that share a scale */
+#define LEAST_OF_X 0x1p-100f /* a block of x whose numbers are all below counts as zeros */
 
 /* x as 8-bit numbers: q (n,), and for each 32 of them: scale and sum of the numbers. Where one of
  * the 32 is infinite or no number, the scale is NaN. n is a multiple of 32. */
