@@ -87,18 +87,14 @@ def rounded(x):
     return y.reshape(x.shape)
 
 
-def product_of(x, raw, kind):
-    """x (…, n) -> x·Wᵀ (…, rows) for rows of blocks of that kind."""
-    if READ[kind][0] > 1:
-        x = rounded(x)
-    return x @ from_blocks(raw, kind).T
-
-
 def product(x, store, place):
-    """W·x of a matrix in the store."""
+    """W·x of a matrix in the store; see the Pitfalls."""
     begin, width, rows, number = map(int, place)
     raw = store[begin : begin + width * rows]
-    return product_of(x, raw.reshape(rows, width), TYPES[number])
+    kind = TYPES[number]
+    if READ[kind][0] > 1:
+        x = rounded(x)
+    return from_blocks(raw.reshape(rows, width), kind) @ x
 
 
 def norm(x, w, eps):

@@ -28,55 +28,38 @@ import numpy as np
 from tinygrad_edu.files.blocks import from_blocks, to_blocks
 from tinygrad_edu.files.gguf import NUMBERS
 from tinygrad_edu.memory import empty
-from tinygrad_edu.models.fused import Shape, llama_step, product_of
+from tinygrad_edu.models.fused import Shape, llama_step
 from tinygrad_edu.models.gguf_model import in_halves, must_have, names_there
 from tinygrad_edu.models.llama import Llama
 from tinygrad_edu.nn.layers import Embedding, Linear
 from tinygrad_edu.nn.module import Module
 from tinygrad_edu.ops.cross_entropy import cross_entropy
+from tinygrad_edu.ops.packed import Packed, packed_linear
 from tinygrad_edu.tensor import Tensor
 
-ALIGNMENT = 64  # bytes: each matrix begins with a cache line
 AT_ONCE = 128  # positions whose logits are there together
 
 
-class Matrix:
-    """Rows of blocks: raw (rows, bytes of a row) uint8, all of one kind, and where in the store."""
-
-    def __init__(self, raw, kind, begin):
-        self.raw, self.kind, self.begin = raw, kind, begin
-
-    def place(self):
-        """A row of the `places` of lesson fused."""
-        rows, width = self.raw.shape
-        return self.begin, width, rows, NUMBERS[self.kind]
-
-    def product(self, x):
-        """x (…, n) -> x·Wᵀ (…, rows)."""
-        return Tensor(product_of(x.data, self.raw, self.kind))
-
-
 class PackedLinear(Module):
-    """y = x·Wᵀ + b, as layers.Linear; for reading alone: no gradient reaches x."""
+    """y = x·Wᵀ + b, as layers.Linear, for a Packed W."""
 
-    def __init__(self, matrix, bias=None):
-        self.matrix, self.bias = matrix, bias
+    def __init__(self, weight, bias=None):
+        self.weight, self.bias = weight, bias
 
     def forward(self, x):
         """x (…, in) -> (…, out)."""
-        y = self.matrix.product(x)
-        return y if self.bias is None else y + self.bias
+        return packed_linear(x, self.weight, self.bias)
 
 
 class PackedEmbedding(Module):
-    """The row of the matrix for every integer, widened."""
+    """The row of a Packed for every integer, widened."""
 
-    def __init__(self, matrix):
-        self.matrix = matrix
+    def __init__(self, weight):
+        self.weight = weight
 
     def forward(self, ids):
         """ids (…, T) integers -> (…, T, width)."""
-        return Tensor(from_blocks(self.matrix.raw[ids], self.matrix.kind))
+        return Tensor(self.weight.rows(ids))
 
 
 class PackedLlama(Llama):
@@ -90,14 +73,13 @@ class PackedLlama(Llama):
         matrices = {}
         for name, heads, tensor in names_there(self):
             entry = must_have(file, name, tensor.shape)
-            begin, rows = entry.begin - first, tensor.shape[0]
-            raw = store[begin : entry.end - first].reshape(rows, -1)
+            raw = store[entry.begin - first : entry.end - first].reshape(tensor.shape[0], -1)
             if heads:
                 raw[...] = in_halves(raw, heads)
             if tensor.ndim == 1:
                 tensor.assign(from_blocks(raw.ravel(), entry.kind))
             else:
-                matrices[id(tensor)] = Matrix(raw, entry.kind, begin)
+                matrices[id(tensor)] = Packed(raw, entry.kind)
         self.take(matrices, store)
 
     def take(self, matrices, store):
@@ -105,38 +87,34 @@ class PackedLlama(Llama):
         modules = dict(self.walk())
         for path, module in modules.items():
             parent, _, name = path.rpartition(".")
-            matrix = matrices.get(id(vars(module).get("weight")))
             if isinstance(module, Linear):
-                setattr(modules[parent], name, PackedLinear(matrix, module.bias))
+                linear = PackedLinear(matrices[id(module.weight)], module.bias)
+                setattr(modules[parent], name, linear)
             elif isinstance(module, Embedding):
-                setattr(modules[parent], name, PackedEmbedding(matrix))
+                setattr(modules[parent], name, PackedEmbedding(matrices[id(module.weight)]))
         self.prepare(store)
 
     def prepare(self, store):
         """What lesson fused wants to know, made once."""
-        c, places, vectors = self.config, [], []
+        c, matrices, vectors = self.config, [], []
         for block in self.layers:
             a, m = block.self_attn, block.mlp
             linears = (a.q_proj, a.k_proj, a.v_proj, a.o_proj, m.gate_proj, m.up_proj, m.down_proj)
-            places += [linear.matrix.place() for linear in linears]
+            matrices += [linear.weight for linear in linears]
             norms = block.input_layernorm, block.post_attention_layernorm
             vectors += [norm.weight for norm in norms]
             vectors += [linear.bias for linear in linears[:3] if c.offsets]
             vectors += [norm.weight for norm in (a.q_norm, a.k_norm) if c.head_norms]
-        places.append(self.head_matrix().place())
         vectors.append(self.norm.weight)
+        places = [place(matrix, store) for matrix in [*matrices, self.head()]]
         self.store, self.places = store, np.array(places, np.int64)
         self.vectors = np.concatenate([tensor.data for tensor in vectors])
         self.shape = Shape(c.layers, c.width, c.heads, c.groups, c.head_width, c.hidden,
                            c.vocabulary, c.window or 0, c.offsets, c.head_norms, c.eps)
 
-    def head_matrix(self):
-        """The matrix of (5) of lesson llama."""
-        return (self.embed_tokens if self.lm_head is None else self.lm_head).matrix
-
     def logits(self, x):
         """(5) of lesson llama, for x (…, C)."""
-        return self.head_matrix().product(x)
+        return packed_linear(x, self.head())
 
     def next_logits(self, ids, lengths=None, cache=None):
         """As in lesson llama; a single token behind a cache takes the short way."""
@@ -152,7 +130,7 @@ class PackedLlama(Llama):
         turn = np.stack([cos[position], sin[position]])
         logits = empty((1, self.config.vocabulary), np.float32)
         self.kernel(logits[0], cache.keys[:, 0], cache.values[:, 0], x, self.store, self.places,
-                   self.vectors, turn, int(cache.starts[0]), self.shape)
+                    self.vectors, turn, int(cache.starts[0]), self.shape)
         cache.advance(1)
         return Tensor(logits)
 
@@ -180,6 +158,13 @@ def read_all(file):
     return store, first
 
 
+def place(weight, store):
+    """A row of the `places` of lesson fused: where in the store the blocks of a Packed lie."""
+    rows, width = weight.blocks.shape
+    begin = weight.blocks.ctypes.data - store.ctypes.data
+    return begin, width, rows, NUMBERS[weight.kind]
+
+
 def packed(model, kind="Q8_0"):
     """A Llama with its matrices in blocks of that kind; vectors stay as they are."""
     result, raws, matrices, begin = PackedLlama(model.config, None), {}, {}, 0
@@ -190,9 +175,9 @@ def packed(model, kind="Q8_0"):
             raws[id(mine)] = to_blocks(tensor.numpy(), kind)
     store = empty(sum(raw.nbytes for raw in raws.values()), np.uint8)
     for weight, raw in raws.items():
-        place = store[begin : begin + raw.nbytes].reshape(raw.shape)
-        place[...] = raw
-        matrices[weight] = Matrix(place, kind, begin)
+        part = store[begin : begin + raw.nbytes].reshape(raw.shape)
+        part[...] = raw
+        matrices[weight] = Packed(part, kind)
         begin += raw.nbytes
     result.take(matrices, store)
     return result.eval()

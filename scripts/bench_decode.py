@@ -3,6 +3,7 @@
     python scripts/bench_decode.py MODEL --prompt-tokens 512 --new 128 --threads 2
     python scripts/bench_decode.py MODEL --vs llama.cpp --peer-python ../peers/bin/python
     python scripts/bench_decode.py MODEL --vs transformers
+    python scripts/bench_decode.py MODEL --ladder              what each idea gains: lesson ladder
 
 A text of random tokens is read (prefill); then a text is written behind such a one, the likeliest
 token each time, by the same `generate` that scripts/generate.py calls. The sides take turns of a
@@ -14,7 +15,6 @@ bytes over the speed at which this machine reads so many bytes, with the same th
 time a token can take; the share of the floor is that time over the one that was measured.
 """
 
-import json
 import sys
 import tempfile
 import time
@@ -30,10 +30,14 @@ from tinygrad_edu import threads
 from tinygrad_edu.eval.peer import Peer, take_turns
 from tinygrad_edu.inference.cache import KVCache
 from tinygrad_edu.inference.decoding import generate
+from tinygrad_edu.inference.ladder import RUNGS, climb
 from tinygrad_edu.memory import peak_resident_bytes
+from tinygrad_edu.models import fused
 from tinygrad_edu.models.export import save_published
 from tinygrad_edu.models.gguf_model import load_gguf_model
+from tinygrad_edu.models.llama import Llama
 from tinygrad_edu.models.opened import open_model
+from tinygrad_edu.models.packed_llama import packed
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.tensor import no_grad
 from tinygrad_edu.train.program import program
@@ -57,6 +61,7 @@ class Settings:
     vs: Literal["none", "llama.cpp", "transformers"] = option("none", "who takes turns with us")
     peer_python: Path = option(Path(sys.executable), "the Python that has it")
     float32: bool = option(False, "widen the weights of a .gguf file")
+    ladder: bool = option(False, "climb the rungs of lesson ladder, of a Llama, instead")
 
 
 class Ours:
@@ -92,6 +97,9 @@ def main():
     """Open, take turns, compare."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with threads.limit(settings.threads), tempfile.TemporaryDirectory() as folder:
+        if settings.ladder:
+            climb_ladder(settings)
+            return
         began = time.perf_counter()
         with errors_in_one_sentence():
             model = open_model(settings.model, settings.float32).model
@@ -104,6 +112,22 @@ def main():
         decode, inside = timed(settings, model, folder, "decode", WARMUP, settings.new, TURN)
         rss = peak_resident_bytes() or 0
         report(settings, model, prefill, decode, inside, load, rss)
+
+
+def climb_ladder(settings):
+    """Each rung of lesson ladder and what it gains, then one line for programs."""
+    with errors_in_one_sentence():
+        model = open_model(settings.model, widen=True).model
+        if not isinstance(model, Llama):
+            raise ValueError("the ladder needs a Llama: only these have a fused kernel")
+    before, pairs = None, []
+    with tqdm(RUNGS, unit="rung", leave=False) as bar:
+        for name, speed in climb(model, packed, fused.buffers.clear, progress=lambda _: bar):
+            gain = f"x {speed / before:5.2f}" if before else ""
+            bar.write(f"{name:16} {speed:8.1f} tokens/s {gain:8}  {RUNGS[name]}", file=sys.stdout)
+            pairs.append(f"{name.replace(' ', '_')}={speed:.1f}")
+            before = speed
+    print(" ".join(pairs))
 
 
 def timed(settings, model, folder, mode, *counts):

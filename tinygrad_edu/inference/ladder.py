@@ -49,65 +49,40 @@ RUNGS = {
 }
 
 
-def climb(model, prompt=64, new=16, progress=iter):
-    """Yield (name, tokens a second, bytes of the weights) for every rung; model: a Llama."""
+def climb(model, pack, anew, prompt=64, new=16, progress=iter):
+    """Yield (name, tokens a second) for every rung.
+
+    model: of floats. pack(model, kind): the same with blocks of that kind, written by a fused
+    kernel. anew(): lets go of the memory that this kernel works on. progress wraps the names.
+    """
     ids = np.random.default_rng(0).integers(0, model.config.vocabulary, (1, prompt))
-    cores = threads.count()
-    kinds = {"fused": "F32", "int8": "Q8_0", "int4": "Q4_0"}
+    now, cores = model, threads.count()
     for name in progress(RUNGS):
-        if name in kinds:
-            now = packed(model, kinds[name])
-        elif name in ("float32, plain operations", "cache"):
-            now = model
-        with threads.limit(cores if name in ("threads", "static buffers") else 1):
-            count = 3 if name == "float32, plain operations" else new
-            speed = write(now, ids, count, name)
-        yield name, speed, weights_of(now)
+        if name in KINDS:
+            now = pack(model, KINDS[name])
+        every, static = name in ("threads", "static buffers"), name == "static buffers"
+        with threads.limit(cores if every else 1):
+            if name == "float32":
+                speed = write(now, ids, 2, None)
+            else:
+                cache = KVCache(*now.cache(1, prompt + WARMUP + new))
+                speed = write(now, ids, new, cache, (lambda: None) if static else anew)
+        yield name, speed
 
 
-def write(model, ids, new, rung):
-    """Tokens a second, the median of `new` ones behind ids (1, T)."""
-    cache, seconds = KVCache(*model.cache(1, ids.shape[1] + new + 2)), []
-    if rung == "float32, plain operations":
-        cache = None
+def write(model, ids, new, cache, before=lambda: None):
+    """Tokens a second, by the median of `new` of them behind ids (1, T); cache: None for none.
+
+    before: called for every token.
+    """
+    seconds = []
     with no_grad():
         logits = model.next_logits(ids, cache=cache).numpy()
-        for _ in range(new + 2):
+        for _ in range(WARMUP + new):
             token = logits.argmax(axis=1)[:, None]
             ids = np.concatenate([ids, token], axis=1)
             start = time.perf_counter()
-            if rung != "static buffers":
-                fused.buffers.clear()
+            before()
             logits = model.next_logits(ids if cache is None else token, cache=cache).numpy()
             seconds.append(time.perf_counter() - start)
-    return 1 / median(seconds[2:])
-
-
-def weights_of(model):
-    """Bytes that a token reads of them."""
-    if hasattr(model, "places"):
-        return int((model.places[:, 1] * model.places[:, 2]).sum()) + model.vectors.nbytes
-    return sum(tensor.data.nbytes for tensor in model.parameters())
-
-
-def main(path=None):
-    """The ladder of a GGUF file, or of random weights with the sizes of SmolLM2, as a table."""
-    from tqdm import tqdm
-
-    if path is None:
-        model = Llama(SMOLLM2, np.random.default_rng(0)).eval()
-    else:
-        model, _ = load_gguf_model(path)
-    before, pairs = None, []
-    bar = tqdm(RUNGS, unit="rung", leave=False)
-    for name, speed, size in climb(model, progress=lambda _: bar):
-        gain = "" if before is None else f"× {speed / before:.2f}"
-        bar.write(f"{name:26} {speed:8.1f} tokens/s {gain:>8} {size / 1e6:7.1f} MB a token   "
-                  f"{RUNGS[name]}", file=sys.stdout)
-        pairs.append(f"{name.replace(', plain operations', '').replace(' ', '_')}={speed:.1f}")
-        before = speed
-    print(" ".join(pairs))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    return 1 / median(seconds[WARMUP:])
