@@ -153,11 +153,3 @@ void packed_quantize(int8_t *q, float *scale, int32_t *sum, const float *x, int6
 void quantize_rows(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t N, int64_t K) {
     packed_quantize(q, scale, sum, x, N * K);
 }
-
-void packed_product(float *y, const float *x, const int8_t *q, const float *scale,
-                    const int32_t *sum, const uint8_t *blocks, int64_t kind, int64_t N, int64_t K,
-                    int64_t F, int64_t row_bytes, int64_t low, int64_t high) {
-    for (int64_t i = 0, b = 0; i < N; i++, b += K / 32)
-        packed_rows(y + i * F, low, high, blocks, row_bytes, (int)kind, K, q + i * K, scale + b,
-                    sum + b, x + i * K);
-}
