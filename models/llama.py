@@ -239,9 +239,7 @@ class Llama(Module):
             start = cache.lengths
             cache.make_room(T)
         longest = int(start.max()) + T
-        if longest > self.config.context:
-            raise ValueError(f"a sequence of {longest} tokens does not fit this model's context "
-                             f"of {self.config.context}")
+        self.must_fit(longest)
         # Lesson gpt adds a row of a table of positions here.
         x = self.embed_tokens(ids)                                                             # (1)
         branch = None
@@ -253,6 +251,12 @@ class Llama(Module):
         if cache is not None:
             cache.advance(T)
         return self.norm(x, added=branch)[1]
+
+    def must_fit(self, length):
+        """ValueError for a sequence that is longer than the context."""
+        if length > self.config.context:
+            raise ValueError(f"a sequence of {length} tokens does not fit this model's context "
+                             f"of {self.config.context}")
 
     def _tables(self, length, like):
         """cos and sin for this many positions, made once and for twice as many when they grow.
@@ -274,12 +278,16 @@ class Llama(Module):
 
     def forward(self, ids, cache=None):
         """ids (B, T) -> logits (B, T, V): (5). For the loss alone `loss` needs far less memory."""
-        return linear(self.hidden(ids, cache), self.head())
+        return self.logits(self.hidden(ids, cache))
+
+    def logits(self, x):
+        """The normed stream x (…, C) -> (…, V)."""
+        return linear(x, self.head())
 
     def next_logits(self, ids, lengths=None, cache=None):
         """ids (B, T) -> logits of the token that follows, (B, V); lengths (B,) as in lesson gpt."""
         last = last_positions(self.hidden(ids, cache), lengths, cache)
-        return linear(last, self.head())
+        return self.logits(last)
 
     def cache(self, batch, room):
         """What a KVCache of this model is made of, in the order of its parameters."""

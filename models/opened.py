@@ -1,4 +1,4 @@
-"""Lesson 4.51 · Open: a model and its tokenizer, in whatever they were saved
+"""Lesson 4.54 · Open: a model and its tokenizer, in whatever they were saved
 
 Needs characters, chat_template, gguf_model, gguf_tokenizer, open_models, published, run,
 tokenizer_file.
@@ -16,7 +16,7 @@ Pitfalls  How a text begins is part of the model. A run of ours has seen the mar
           worse model without a word.
           How an answer ends, too: a model that is never stopped goes on and writes the next
           question as well. There may be several such marks.
-Cost      That of the weights: they are read once and widened to float32.
+Cost      That of the weights: they are read once, and those of a GGUF file stay as they are.
 Try       build it    a folder of several GGUF files, as very large models come.
           break it    leave out the begin of a run's texts, and ask scripts/perplexity.py.
           measure it  python scripts/generate.py MODEL --max-new 1: the time is that of this lesson.
@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 
 from tinygrad_edu.data.open_models import MODELS, located
 from tinygrad_edu.models.gguf_model import load_gguf_model
+from tinygrad_edu.models.llama import Llama
+from tinygrad_edu.models.packed_llama import PackedLlama
 from tinygrad_edu.models.published import load_published, read_json
 from tinygrad_edu.models.run import load_run
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
@@ -81,9 +83,10 @@ class Opened:
         return ids
 
 
-def open_model(path):
+def open_model(path, widen=False):
     """What lies at a path, ready to be asked: an Opened. OSError or ValueError in one sentence.
 
+    widen: all weights of a GGUF file become float32; else those of a Llama stay in their blocks.
     path: also the name of a model that has been fetched (lesson open_models).
     """
     path = located(path)
@@ -91,7 +94,7 @@ def open_model(path):
         raise FileNotFoundError(f"there is no model {path}: give a run folder, a published folder, "
                                 f"a .gguf file, or one of the names {', '.join(MODELS)}")
     if path.is_file():
-        found = open_gguf(path)
+        found = open_gguf(path, widen)
     elif (path / "config.json").is_file():
         found = open_published(path)
     elif path.is_dir() and not (path / "checkpoint.safetensors").is_file():
@@ -107,9 +110,9 @@ def open_model(path):
     return found
 
 
-def open_gguf(path):
+def open_gguf(path, widen=False):
     """A GGUF file."""
-    model, file = load_gguf_model(path)
+    model, file = load_gguf_model(path, Llama if widen else PackedLlama)
     try:
         tokenizer = from_fields(file.settings)
     except ValueError as error:

@@ -32,6 +32,8 @@ class Settings:
                                  low=0.0, high=1.0)
     penalty: float = option(1.1, "above 1: what was there is less likely", low=1.0)
     greedy: bool = option(False, "always take the likeliest token")
+    float32: bool = option(False, "widen the weights of a .gguf file; else x is rounded to 8 bits "
+                           "where they are small integers")
     seed: int = option(1, "of the draws", low=0)
 
 
@@ -39,7 +41,7 @@ def main():
     """Read questions and stream answers, until the input ends."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
-        opened = open_model(settings.model)
+        opened = open_model(settings.model, settings.float32)
         opened.chat([{"role": "user", "content": "Hello"}])  # without a template it ends here
     random = np.random.default_rng(settings.seed)
     reading = Reading(opened.model, [[]], opened.model.config.context)

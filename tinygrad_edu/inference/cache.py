@@ -75,6 +75,13 @@ class KVCache:
                 kept[:, row, :, : start - gone] = kept[:, row, :, gone:start].copy()
             self.first[row] += gone
 
+    def must_fit(self, count):
+        """ValueError where `count` positions more are too many for a text of these."""
+        longest = int(self.lengths.max()) + count
+        if longest > self.room:
+            raise ValueError(f"a text of {longest} tokens does not fit a cache with room for "
+                             f"{self.room}")
+
     def append(self, layer, k, v):
         """Keep k, v (B, G, T, D) behind what block `layer` has; all of it as views (B, G, S', D).
 
@@ -82,10 +89,7 @@ class KVCache:
         """
         T, starts = k.shape[2], self.starts
         end = int(starts.max()) + T
-        longest = int(self.lengths.max()) + T
-        if longest > self.room:
-            raise ValueError(f"a text of {longest} tokens does not fit a cache with room for "
-                             f"{self.room}")
+        self.must_fit(T)
         rows = np.arange(len(starts))[:, None]
         places = np.add.outer(starts, np.arange(T))             # (B, T)
         rows, places = beside(rows, k), beside(places, k)
