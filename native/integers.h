@@ -136,6 +136,9 @@ INLINE floats brains(const uint8_t *w) {
 INLINE floats singles(const void *w) { return _mm256_loadu_ps(w); }
 
 #else
+/* Loops in loops, unrolled: GCC would work on them for half a minute. */
+#undef UNROLL
+#define UNROLL
 #define SIDE_BY_SIDE 2
 
 typedef struct { int8_t at[32]; } numbers;
