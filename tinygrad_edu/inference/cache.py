@@ -46,12 +46,14 @@ class KVCache:
 
     def __init__(self, layers, batch, groups, room, width, window=None, dtype=np.float32,
                  like=None):
-        self.room, self.seen = room, room          # of a text; of it, what stays to be seen
+        self.room = room                           # of a text
+        self.seen = room                           # how much before a position it sees
         if window is not None:
             self.seen = min(room, window - 1)
         places = min(room, self.seen + AT_ONCE)
         shape = (layers, batch, groups, places, width)
-        self.keys, self.values = empty(shape, dtype, like=like), empty(shape, dtype, like=like)
+        self.keys = empty(shape, dtype, like=like)
+        self.values = empty(shape, dtype, like=like)
         self.lengths = np.zeros(batch, np.int64)
         self.first = np.zeros(batch, np.int64)     # position of each row's first key
 
@@ -62,15 +64,16 @@ class KVCache:
 
     def make_room(self, count):
         """Before `count` positions come: let go of keys that no query sees any more."""
-        starts, places = self.starts, self.keys.shape[3]
-        if int(starts.max()) + count <= places:
+        starts = self.starts
+        places = self.keys.shape[3]
+        if starts.max() + count <= places:
             return
         if count > places - self.seen:
-            end = int(self.lengths.max()) + count
+            end = self.lengths.max() + count
             raise ValueError(f"a text of {end} tokens does not fit a cache with room for "
                              f"{self.room}, and {places - self.seen} at once")
         for row, start in enumerate(starts):
-            gone = max(0, int(start) - self.seen)
+            gone = max(0, start - self.seen)
             for kept in (self.keys, self.values):
                 kept[:, row, :, : start - gone] = kept[:, row, :, gone:start].copy()
             self.first[row] += gone
@@ -87,18 +90,20 @@ class KVCache:
 
         `advance` moves on once all blocks have done so.
         """
-        T, starts = k.shape[2], self.starts
+        T = k.shape[2]
+        starts = self.starts
         end = int(starts.max()) + T
         self.must_fit(T)
         rows = np.arange(len(starts))[:, None]
         places = np.add.outer(starts, np.arange(T))             # (B, T)
         rows, places = beside(rows, k), beside(places, k)
-        for kept, new in ((self.keys[layer], k), (self.values[layer], v)):
+        keys, values = self.keys[layer], self.values[layer]
+        for kept, new in ((keys, k), (values, v)):
             if (starts == starts[0]).all():
                 kept[:, :, starts[0] : end] = new
             else:  # every row at its own place: indices in front, (B, T, G, D)
                 kept[rows, :, places] = new.swapaxes(1, 2)
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+        return keys[:, :, :end], values[:, :, :end]
 
     def advance(self, counts):
         """Every text has got so many tokens more: one number, or one a row where some were padding.
@@ -118,5 +123,7 @@ class KVCache:
 
     def keep(self, rows):
         """Go on with these rows of the batch only."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-        self.lengths, self.first = self.lengths[rows], self.first[rows]
+        self.keys = self.keys[:, rows]
+        self.values = self.values[:, rows]
+        self.lengths = self.lengths[rows]
+        self.first = self.first[rows]
