@@ -65,7 +65,7 @@ CHATML = ("{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content 
 
 @pytest.fixture
 def tokenizer():
-    return CharacterTokenizer("abcdefghijklmnopqrstuvwxyzWAI? \n.", MARKS)
+    return CharacterTokenizer("abcdefghijklmnopqrstuvwxyzWAI? \n.:", MARKS)
 
 
 MARKS = END_OF_TEXT, "<|im_start|>", "<|im_end|>"
