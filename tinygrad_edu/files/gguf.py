@@ -288,7 +288,7 @@ def typed(value):
     if not isinstance(value, list):
         return struct.pack("<I", kind_of(value)) + plain(value)
     kinds = {kind_of(item) for item in value}
-    kind = kinds.pop() if len(kinds) == 1 else 5    # numbers of both signs: int32
+    kind = 5 if kinds & {4, 11} else kinds.pop()    # int32, as readers want lists of numbers
     head = struct.pack("<IIQ", ARRAY, kind, len(value))
     return head + b"".join(plain(item, kind) for item in value)
 
