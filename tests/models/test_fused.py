@@ -39,7 +39,8 @@ def call_of(kind, position, **changes):
     """A case: the arguments of llama_step for a small model, with a cache that is half full."""
     def make(draw):
         model = model_of(kind, **changes)[1]
-        keys, values = draw.array(2, *model.cache(1, 40)[2:5]), draw.array(2, *model.cache(1, 40)[2:5])
+        layers, _, *room = model.cache(1, 40)[:5]
+        keys, values = draw.array(layers, *room), draw.array(layers, *room)
         turn = np.stack([table[position] for table in model._tables(64, np.empty(0, np.float32))])
         return (draw.out(11), keys, values, draw.array(64), model.store, model.places,
                 model.vectors, turn, position, model.shape)
