@@ -24,7 +24,6 @@ See       the lessons run, published and gguf_model
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tinygrad_edu.data.open_models import MODELS, located
 from tinygrad_edu.models.gguf_model import load_gguf_model
@@ -38,6 +37,10 @@ from tinygrad_edu.tokenizers.gguf_tokenizer import from_fields
 from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer
 
 GGML = "tokenizer.ggml."
+
+
+class TooLong(ValueError):
+    """A text of more tokens than a model reads."""
 
 
 @dataclass
@@ -59,21 +62,24 @@ class Opened:
         found = [*self.begins, *map(int, self.tokenizer.encode(text))]
         return self.fitting(found)
 
-    def chat(self, messages):
-        """A conversation as a list of ids, up to where the model's answer begins."""
+    def chat(self, messages, answer=0):
+        """A conversation as a list of ids, up to where the model's answer begins.
+
+        answer: how many tokens it shall have room for.
+        """
         if self.template is None:
             raise ValueError("this model has no chat template: it only continues texts, with "
                              "scripts/generate.py")
         found = encode_chat(self.tokenizer, self.template, messages, **self.names)
-        return self.fitting([int(i) for i in found])
+        return self.fitting([int(i) for i in found], answer)
 
-    def fitting(self, ids):
-        """The ids, if the model can read so many."""
+    def fitting(self, ids, more=0):
+        """The ids, if the model can read so many, and some more. TooLong where it cannot."""
         if not ids:
             raise ValueError("the text is empty: give the model something to begin with")
-        if len(ids) > self.model.config.context:
-            raise ValueError(f"the text has {len(ids)} tokens, and this model reads "
-                             f"{self.model.config.context} at most")
+        if len(ids) + more > self.model.config.context:
+            raise TooLong(f"the text has {len(ids)} tokens, and this model reads "
+                          f"{self.model.config.context} at most")
         return ids
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_edu.inference.decoding import generate, text_of
-from tinygrad_edu.models.opened import open_model
+from tinygrad_edu.inference.decoding import Reading, generate, text_of
+from tinygrad_edu.models.opened import TooLong, open_model
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.train.program import program
 
@@ -44,6 +44,7 @@ def main():
         opened = open_model(settings.model, settings.float32)
         opened.chat([{"role": "user", "content": "Hello"}])  # without a template it ends here
     random = np.random.default_rng(settings.seed)
+    reading = Reading(opened.model, [[]], opened.model.config.context)
     begin = [{"role": "system", "content": settings.system}] if settings.system else []
     messages, turns, count, seconds = list(begin), 0, 0, 0.0
     for question in questions():
@@ -53,17 +54,38 @@ def main():
             continue
         messages.append({"role": "user", "content": question})
         try:
-            prompt = opened.chat(messages)
+            prompt = fitting(opened, messages, len(begin), settings.max_new)
         except ValueError as error:                # too long, or a special token in the question
             messages.pop()
-            print(f"({error}; /reset begins anew)")
+            print(f"({error}; ask otherwise, or /reset)")
             continue
-        text, new, took = answer(settings, opened, prompt, random)
+        text, new, took = answer(settings, opened, reading, prompt, random)
         messages.append({"role": "assistant", "content": text})
         turns, count, seconds = turns + 1, count + new, seconds + took
-        print(f"\n({new} tokens, {new / took:.1f} a second)", flush=True)
     print(f"turns={turns} tokens={count} tokens_per_s={count / max(seconds, 1e-9):.1f} "
           f"seed={settings.seed}")
+
+
+def fitting(opened, messages, begin, most):
+    """The ids of a conversation. Where it no longer fits, its oldest turns are dropped, and said.
+
+    A quarter of the context is left for the answer, or what the answer may have at most.
+    """
+    room = min(most, opened.model.config.context // 4)
+    for dropped in range((len(messages) - begin) // 2 + 1):
+        kept = messages[:begin] + messages[begin + 2 * dropped :]  # a question with its answer less
+        alone = len(kept) == begin + 1             # then only the question could be shorter
+        try:
+            ids = opened.chat(kept, 0 if alone else room)
+        except TooLong:
+            if alone:
+                raise
+            continue
+        if dropped:
+            print(f"(the conversation is too long for this model: {dropped} of the oldest "
+                  "questions with their answers are forgotten)")
+            messages[:] = kept
+        return ids
 
 
 def questions():
@@ -80,15 +102,22 @@ def questions():
             yield line
 
 
-def answer(settings, opened, prompt, random):
-    """(text, tokens, seconds) of one answer, which is printed as it comes. Ctrl-C cuts it short."""
+def answer(settings, opened, reading, prompt, random):
+    """(text, tokens, seconds) of one answer, which is printed as it comes. Ctrl-C cuts it short.
+
+    Only what the conversation has got since the last answer is read.
+    """
     room = min(settings.max_new, opened.model.config.context - len(prompt) + 1)
     choice = {name: getattr(settings, name)
               for name in ("greedy", "temperature", "top_p", "penalty")}
     text, ids, began = "", [], time.perf_counter()
+    known, first = reading.turn_to(prompt), None
 
     def kept():
-        for token in generate(opened.model, prompt, room, random, opened.ends, **choice):
+        nonlocal first
+        for token in generate(opened.model, prompt, room, random, opened.ends, reading=reading,
+                              **choice):
+            first = first or time.perf_counter() - began
             ids.append(token)
             yield token
 
@@ -98,7 +127,11 @@ def answer(settings, opened, prompt, random):
             print(piece, end="", flush=True)
     except KeyboardInterrupt:
         pass
-    return text, len(ids), time.perf_counter() - began
+    took = time.perf_counter() - began
+    print(f"\n({len(ids)} tokens, {len(ids) / took:.1f} a second, the first after "
+          f"{first or took:.2f} s; {len(prompt) - known} of {len(prompt)} were new to read)",
+          flush=True)
+    return text, len(ids), took
 
 
 if __name__ == "__main__":

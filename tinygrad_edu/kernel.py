@@ -82,6 +82,11 @@ def asked_once(predicate, each_time=None):
     return when
 
 
+def also(available, each_time):
+    """A predicate on the arguments that holds where a backend is there and `each_time` holds."""
+    return lambda *args: available() and (each_time is None or each_time(*args))
+
+
 class Body:
     """One implementation of a kernel; the options are those of `Kernel.body`."""
 
@@ -208,16 +213,19 @@ class Kernel:
             raise ValueError(f"TG_BACKEND={state.forced}: this backend is not available here")
         plan = []
         for name in ((forced,) if forced else ()) + ORDER[device]:
-            if name not in self.bodies or not backends[name].available():
+            if name not in self.bodies or (name == "numba" and not loops_serve):
                 continue
-            if name == "numba" and not loops_serve:
-                continue
-            body = self.bodies[name]
+            body, backend = self.bodies[name], backends[name]
             once, each_time = getattr(body.when, "parts", (None, body.when))
-            if once is None or once(*args):
-                plan.append((body, each_time))
-                if each_time is None:
-                    break  # nobody is asked beyond it: Numba is not imported where C serves
+            if once is not None and not once(*args):
+                continue
+            if plan:  # whether it is there is asked once the others have refused a call, no sooner:
+                each_time = also(backend.available, each_time)  # importing Numba takes its time
+            elif not backend.available():
+                continue
+            plan.append((body, each_time))
+            if each_time is None:
+                break
         return plan
 
     def __repr__(self):

@@ -105,12 +105,12 @@ def sectors_and_turns(found):
     return worst.sectors / worst.requests, worst.ideal / worst.requests, max(banks, default=0)
 
 
-@pytest.mark.parametrize("padding, turns", [(0, 32), (1, 1)])
-def test_the_tile_touches_whole_sectors_and_the_column_more_keeps_its_banks_apart(padding, turns):
+@pytest.mark.parametrize("defines, turns", [({"PADDING": 0}, 32), ({}, 1)])
+def test_the_tile_touches_whole_sectors_and_the_column_more_keeps_its_banks_apart(defines, turns):
     need("cuda")
     x, y = np.ones((2, 64, 32), np.float32)
     found = counts(lambda library: library.transpose_forward_tiled(2, (32, 8), (y, x, 64, 32)), y,
-                   PADDING=padding)
+                   **defines)
     assert sectors_and_turns(found) == (4, 4, turns)
 
 

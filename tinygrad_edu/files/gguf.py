@@ -287,8 +287,9 @@ def typed(value):
     """A setting: its type, then its value."""
     if not isinstance(value, list):
         return struct.pack("<I", kind_of(value)) + plain(value)
-    kinds = {kind_of(item) for item in value}
-    kind = 5 if kinds & {4, 11} else kinds.pop()    # int32, as readers want lists of numbers
+    # Whole numbers as int32, also where all are positive: llama.cpp takes token types in no other.
+    small = all(type(item) is int and abs(item) < 2**31 for item in value)
+    kind = 5 if small else kind_of(max(value))
     head = struct.pack("<IIQ", ARRAY, kind, len(value))
     return head + b"".join(plain(item, kind) for item in value)
 
