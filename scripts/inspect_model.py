@@ -18,8 +18,8 @@ import numpy as np
 from tinygrad_edu.data.open_models import located
 from tinygrad_edu.files.gguf import load_gguf
 from tinygrad_edu.files.safetensors import load
-from tinygrad_edu.models.published import file_names, read_json
 from tinygrad_edu.memory import available_bytes
+from tinygrad_edu.models.published import file_names, read_json
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.ops.matmul import linear
 from tinygrad_edu.tensor import Tensor, no_grad
