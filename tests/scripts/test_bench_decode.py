@@ -24,7 +24,7 @@ class Opened:
 def run(monkeypatch, capsys):
     """main() with some flags: the lines it prints."""
     script = load(ROOT / "scripts" / "bench_decode.py")
-    model = Llama(LlamaConfig(50, 64, 1, 2, 1, 32, 32), np.random.default_rng(0)).eval()
+    model = Llama(LlamaConfig(50, 128, 1, 2, 1, 32, 32), np.random.default_rng(0)).eval()
 
     def open_model(path, widen=False):
         return Opened(model if widen else packed(model, "Q4_0"))
@@ -45,7 +45,8 @@ def test_the_last_line_is_for_programs(run):
     *_, last = run("--prompt-tokens", "8", "--new", "8")
     told = values_of(last)
     assert list(told) == WORDS
-    assert min(told.values()) > 0
+    assert min(told.values()) >= 0  # nothing was loaded
+    assert told["decode_tokens_per_s"] > 0
     assert told["python_share"] < 1
 
 
@@ -56,7 +57,7 @@ def test_the_ladder_has_a_number_for_every_rung(run):
 
 
 @pytest.mark.parametrize("flags, sentence", [
-    (("--prompt-tokens", "60", "--new", "8"), "77 tokens do not fit this model's context of 64"),
+    (("--prompt-tokens", "120", "--new", "8"), "137 tokens do not fit this model's context of 128"),
     (("--prompt-tokens", "8", "--new", "8", "--vs", "llama.cpp"), "cannot run llama.cpp"),
 ])
 def test_what_cannot_be_measured_is_said_in_a_sentence(run, capsys, flags, sentence, tmp_path,
