@@ -170,8 +170,8 @@ void adam_update(real *w, real *m, real *v, const real *g, double lr, double bet
 void lion_update(real *w, real *m, const real *g, double lr, double beta1, double beta2,
                  double decay, double scale, int64_t n);
 
-/* llama_step.c; called by all threads at once; `shared` has llama_step_bytes, zeros at first; returns
- * 0 where the threads have not met */
+/* llama_step.c; called by all threads at once; `shared` has llama_step_bytes, zeros at first;
+ * returns 0 where the threads have not met */
 int64_t llama_step_bytes(const int64_t *shape, int64_t threads);
 int64_t llama_step(float *logits, float *keys, float *values, uint8_t *shared, const float *x,
                    const uint8_t *store, const int64_t *places, const float *vectors,

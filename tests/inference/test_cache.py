@@ -145,3 +145,11 @@ def test_a_cache_goes_back_as_far_as_the_keys_are_there_and_else_to_the_begin(mi
             assert cache.lengths.tolist() == [kept]
             found = mistral(ids[:, kept : kept + 3], cache).numpy()
             assert np.abs(found - mistral(ids[:, : kept + 3]).numpy()[:, kept:]).max() <= 1e-5
+
+
+def test_a_cache_that_does_not_fit_in_memory_is_refused_before_it_is_made(monkeypatch):
+    monkeypatch.setattr(lesson, "available_bytes", lambda: 2 * 2 * 3 * 8 * 4 * 4 - 1)
+    with pytest.raises(ValueError, match=r"8 positions take 0.0 GB, and 0.0 GB of memory are free"):
+        KVCache(2, 1, 3, 8, 4)
+    monkeypatch.setattr(lesson, "available_bytes", lambda: 2 * 2 * 3 * 8 * 4 * 4)
+    KVCache(2, 1, 3, 8, 4)

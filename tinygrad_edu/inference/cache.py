@@ -30,9 +30,11 @@ Try       build it    the ring: no places beyond the window, and no moves.
 See       Shazeer 2019 (fewer heads for keys and values) · Pope et al. 2022, section 3.3
 """
 
+import math
+
 import numpy as np
 
-from ..memory import beside, empty
+from ..memory import available_bytes, beside, empty
 
 AT_ONCE = 512  # positions that may come at once where there is a window
 
@@ -52,6 +54,7 @@ class KVCache:
             self.seen = min(room, window - 1)
         places = min(room, self.seen + AT_ONCE)
         shape = (layers, batch, groups, places, width)
+        refuse_too_much(2 * math.prod(shape) * np.dtype(dtype).itemsize, room)                 # (1)
         self.keys = empty(shape, dtype, like=like)
         self.values = empty(shape, dtype, like=like)
         self.lengths = np.zeros(batch, np.int64)
@@ -92,8 +95,8 @@ class KVCache:
         """
         T = k.shape[2]
         starts = self.starts
-        end = int(starts.max()) + T
         self.must_fit(T)
+        end = int(starts.max()) + T
         rows = np.arange(len(starts))[:, None]
         places = np.add.outer(starts, np.arange(T))             # (B, T)
         rows, places = beside(rows, k), beside(places, k)
@@ -127,3 +130,11 @@ class KVCache:
         self.values = self.values[:, rows]
         self.lengths = self.lengths[rows]
         self.first = self.first[rows]
+
+
+def refuse_too_much(size, room):
+    """ValueError where the machine has not so many bytes left: said before they are taken."""
+    left = available_bytes()
+    if left is not None and size > left:
+        raise ValueError(f"keys and values of {room} positions take {size / 1e9:.1f} GB, and "
+                         f"{left / 1e9:.1f} GB of memory are free: read or write fewer tokens")
