@@ -209,8 +209,9 @@ extern "C" __global__ void packed_product_naive(float *y, const signed char *q, 
 }
 
 // Step 1, for one row of x or a few: a warp takes a row of w, four lanes each part of 32 numbers.
-// So a step of the warp reads eight parts that lie side by side, 144 bytes of Q4_0, and all bytes of
-// a sector are used at once. Every weight is read once and used once: there is no more to gain.
+// So a step of the warp reads eight parts that lie side by side, 144 bytes of Q4_0, and what a load
+// of rungs leaves of its sectors, the next load, of scales, finds in the cache. Every weight is
+// read once and used once.
 // expect: regs<=64 spills=0
 extern "C" __global__ void packed_product_rows(float *y, const signed char *q, const float *scale,
                                                const int *sum, const byte *w, int F, int parts,

@@ -1,15 +1,25 @@
 """Packed weights in CUDA, beyond what tests/ops/test_packed.py asks of every body."""
 
+import fake_cupy
 import numpy as np
 import pytest
 
 from harness import need
+from tinygrad_edu import watch
 from tinygrad_edu.gpu.emulate import emulating
 from tinygrad_edu.gpu.launch import G
 from tinygrad_edu.kernel import mismatch
+from tinygrad_edu.memory import on_host
 from tinygrad_edu.ops import packed_cuda as lesson
 from tinygrad_edu.ops.ladders import KINDS, LADDERS, PLAIN
-from tinygrad_edu.ops.packed import packed_product, quantize_rows, unpack_rows
+from tinygrad_edu.ops.packed import (
+    Packed,
+    packed_linear,
+    packed_product,
+    quantize_rows,
+    unpack_rows,
+)
+from tinygrad_edu.tensor import Tensor
 
 SIDES = [(1, 9, 256), (3, 5, 512), (9, 70, 256), (65, 3, 512)]  # rows of x, of w, numbers
 HALVES = {"Q4_1": (0, 2), "Q5_1": (0, 2), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
@@ -41,6 +51,13 @@ def arguments(name, N, F, K, seed=0):
         quantize_rows.__wrapped__(q, scale, sum, x)
     y = np.full((N, F), np.nan, np.float32)
     return y, x, q, scale, sum, random_blocks(name, F, K, random), KINDS[name].number
+
+
+class Served(list, watch.Listener):
+    """Which bodies have served."""
+
+    def kernel_ran(self, body, args):
+        self.append(body.backend)
 
 
 @pytest.mark.parametrize("order", ["forward", "reverse"])
@@ -94,6 +111,27 @@ def test_the_naive_product_says_the_same_and_nothing_is_to_be_said_in_check_mode
         kernels.packed_product_tiles((1, 1), 256, (tiles, q, scale, sum, blocks, 2, *sizes))
     assert not mismatch(y, want)
     assert not mismatch(tiles, want)
+
+
+@pytest.mark.parametrize("name", ["Q4_K", "F16"])
+def test_packed_weights_work_on_a_gpu_and_nothing_comes_to_the_host(monkeypatch, name):
+    _, x, *_, blocks, _ = arguments(name, 9, 7, 256)
+    draw = np.random.default_rng(1)
+    dy, b = draw.standard_normal((9, 7), np.float32), draw.standard_normal(7, np.float32)
+    with watch.settings(forced="numpy"):
+        want = Tensor(x, requires_grad=True)
+        y = packed_linear(want, Packed(blocks, name), Tensor(b))
+        y.backward(dy)
+    fake_cupy.install(monkeypatch)
+    served = Served()
+    got, there = Tensor(fake_cupy.asarray(x), requires_grad=True), fake_cupy.asarray(blocks)
+    with watch.listening(served):
+        z = packed_linear(got, Packed(there, name), Tensor(fake_cupy.asarray(b)))
+        z.backward(fake_cupy.asarray(dy))
+    assert not fake_cupy.copies and set(served) == {"cuda"}
+    assert not mismatch(z.numpy(), y.data)
+    assert not mismatch(on_host(got.grad), want.grad)
+    assert on_host(Packed(there, name).rows(np.array([3, 0]))).shape == (2, 256)
 
 
 def test_what_the_kernels_cannot_read_is_left_to_other_bodies():
