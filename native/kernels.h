@@ -207,6 +207,11 @@ void encode_pieces(int32_t *ids, int64_t *count, const uint8_t *text, const bool
 void join_tokens(uint8_t *text, const int32_t *ids, const uint8_t *store, const int64_t *starts,
                  int64_t count);
 
+/* int8.c; a, x, q (N, K), b (F, K) */
+void int8_product(int32_t *y, const int8_t *a, const int8_t *b, int64_t N, int64_t F, int64_t K);
+void int8_rows(int8_t *q, real *scale, const real *x, int64_t N, int64_t K);
+void int8_widen(real *y, const int8_t *q, const real *scale, int64_t N, int64_t K);
+
 /* packed.c; x (N, K), w rows of row_bytes bytes of that kind of GGUF's, of which this call takes
  * those from low to high; y (N, F) */
 void quantize_rows(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t N, int64_t K);
