@@ -104,6 +104,11 @@ void cross_entropy_backward(real *dz, const real *dy, const real *z, const real 
 void cross_entropy_both(real *loss, real *z, const int64_t *targets, double scale, int64_t ignore,
                         double smoothing, int64_t N, int64_t V);
 
+/* int8.c; a, x, q (N, K), b (F, K) */
+void int8_product(int32_t *y, const int8_t *a, const int8_t *b, int64_t N, int64_t F, int64_t K);
+void int8_rows(int8_t *q, real *scale, const real *x, int64_t N, int64_t K);
+void int8_widen(real *y, const int8_t *q, const real *scale, int64_t N, int64_t K);
+
 /* embedding.c */
 void embedding_forward(real *y, const int64_t *ids, const real *w, int64_t N, int64_t C);
 void embedding_add_forward(real *y, const int64_t *ids, const real *w, const real *p, int64_t B,
@@ -170,14 +175,6 @@ void adam_update(real *w, real *m, real *v, const real *g, double lr, double bet
 void lion_update(real *w, real *m, const real *g, double lr, double beta1, double beta2,
                  double decay, double scale, int64_t n);
 
-/* llama_step.c; called by all threads at once; `shared` has llama_step_bytes, zeros at first; returns
- * 0 where the threads have not met */
-int64_t llama_step_bytes(const int64_t *shape, int64_t threads);
-int64_t llama_step(float *logits, float *keys, float *values, uint8_t *shared, const float *x,
-                   const uint8_t *store, const int64_t *places, const float *vectors,
-                   const float *cos, const float *sin, const int64_t *shape, double eps,
-                   int64_t position, int64_t thread, int64_t threads);
-
 /* cpu.c; bytes: 64 with AVX-512, 32 with AVX2; of this library's vectors, and of this CPU's */
 int64_t vector_bytes(void);
 int64_t cpu_vector_bytes(void);
@@ -207,13 +204,10 @@ void encode_pieces(int32_t *ids, int64_t *count, const uint8_t *text, const bool
 void join_tokens(uint8_t *text, const int32_t *ids, const uint8_t *store, const int64_t *starts,
                  int64_t count);
 
-/* int8.c; a, x, q (N, K), b (F, K) */
-void int8_product(int32_t *y, const int8_t *a, const int8_t *b, int64_t N, int64_t F, int64_t K);
-void int8_rows(int8_t *q, real *scale, const real *x, int64_t N, int64_t K);
-void int8_widen(real *y, const int8_t *q, const real *scale, int64_t N, int64_t K);
-
-/* packed.c; x (N, K), w rows of row_bytes bytes of that kind of GGUF's, of which this call takes
- * those from low to high; y (N, F) */
+/* packed.c, packed_many.c; x (N, K), F rows of blocks of that kind of GGUF's, of which this call
+ * takes those from low to high; y (N, F), in unpack_rows (N, K) */
+void unpack_rows(float *y, const uint8_t *blocks, int64_t kind, int64_t N, int64_t K,
+                 int64_t row_bytes);
 void quantize_rows(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t N, int64_t K);
 void packed_product(float *y, const float *x, const int8_t *q, const float *scale,
                     const int32_t *sum, const uint8_t *blocks, int64_t kind, int64_t N, int64_t K,
