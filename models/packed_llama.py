@@ -120,7 +120,7 @@ class PackedLlama(Llama):
     def next_logits(self, ids, lengths=None, cache=None):
         """As in lesson llama; a single token behind a cache takes the short way."""
         one = ids.shape == (1, 1) and (lengths is None or lengths[0] == 1)
-        if cache is None or not one:
+        if cache is None or not one or cache.keys.dtype != np.float32:
             return super().next_logits(ids, lengths, cache)
         # What lesson llama's `hidden` does before its blocks, for one position.
         cache.must_fit(1)
