@@ -55,29 +55,38 @@ class Task:
     """What all tasks share. A subclass has make(random, level) -> Problem, of either side.
 
     levels: those that are drawn where none is asked for; any from levels[0] to `hardest` may be.
+    family: tasks of one family hold out the same entities; by default each is its own.
     """
 
-    name = ""
+    name = family = ""
     levels = ()
     hardest = 9
 
     def draw(self, random, level=None, held_out=False):
         """A Problem of the training side, or of the held-out one; ValueError for a wrong level."""
-        if level is None:
-            level = below(random, self.levels)
-        if not self.levels[0] <= level <= self.hardest:
-            raise ValueError(f"the levels of {self.name} are {self.levels[0]} to {self.hardest}: "
-                             f"there is no {level}")
+        level = self.level_or_any(random, level)
         while True:
             problem = self.make(random, level)
             if self.is_held_out(problem.key) == held_out:
                 return problem
 
+    def level_or_any(self, random, level):
+        """The level, or one that is drawn where it is None."""
+        if level is None:
+            return below(random, self.levels)
+        if not self.levels[0] <= level <= self.hardest:
+            raise ValueError(f"the levels of {self.name} are {self.levels[0]} to {self.hardest}: "
+                             f"there is no {level}")
+        return level
+
     def is_held_out(self, key):
         """True or False, or None for a problem that stands between the sides: (1) and (2)."""
-        sides = {hashed(f"{self.name}/{entity}") < HELD_OUT_ENTITIES
-                 for entity in self.entities(key)}                                        # (1)
+        sides = set(map(self.is_held_out_entity, self.entities(key)))
         return sides.pop() if len(sides) == 1 else None                                   # (2)
+
+    def is_held_out_entity(self, entity):
+        """Whether training never meets this entity."""
+        return hashed(f"{self.family or self.name}/{entity}") < HELD_OUT_ENTITIES         # (1)
 
     def entities(self, key):
         """What no problem of the other side may share."""
