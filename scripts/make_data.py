@@ -3,7 +3,7 @@
     python scripts/make_data.py addition                          problems and their answers
     python scripts/make_data.py sort --level 4 --held-out --out sort.jsonl
     python scripts/make_data.py instructions                      requests in the world of stories
-    python scripts/make_data.py preferences --out pairs.jsonl    two answers each, one of them better
+    python scripts/make_data.py preferences --out pairs.jsonl    two answers each, one is better
     python scripts/make_data.py --check FILE                      what a file of yours holds, faults
 """
 

@@ -63,7 +63,8 @@ def test_a_check_prints_the_faults_of_a_file_and_goes_on(call, tmp_path):
     write_objects(path, [good, good, good | {"chosen": "c"}, {"prompt": "x"},
                          good | {"chosen": "c", "rejected": "b"}, *([{}] * 20)])
     out, told = call("--check", path)
-    assert out[0].endswith("line 3: chosen and rejected are equal: nothing is preferred to anything")
+    assert out[0].endswith("line 3: chosen and rejected are equal: nothing is preferred "
+                           "to anything")
     assert "line 4: the field 'chosen' is missing" in out[1]
     assert "… and 12 more" in out
     assert told == {"preferences": "3", "faults": "22", "copies": "1", "prompts": "1",

@@ -30,6 +30,7 @@ See       Cobbe et al. 2021 (answers that can be checked) · Lightman et al. 202
 """
 
 import ast
+import functools
 import operator
 import re
 import sys
@@ -86,7 +87,7 @@ class Task:
 
     def is_held_out_entity(self, entity):
         """Whether training never meets this entity."""
-        return hashed(f"{self.family or self.name}/{entity}") < HELD_OUT_ENTITIES         # (1)
+        return is_held_out_name(f"{self.family or self.name}/{entity}")
 
     def entities(self, key):
         """What no problem of the other side may share."""
@@ -95,6 +96,12 @@ class Task:
     def score(self, problem, text):
         """1.0 where the text, white space around it aside, answers the problem; else 0.0."""
         return float(text.strip() == problem.answer)
+
+
+@functools.lru_cache(1 << 16)
+def is_held_out_name(name):
+    """Whether name/entity is on the held-out side: (1)."""
+    return hashed(name) < HELD_OUT_ENTITIES                                               # (1)
 
 
 @dataclass(frozen=True)
@@ -137,24 +144,23 @@ BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
 class Brackets(Task):
-    """Close what is open: `level` brackets, after as many that are closed already."""
+    """Close what is open: `level` brackets, among one more that are closed already."""
 
     name = "brackets"
     levels = 1, 2, 3, 4
 
     def make(self, random, level):
-        """close ([]{ -> })."""
-        text, still_open, closed = "", [], 0
-        while len(text) < 3 * level:
-            left = 3 * level - len(text)
-            # Of the moves that are left, so many have to close something.
-            close = random.random() * left < level - closed
-            if still_open and close:
+        """close ([]{} -> )."""
+        text, still_open = "", []
+        opening, closing = 2 * level + 1, level + 1  # moves that are left
+        while opening + closing:
+            if still_open and random.random() * (opening + closing) < closing:
                 text += BRACKETS[still_open.pop()]
-                closed += 1
-            elif left > level - closed:
+                closing -= 1
+            elif opening:
                 still_open.append(below(random, [*BRACKETS]))
                 text += still_open[-1]
+                opening -= 1
         answer = "".join(BRACKETS[bracket] for bracket in reversed(still_open))
         return Problem(f"close {text}", answer, level, text)
 
