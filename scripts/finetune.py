@@ -1,8 +1,8 @@
 """Go on training a model on text of your own.
 
-    python scripts/finetune.py MODEL --data notes/              .txt .md .py: it learns their language
-    python scripts/finetune.py MODEL --data talks.jsonl         conversations: it learns the answers
-    python scripts/finetune.py MODEL --data notes/ --full       all weights in place of an adapter
+    python scripts/finetune.py MODEL --data notes/          .txt .md .py: it learns their language
+    python scripts/finetune.py MODEL --data talks.jsonl     conversations: it learns the answers
+    python scripts/finetune.py MODEL --data notes/ --full   all weights in place of an adapter
     python scripts/finetune.py MODEL --data notes/ --export it.gguf
 
 MODEL is a run folder, a folder of safetensors or a .gguf file. What it has learnt is measured on a

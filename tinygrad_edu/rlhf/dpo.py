@@ -139,7 +139,7 @@ def with_other_prompts(pairs):
 
 
 def preference_batch(pairs, kind, context, size, seed, step):
-    """The batch of a step, as the loop takes it: (PairBatch, its mask). KTO's has a third part."""
+    """The batch of a step as the loop takes it: (PairBatch, mask). KTO's has a third part."""
     some = [pairs[k] for k in examples_of_step(len(pairs), size, seed, step)]
     if kind == "kto":
         other = [(ids[:context], mask[:context]) for ids, mask in with_other_prompts(some)]

@@ -17,6 +17,8 @@ Pitfalls  To resume is to compute what would have been computed: the batch of a 
           Ctrl-C reaches a script and the one it started: who starts one waits until it has saved.
           A folder belongs to one process at a time, and files in it are replaced, never rewritten:
           whatever moment a kill chooses, the checkpoint is a whole one.
+          The file model.safetensors is written last: a folder that has it is complete, and one that
+          has only a checkpoint is gone on with.
 Cost      That of the training. A checkpoint is 12 bytes a parameter, every tenth of a run.
 Try       build it    a stage of your own: continue an SFT run on other data, with half the lr.
           break it    draw batches from one generator in a row. Which test notices?
