@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from house import ROOT, load
 
+from house import ROOT, load
 from tinygrad_edu.files.checkpoint import load_checkpoint
 from tinygrad_edu.models import run as runs
 from tinygrad_edu.models.export import save_published

@@ -42,8 +42,8 @@ def checked_rows(rows, context, name="example"):
     ValueError, naming the example, where nothing of an answer is left: a prompt fills the context.
     """
     found = []
-    for place, (ids, mask) in enumerate(rows, start=1):
-        ids, mask = np.asarray(ids), np.asarray(mask)
+    for place, row in enumerate(rows, start=1):
+        ids, mask = map(np.asarray, row)
         if not mask[1:context].any():
             begin = int(np.argmax(mask)) if mask.any() else len(ids)
             raise ValueError(f"{name} {place}: its prompt has {begin} tokens and leaves no room "
