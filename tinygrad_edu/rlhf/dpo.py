@@ -165,8 +165,9 @@ class PreferenceTraining(Module):
             raise ValueError(f"{kind} compares the policy with a reference model: give one")
         if reference is not None and reference.config.vocabulary != policy.config.vocabulary:
             raise ValueError(f"the reference has a vocabulary of {reference.config.vocabulary} "
-                             f"tokens, the policy one of {policy.config.vocabulary}: they were made "
-                             "with different tokenizers, and their probabilities do not compare")
+                             f"tokens, the policy one of {policy.config.vocabulary}: they were "
+                             "made with different tokenizers, and their probabilities do not "
+                             "compare")
         self.reference_logprobs = lambda *row: frozen_logprobs(reference, *row)
 
     def loss(self, batch, mask, reduction="mean"):
