@@ -21,6 +21,15 @@ INLINE void fetch(const uint8_t *at, int64_t count) {
 #endif
 }
 
+INLINE float from_word(uint32_t word) {
+    float y;
+    memcpy(&y, &word, 4);
+    return y;
+}
+
+/* A brain float is the upper half of a float. */
+INLINE float brain(uint16_t word) { return from_word((uint32_t)word << 16); }
+
 #if defined(VECTORS) && defined(__AVX2__) && defined(__F16C__)
 #include <immintrin.h>
 #define SIDE_BY_SIDE 8 /* floats */
@@ -107,8 +116,7 @@ INLINE float total(floats y) {
     return four[0] + four[1];
 }
 
-/* Numbers of 16 bits as floats: one, the two at the head of a block, SIDE_BY_SIDE; and brain floats,
- * which are the upper halves of floats. */
+/* Numbers of 16 bits as floats: one, the two at the head of a block, SIDE_BY_SIDE. */
 INLINE float half(const uint8_t *w) {
     uint16_t h;
     memcpy(&h, w, 2);
@@ -195,12 +203,6 @@ INLINE floats add_scaled(floats y, totals t, pair by) {
 INLINE floats add_product(floats y, floats a, floats b) { return plus(y, times(a, b)); }
 INLINE float total(floats y) { return y.at[0] + y.at[1]; }
 
-INLINE float from_word(uint32_t word) {
-    float y;
-    memcpy(&y, &word, 4);
-    return y;
-}
-
 /* The exponent of a half begins 112 steps above that of a float: a product moves it, also that of
  * numbers below 2^-14, which have none. */
 INLINE float half(const uint8_t *w) {
@@ -215,7 +217,7 @@ INLINE floats halves(const uint8_t *w) { return head(w); }
 INLINE floats brains(const uint8_t *w) {
     uint16_t h[2];
     memcpy(h, w, 4);
-    return pair_of(from_word((uint32_t)h[0] << 16), from_word((uint32_t)h[1] << 16));
+    return pair_of(brain(h[0]), brain(h[1]));
 }
 INLINE floats singles(const void *w) {
     floats y;

@@ -207,8 +207,10 @@ void encode_pieces(int32_t *ids, int64_t *count, const uint8_t *text, const bool
 void join_tokens(uint8_t *text, const int32_t *ids, const uint8_t *store, const int64_t *starts,
                  int64_t count);
 
-/* packed.c; x (N, K), w rows of row_bytes bytes of that kind of GGUF's, of which this call takes
- * those from low to high; y (N, F) */
+/* packed.c, packed_many.c; x (N, K), F rows of blocks of that kind of GGUF's, of which this call
+ * takes those from low to high; y (N, F), in unpack_rows (N, K) */
+void unpack_rows(float *y, const uint8_t *blocks, int64_t kind, int64_t N, int64_t K,
+                 int64_t row_bytes);
 void quantize_rows(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t N, int64_t K);
 void packed_product(float *y, const float *x, const int8_t *q, const float *scale,
                     const int32_t *sum, const uint8_t *blocks, int64_t kind, int64_t N, int64_t K,

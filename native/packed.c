@@ -153,3 +153,48 @@ void packed_quantize(int8_t *q, float *scale, int32_t *sum, const float *x, int6
 void quantize_rows(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t N, int64_t K) {
     packed_quantize(q, scale, sum, x, N * K);
 }
+
+/* 32 numbers of a block, as floats. */
+INLINE void widen(int type, float *y, const uint8_t *w, int j, const float *step, float low) {
+    int8_t q[32];
+    const numbers all = rungs(type, w, j);
+    const int middle = type == Q8_0 ? 0 : middle_of(type);
+    memcpy(q, &all, 32);
+    for (int k = 0; k < 32; k++) {
+        const float exact = step[k / 16] * (q[k] - middle);
+        y[k] = exact + low;
+    }
+}
+
+INLINE void widen_rows(int type, int64_t size, float *y, const uint8_t *w, int64_t count) {
+    const int parts = is_large(type) ? 8 : 1;
+    float step[16], low[8] = {0};
+    for (int64_t b = 0; b < count; b += 32 * parts, w += size) {
+        if (is_large(type)) ladders(type, w, step, low);
+        else step[0] = step[1] = half(w);
+        if (type == Q4_1 || type == Q5_1) low[0] = half(w + 2);
+        for (int j = 0; j < parts; j++) widen(type, y + b + 32 * j, w, j, step + 2 * j, low[j]);
+    }
+}
+
+void unpack_rows(float *y, const uint8_t *blocks, int64_t kind, int64_t N, int64_t K,
+                 int64_t row_bytes) {
+    const int64_t count = N * K;
+    #define WIDEN(type, size) case type: widen_rows(type, size, y, blocks, count); return;
+    switch (kind) {
+        WIDEN(Q8_0, 34)
+        WIDEN(Q4_0, 18)
+        WIDEN(Q4_1, 20)
+        WIDEN(Q5_0, 22)
+        WIDEN(Q5_1, 24)
+        WIDEN(Q4_K, 144)
+        WIDEN(Q5_K, 176)
+        WIDEN(Q6_K, 210)
+        case F32: memcpy(y, blocks, N * row_bytes); return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        uint16_t h;
+        memcpy(&h, blocks + 2 * i, 2);
+        y[i] = kind == F16 ? half(blocks + 2 * i) : brain(h);
+    }
+}

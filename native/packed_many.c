@@ -47,7 +47,7 @@ INLINE int ladder_of(int type) { return type == Q6_K ? 16 : 32; }
 
 /* Row r of the panel, from one row of w. */
 INLINE void lay(panel to, int r, int type, int64_t size, const uint8_t *w, int64_t n) {
-    const int parts = is_large(type) ? 8 : 1, ladder = ladder_of(type);
+    const int parts = is_large(type) ? 8 : 1, per = 32 / ladder_of(type);
     int32_t *words = (int32_t *)to.words + r;
     float *step = (float *)to.step + r, *low = (float *)to.low + r;
     for (int64_t b = 0; b < n / 32; b += parts, w += size) {
@@ -60,8 +60,7 @@ INLINE void lay(panel to, int r, int type, int64_t size, const uint8_t *w, int64
             memcpy(q, &all, 32);
             for (int k = 0; k < 8; k++) words[((b + j) * 8 + k) * SIDE] = q[k];
             low[(b + j) * SIDE] = lows[j];
-            if (ladder == 32) step[(b + j) * SIDE] = steps[2 * j];
-            else step[(b + j) * 2 * SIDE] = steps[2 * j], step[((b + j) * 2 + 1) * SIDE] = steps[2 * j + 1];
+            for (int k = 0; k < per; k++) step[((b + j) * per + k) * SIDE] = steps[2 * j + k];
         }
     }
 }
@@ -109,7 +108,8 @@ INLINE void many_rows(int type, int64_t size, float *y, const int8_t *q, const f
         int64_t i = 0;
         for (; i + HIGH <= N; i += HIGH) {
             const known part = {x.start + i * ladders_of_row, x.sum + i * blocks};
-            many_tile(HIGH, type, y + i * F + r, F, rows, to, n, q + i * n, scale + i * blocks, part);
+            many_tile(HIGH, type, y + i * F + r, F, rows, to, n, q + i * n, scale + i * blocks,
+                      part);
         }
         for (; i < N; i++) {
             const known part = {x.start + i * ladders_of_row, x.sum + i * blocks};
@@ -139,16 +139,19 @@ void packed_product(float *y, const float *x, const int8_t *q, const float *scal
 #ifdef SIDE
     const int64_t count = N * (K / 32);
     const bool many = N >= FEW_ROWS && kind != F32 && kind != F16 && kind != BF16;
-    void *memory = many ? malloc(ALIGNED + SIDE * (K + K / 16 * 4 + K / 32 * 4) + count * 12) : NULL;
+    const int64_t of_panel = ALIGNED + SIDE * (K + K / 16 * 4 + K / 32 * 4);
+    void *memory = many ? malloc(of_panel + count * 12) : NULL;
     if (memory) {
         ints *words = (ints *)(((uintptr_t)memory + ALIGNED - 1) / ALIGNED * ALIGNED);
         const panel to = {words, (reals *)(words + K / 4), (reals *)(words + K / 4 + K / 16)};
         int32_t *start = (int32_t *)(to.low + K / 32);
         const known of_x = {start, (float *)(start + 2 * count)};
-        memset(memory, 0, ALIGNED + SIDE * (K + K / 16 * 4 + K / 32 * 4));
+        memset(memory, 0, of_panel); /* rows of the last panel that are none */
         know(of_x, (int)kind, q, scale, sum, count);
         #define MANY(type, size)                                                                 \
-            case type: many_rows(type, size, y, q, scale, of_x, blocks, to, N, K, F, row_bytes, low, high); break;
+            case type:                                                                           \
+                many_rows(type, size, y, q, scale, of_x, blocks, to, N, K, F, row_bytes, low, high); \
+                break;
         switch (kind) {
             MANY(Q8_0, 34)
             MANY(Q4_0, 18)

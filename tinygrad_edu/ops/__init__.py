@@ -7,10 +7,12 @@ from . import dropout as dropout
 from . import embedding as embedding
 from . import extremes as extremes
 from . import gemv as gemv
+from . import ladders as ladders
 from . import matmul as matmul
 from . import mixed as mixed
 from . import norm as norm
 from . import operators as operators
+from . import packed as packed
 from . import pointwise as pointwise
 from . import reduce as reduce
 from . import rmsnorm as rmsnorm
