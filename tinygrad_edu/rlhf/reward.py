@@ -1,6 +1,6 @@
 """Lesson 7.4 · Reward model: what people like, learnt from what they chose
 
-Needs conversations, extremes, layers, module, sft, shape, tensor. Used by dpo, best_of_n, stage.
+Needs conversations, layers, module, sft, shape, tensor. Used by dpo, scripts/train_reward.py.
 
 Idea      Nobody can write down a formula for a good answer, but anybody can say which of two is
           better. A language model gets a second head, one number instead of a logit for every
@@ -133,6 +133,23 @@ class RewardModel(Module):
         chosen, rejected = rewards[:B], rewards[B:]
         self.last = preference_numbers(chosen.data - rejected.data)
         return bradley_terry(chosen, rejected, batch.margins).mean()
+
+
+HEAD = "reward.head"  # of a run's checkpoint: the rest is the trunk, as in any run
+
+
+def load_reward(folder, runs):
+    """(RewardModel in evaluation mode, its tokenizer) of a run folder of train_reward.py.
+
+    runs: lesson run. OSError or ValueError in one sentence.
+    """
+    arrays, state = runs.read_run(folder)
+    if HEAD not in arrays:
+        raise ValueError(f"{folder} holds a language model and no reward model: make one with "
+                         "scripts/train_reward.py")
+    model = RewardModel(runs.load_model(arrays, state))
+    model.head.weight.assign(arrays[HEAD])
+    return model.eval(), runs.run_tokenizer(folder, state)
 
 
 def ends(mask):
