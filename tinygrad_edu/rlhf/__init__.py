@@ -1,0 +1,1 @@
+"""From a text predictor to an assistant: each algorithm whole in one file."""
