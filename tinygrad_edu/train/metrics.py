@@ -42,23 +42,24 @@ class Metrics:
     """The rows of a run: kept in memory, and appended to a CSV file line by line.
 
     path: the file. steps: rows of step < steps are kept from an earlier part of the run, later ones
-    dropped.
+    dropped. more: names of columns behind the usual ones.
     """
 
-    def __init__(self, path, steps=0):
-        self.path = Path(path)
-        self.rows = [row for row in read_metrics(path) if row["step"] < steps] if steps else []
+    def __init__(self, path, steps=0, more=()):
+        self.path, self.columns = Path(path), (*COLUMNS, *more)
+        before = read_metrics(path, self.columns) if steps else []
+        self.rows = [row for row in before if row["step"] < steps]
         with open(self.path, "w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(map(_texts, self.rows))
 
     def add(self, **row):
         """Append one row; columns that are not given stay empty."""
-        row = {name: row.get(name) for name in COLUMNS}
+        row = {name: row.get(name) for name in self.columns}
         self.rows.append(row)
         with open(self.path, "a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow(_texts(row))
+            csv.DictWriter(file, self.columns).writerow(_texts(row))
 
     def last(self, name):
         """The newest value of a column, or None."""
@@ -101,7 +102,7 @@ def _texts(row):
     return {name: "" if value is None else f"{value:.9g}" for name, value in row.items()}
 
 
-def read_metrics(path):
+def read_metrics(path, columns=COLUMNS):
     """The rows of a metrics file as dicts of numbers, None for empty fields; [] without a file.
 
     Raises ValueError that names the line where the file was damaged.
@@ -112,9 +113,9 @@ def read_metrics(path):
     whole = text[: text.rfind("\n") + 1]  # a full disk or a kill can cut the last line short
     with io.StringIO(whole, newline="") as file:
         reader = csv.DictReader(file)
-        if reader.fieldnames is None or tuple(reader.fieldnames) != COLUMNS:
+        if reader.fieldnames is None or tuple(reader.fieldnames) != columns:
             raise ValueError(f"{path} is no metrics file of this program: its first line is not "
-                             f"{','.join(COLUMNS)}")
+                             f"{','.join(columns)}")
         rows = []
         for row in reader:
             try:
