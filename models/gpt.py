@@ -143,9 +143,11 @@ class Block(Module):
             y = self.ln_1(x)
         else:
             x, y = self.ln_1(x, added=branch)
-        a = self.drop[0](self.attn(y, cache, layer, segments))
+        a = self.attn(y, cache, layer, segments)
+        a = self.drop[0](a)
         x, y = self.ln_2(x, added=a)                                                           # (2)
-        m = self.drop[1](self.mlp(y))                                                          # (3)
+        m = self.mlp(y)                                                                        # (3)
+        m = self.drop[1](m)
         return x, m
 
 
@@ -179,7 +181,8 @@ class GPT(Module):
             raise ValueError(f"a sequence of {longest} tokens does not fit this model's context "
                              f"of {self.config.context}")
         if segments is not None:
-            x = self.wte(ids) + self.wpe(places_of(segments, cache))                           # (1)
+            places = places_of(segments, cache)                                       # (B, T)
+            x = self.wte(ids) + self.wpe(places)                                               # (1)
         elif min(starts) == max(starts):
             places = self.wpe.weight[first:longest]                                   # (T, C)
             x = self.wte(ids, positions=places)                                                # (1)
@@ -236,10 +239,12 @@ def places_of(segments, cache=None):
     if cache is not None:
         raise ValueError("segments part documents that are read at once, without a cache")
     segments = np.asarray(segments)
-    places = np.arange(segments.shape[1])
+    _, T = segments.shape
+    places = np.arange(T)
     begins = np.ones(segments.shape, bool)
     begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
-    return places - np.maximum.accumulate(np.where(begins, places, 0), axis=1)
+    first = np.where(begins, places, 0)
+    return places - np.maximum.accumulate(first, axis=1)
 
 
 INNER = "c_attn.weight", "c_proj.weight", "c_fc.weight"  # (in, out) where they are published

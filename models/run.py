@@ -39,15 +39,16 @@ STATE = {"model": (dict,), "settings": (dict,), "done": (int,), "text": (str,),
 WRITTEN = ("checkpoint.safetensors", "model.safetensors", "tokenizer.json")  # in one step each
 
 
-def save_run(folder, model, optimizer, settings, done, text="", threads=None):
+def save_run(folder, model, optimizer, settings, done, text="", threads=None, more=None):
     """Write the checkpoint: weights, optimizer, settings (a dict for JSON), steps done.
 
     text: a checksum of what the run reads, threads: how many it computes with. A resumed run
-    compares both with its own, since other ones lead to other numbers.
+    compares both with its own, since other ones lead to other numbers. more: name -> array beside
+    the model's own, such as those of a second head.
     """
     arrays = {f"model.{name}": array for name, array in model.state().items()}
     arrays |= {f"optimizer.{name}": array for name, array in optimizer.state().items()}
-    arrays = {name: on_host(array) for name, array in arrays.items()}
+    arrays = {name: on_host(array) for name, array in (arrays | (more or {})).items()}
     state = {"model": to_dict(model.config), "settings": settings, "done": done, "text": text,
              "threads": threads}
     save_checkpoint(folder, arrays, state)

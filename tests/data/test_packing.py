@@ -175,7 +175,7 @@ def test_what_cannot_be_packed_is_named():
     long = np.zeros(12, int), np.ones(12)
     with pytest.raises(ValueError, match="example 2 has no token to learn"):
         pack([good, nothing], 8)
-    with pytest.raises(ValueError, match="example 1 has a prompt of 11 tokens, which fills the con"):
+    with pytest.raises(ValueError, match="example 1 has a prompt of 11 tokens, which fills"):
         pack([prompt], 8)
     with pytest.raises(ValueError, match="example 3 has 12 tokens, and a row of 8 holds 9"):
         pack([good, good, long], 8)

@@ -42,13 +42,13 @@ class Metrics:
     """The rows of a run: kept in memory, and appended to a CSV file line by line.
 
     path: the file. steps: rows of step < steps are kept from an earlier part of the run, later ones
-    dropped. columns: their names; "step" is one of them.
+    dropped. more: names of columns behind the usual ones.
     """
 
-    def __init__(self, path, steps=0, columns=COLUMNS):
-        self.path, self.columns = Path(path), tuple(columns)
-        old = read_metrics(path, columns) if steps else []
-        self.rows = [row for row in old if row["step"] < steps]
+    def __init__(self, path, steps=0, more=()):
+        self.path, self.columns = Path(path), (*COLUMNS, *more)
+        before = read_metrics(path, self.columns) if steps else []
+        self.rows = [row for row in before if row["step"] < steps]
         with open(self.path, "w", newline="") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
@@ -105,7 +105,7 @@ def _texts(row):
 def read_metrics(path, columns=COLUMNS):
     """The rows of a metrics file as dicts of numbers, None for empty fields; [] without a file.
 
-    columns: what its first line has to say. Raises ValueError that names the line where the file was damaged.
+    Raises ValueError that names the line where the file was damaged.
     """
     if not Path(path).exists():
         return []
@@ -113,7 +113,7 @@ def read_metrics(path, columns=COLUMNS):
     whole = text[: text.rfind("\n") + 1]  # a full disk or a kill can cut the last line short
     with io.StringIO(whole, newline="") as file:
         reader = csv.DictReader(file)
-        if reader.fieldnames is None or tuple(reader.fieldnames) != tuple(columns):
+        if reader.fieldnames is None or tuple(reader.fieldnames) != columns:
             raise ValueError(f"{path} is no metrics file of this program: its first line is not "
                              f"{','.join(columns)}")
         rows = []
