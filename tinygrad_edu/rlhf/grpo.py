@@ -45,7 +45,6 @@ from ..ops.reduce import sum as total
 from .logprobs import answer_logprobs
 from .ppo import movement
 
-
 # ---- the lines that differ ----------------------------------------------------------------------
 
 
