@@ -40,7 +40,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..nn.module import Module
-from ..tensor import Tensor
+from ..tensor import Tensor, no_grad
 from .logprobs import answer_lengths, answer_logprob_sums, frozen_logprobs
 from .reward import PairBatch, bradley_terry, log_sigmoid, pair_batch, preference_numbers
 from .sft import examples_of_step, padded
@@ -206,3 +206,18 @@ def must_begin_at_the_reference(loss, kind):
     if kind == "dpo" and abs(loss - math.log(2)) > 1e-3:
         raise ValueError(f"the first loss is {loss:.4f} and not ln 2: the reference is not the model "
                          "that training begins with; give the run folder it began with")
+
+
+def implicit_pairs(model, pairs, size=64):
+    """`implicit_differences`, (n,), of pairs of rows: what a PreferenceTraining prefers by now."""
+    was_training = model.training
+    model.eval()
+    found = []
+    try:
+        with no_grad():
+            for low in range(0, len(pairs), size):
+                numbers = model.pairs(pair_batch(pairs[low:low + size]))
+                found.append(implicit_differences(numbers, model.kind, model.options["beta"]))
+    finally:
+        model.train(was_training)
+    return np.concatenate(found)

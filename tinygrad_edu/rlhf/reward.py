@@ -135,6 +135,23 @@ class RewardModel(Module):
         return bradley_terry(chosen, rejected, batch.margins).mean()
 
 
+HEAD = "reward.head"  # of a run's checkpoint: the rest is the trunk, as in any run
+
+
+def load_reward(folder, runs):
+    """(RewardModel in evaluation mode, its tokenizer) of a run folder of train_reward.py.
+
+    runs: lesson run. OSError or ValueError in one sentence.
+    """
+    arrays, state = runs.read_run(folder)
+    if HEAD not in arrays:
+        raise ValueError(f"{folder} holds a language model and no reward model: make one with "
+                         "scripts/train_reward.py")
+    model = RewardModel(runs.load_model(arrays, state))
+    model.head.weight.assign(arrays[HEAD])
+    return model.eval(), runs.run_tokenizer(folder, state)
+
+
 def ends(mask):
     """How many tokens each row has up to the end of its answer, (B,)."""
     T = mask.shape[1]

@@ -45,7 +45,13 @@ def problems(name, count, seed, held_out=False, level=None):
     random = python_random.Random(f"{seed} {held_out}")
     tasks = tasks_of(name)
     drawn = (tasks[k % len(tasks)] for k in range(count))
-    return [(task, task.draw(random, level, held_out)) for task in drawn]
+    return [(task, task.draw(random, level or some_level(task, random), held_out)) for task in drawn]
+
+
+def some_level(task, random):
+    """A level at which there are held-out problems: of single brackets there are too few."""
+    levels = [level for level in task.levels if (task.name, level) != ("brackets", 1)]
+    return random.choice(levels)
 
 
 def worksheet(count, seed):

@@ -1,0 +1,189 @@
+"""Prefer the better of two answers, without a reward model: DPO and its relatives.
+
+    python scripts/train_dpo.py                          against the fine-tuned model's own mistakes
+    python scripts/train_dpo.py --loss ipo               or kto, orpo, simpo
+    python scripts/train_dpo.py runs/sft --data FILE     preferences of your own
+    python scripts/train_dpo.py --resume                 go on where a run stopped
+
+SFT is the run folder that it begins with, and its reference: that of train_sft.py, which is made
+where it is not there. Every flag: --help.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from tinygrad_edu.data.conversations import Preference, read_preferences
+from tinygrad_edu.data.curation import deduplicate, split_by_prompt
+from tinygrad_edu.data.turns import Turns
+from tinygrad_edu.models import run as runs
+from tinygrad_edu.nn.adam import AdamW
+from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
+from tinygrad_edu.rlhf.dpo import (
+    LOSSES,
+    PreferenceTraining,
+    implicit_pairs,
+    must_begin_at_the_reference,
+    preference_batch,
+)
+from tinygrad_edu.rlhf.reward import accuracy, interval, length_only, pair_rows
+from tinygrad_edu.rlhf.sft import checked_rows, draw_answers, score_answers
+from tinygrad_edu.rlhf.stage import (
+    StageSettings,
+    checksum_of,
+    complete,
+    draw_curves,
+    fit,
+    open_stage,
+    run_before,
+    saver,
+)
+from tinygrad_edu.rlhf.world import asked, messages_of, problems
+from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
+from tinygrad_edu.train.program import program
+
+HERE = Path(__file__).resolve().parent
+SFT = Path("runs/sft")  # where none is named
+
+
+@dataclass
+class Settings(StageSettings):
+    """The settings of a run."""
+
+    sft: Path = option(SFT, "run folder to begin with; runs/sft is made where it is not there",
+                       positional=True)
+    loss: str = option("dpo", "what is minimised", choices=tuple(LOSSES))
+    beta: float | None = option(
+        None, "how hard it is to leave the reference (default: what suits --loss)", low=1e-6)
+    data: Path | None = option(None, "preferences as JSONL; none: mistakes in answers to --task")
+    task: str = option("all", "small tasks to answer", choices=("all", "addition", "sort",
+                                                                "brackets", "python"))
+    problems: int = option(6000, "problems that the model answers to find its mistakes", low=2,
+                           high=10**7)
+    ask: int = option(400, "held-out problems that both models answer at the end", low=1)
+    out: Path = option(Path("runs/dpo"), "run folder")
+    steps: int = option(300, "optimizer steps", low=1, high=2**53)
+    lr: float = option(3e-4, "largest learning rate", low=0.0)
+
+
+def main():
+    """Read the flags, train, let both models answer."""
+    settings, given = parse(Settings, description=__doc__.splitlines()[0])
+    with errors_in_one_sentence():
+        stage = open_stage(settings, given, runs)
+        settings = stage.settings
+        if settings.sft == SFT:
+            run_before(SFT, HERE / "train_sft.py")
+        (policy, tokenizer), (reference, _) = (runs.load_run(settings.sft) for _ in range(2))
+        context, turns = policy.config.context, Turns(tokenizer)
+        pairs, held = examples(settings, reference, turns, context)
+        stage.check(f"{checksum_of(settings.sft)} {len(pairs)} {settings.data}")
+        save_tokenizer(tokenizer, stage.path / "tokenizer.json")
+        options = {} if settings.beta is None else {"beta": settings.beta}
+        model = PreferenceTraining(policy, settings.loss, reference, **options).train()
+
+        def batch(step):
+            return [preference_batch(pairs, settings.loss, context, settings.batch, settings.seed,
+                                     step)]
+
+        if stage.done == 0:
+            must_begin_at_the_reference(model.eval().loss(*batch(0)[0]).item(), settings.loss)
+            model.train()
+        optimizer = AdamW(policy.named_parameters(), decay=settings.decay)
+        stage.restore(policy, optimizer)
+
+    def look(step):
+        return {"held_out_accuracy": accuracy(implicit_pairs(model, held[:200]))[0]}
+
+    columns = "accuracy", "margin", "chosen", "held_out_accuracy"
+    metrics = fit(stage, model, optimizer, batch, saver(stage, policy, optimizer), columns, look,
+                  "train_dpo.py")
+    complete(stage, policy)
+    finish(settings, model, reference, turns, held, metrics)
+
+
+def examples(settings, reference, turns, context):
+    """(pairs of rows to train on, held-out ones)."""
+    if settings.data is None:
+        train = mistakes(settings, reference, turns, settings.problems, held_out=False)
+        held = mistakes(settings, reference, turns, 2 * settings.ask, held_out=True)
+        print(f"{len(train):,} mistakes to learn from, {len(held):,} held out")
+        if not train or not held:
+            raise ValueError(f"the model in {settings.sft} makes no mistakes in these tasks: there "
+                             "is nothing to prefer; choose a harder --task")
+    else:
+        kept, copies = deduplicate(read_preferences(settings.data))
+        train, held = split_by_prompt(kept)
+        print(f"{len(train):,} pairs to learn from, {len(held):,} held out, {copies:,} copies left "
+              "out")
+    return rows_of(train, turns, context), rows_of(held, turns, context)
+
+
+def mistakes(settings, model, turns, count, held_out):
+    """Preferences: the right answer, rather than a wrong one that the model has given."""
+    found = problems(settings.task, count, settings.seed + 1, held_out)
+    prompts = [turns.prompt(messages_of(problem)).tolist() for _, problem in found]
+    bar = tqdm(total=len(prompts), desc="its own answers", leave=False)
+
+    def progress(places):
+        for place in places:
+            yield place
+            bar.update(places.step)
+
+    drawn = draw_answers(model, prompts, turns.stop, 32, settings.seed, progress=progress)
+    bar.close()
+    texts = map(turns.tokenizer.decode, drawn)
+    return [Preference(messages_of(problem), problem.answer, text)
+            for (task, problem), text in zip(found, texts, strict=True)
+            if text.strip() and not task.score(problem, text)]
+
+
+def rows_of(found, turns, context):
+    """Preferences as pairs of rows that fit the model."""
+    rows = [row for preference in found for row in pair_rows(turns, preference)]
+    rows = checked_rows(rows, context, "answer")
+    return list(zip(rows[::2], rows[1::2], strict=True))
+
+
+def finish(settings, model, reference, turns, held, metrics):
+    """Compare with the model it began with; draw; sum up."""
+    share, low, high = accuracy(implicit_pairs(model, held))
+    by_length = accuracy(length_only(held))[0]
+    print(f"of {len(held):,} held-out pairs the policy's own reward judges {share:.1%} right (95 %: "
+          f"{low:.1%} to {high:.1%}); by length alone {by_length:.1%}")
+    words = f"accuracy={share:.4f}"
+    if settings.data is None:
+        words += " " + compare(settings, model.policy, reference, turns)
+    picture = settings.out / "curves.png"
+    try:
+        draw_curves(metrics.rows, picture, f"{settings.loss}: {settings.out}",
+                    [("loss", ["loss"]), ("pairs judged right", ["accuracy", "held_out_accuracy"]),
+                     ("ln π of chosen answers, nats", ["chosen"])])
+        print(f"the run as a picture: {picture}")
+    except ImportError as error:
+        print(error)
+    speed = (metrics.last("tokens") or 0) / (metrics.last("seconds") or 1)
+    print(f"{words} loss={settings.loss} steps={settings.steps} tokens_per_s={speed:.0f} "
+          f"out={settings.out}")
+
+
+def compare(settings, policy, reference, turns):
+    """Both answer held-out problems, drawn at temperature 1, and the checker says who is right."""
+    questions = asked(problems(settings.task, settings.ask, settings.seed + 2, held_out=True))
+    before, after = (score_answers(model, turns, questions, 32, settings.seed)[0]
+                     for model in (reference, policy))
+    won, lost = int((after > before).sum()), int((after < before).sum())
+    wins = won / max(1, won + lost)
+    low, high = interval(wins, max(1, won + lost))
+    print(f"of {len(after):,} held-out problems the policy answers {after.mean():.1%} right, the "
+          f"model before {before.mean():.1%}; it wins {won:,}, loses {lost:,}, the rest are ties "
+          "(temperature 1)")
+    return (f"wins={wins:.4f} wins_low={low:.4f} wins_high={high:.4f} exact={np.mean(after):.4f} "
+            f"exact_before={np.mean(before):.4f}")
+
+
+if __name__ == "__main__":
+    with program():
+        main()
