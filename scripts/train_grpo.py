@@ -1,6 +1,6 @@
 """Let a model practise what a program can judge: GRPO, and what more imitation would have brought.
 
-    python scripts/train_grpo.py                        sums of three digits, from 500 shown ones
+    python scripts/train_grpo.py                        sums of three digits, from 400 shown ones
     python scripts/train_grpo.py --task brackets        or sort, or python
     python scripts/train_grpo.py --start runs/sft       begin with a run of train_sft.py
     python scripts/train_grpo.py --out runs/grpo-addition-1 --resume
@@ -69,18 +69,20 @@ class Settings(GRPOSettings):
     level: int | None = option(None, "its difficulty (default: what is hard for so small a model)",
                                low=1)
     start: Path | None = option(None, "run folder to begin with (default: one is made)")
-    demonstrations: int = option(500, "problems whose answers are shown", low=1, high=10**7)
+    demonstrations: int = option(400, "problems whose answers are shown", low=1, high=10**7)
     sft_steps: int = option(200, "steps of imitating them", low=1)
     sft_batch: int = option(256, "demonstrations in a step", low=1)
     sft_lr: float = option(1e-3, "learning rate of imitating", low=0.0)
     layers: int = option(2, "blocks of the model that is made", low=1, high=100)
     width: int = option(128, "size of its residual stream, a multiple of 4", low=4)
-    prompts: int = option(32, "problems in a step, each answered --group times", low=1)
+    prompts: int = option(64, "problems in a step, each answered --group times", low=1)
     max_new: int | None = option(None, "tokens of the longest answer (default: by the task)", low=1)
-    steps: int = option(500, "steps of practice", low=1, high=2**53)
-    lr: float = option(1e-3, "learning rate of practice", low=0.0)
+    steps: int = option(400, "steps of practice", low=1, high=2**53)
+    lr: float = option(5e-4, "learning rate of practice", low=0.0)
     warmup: int = option(10, "steps over which it grows", low=0)
     control: bool = option(True, "imitate on for as many operations, and compare")
+    group: int = option(8, "answers to every prompt, G", low=2)
+    minibatch: int = option(256, "answers whose gradients make one update", low=1)
     examine: int = option(1000, "held-out problems in the examinations at the end", low=1)
     evaluate_every: int = option(50, "steps between looks at held-out problems", low=1)
     save_every: int = option(25, "steps between checkpoints", low=1)
