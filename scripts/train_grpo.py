@@ -1,14 +1,15 @@
 """Let a model practise what a program can judge: GRPO, and what more imitation would have brought.
 
-    python scripts/train_grpo.py                        sums of three digits, from 400 shown ones
+    python scripts/train_grpo.py                        sums of three digits
     python scripts/train_grpo.py --task brackets        or sort, or python
     python scripts/train_grpo.py --start runs/sft       begin with a run of train_sft.py
     python scripts/train_grpo.py --out runs/grpo-addition-1 --resume
 
-Three trainings: a small model imitates a few demonstrations (SFT); from there it practises on fresh
-problems, of which nobody shows it the answers (GRPO); and, as a control, it imitates on for as many
-floating-point operations as the practice took. All three are examined on problems whose operands no
-training has seen. Every flag: --help.
+Three trainings. A small model imitates demonstrations (SFT), nine in ten of which have the slip
+that is usual for the task: in sums the carry is forgotten. From there it practises on fresh
+problems, of which nobody shows it the answers, only whether its own are right (GRPO). And, as a
+control, it imitates on for as many floating-point operations as the practice took. All three are
+examined on problems whose operands no training has seen. Every flag: --help.
 """
 
 import math
@@ -69,15 +70,16 @@ class Settings(GRPOSettings):
     level: int | None = option(None, "its difficulty (default: what is hard for so small a model)",
                                low=1)
     start: Path | None = option(None, "run folder to begin with (default: one is made)")
-    demonstrations: int = option(400, "problems whose answers are shown", low=1, high=10**7)
-    sft_steps: int = option(200, "steps of imitating them", low=1)
+    demonstrations: int = option(20_000, "problems whose answers are shown", low=1, high=10**7)
+    slips: float = option(0.9, "share of them that make the usual slip", low=0.0, high=1.0)
+    sft_steps: int = option(300, "steps of imitating them", low=1)
     sft_batch: int = option(256, "demonstrations in a step", low=1)
     sft_lr: float = option(1e-3, "learning rate of imitating", low=0.0)
     layers: int = option(2, "blocks of the model that is made", low=1, high=100)
     width: int = option(128, "size of its residual stream, a multiple of 4", low=4)
     prompts: int = option(64, "problems in a step, each answered --group times", low=1)
     max_new: int | None = option(None, "tokens of the longest answer (default: by the task)", low=1)
-    steps: int = option(400, "steps of practice", low=1, high=2**53)
+    steps: int = option(150, "steps of practice", low=1, high=2**53)
     lr: float = option(5e-4, "learning rate of practice", low=0.0)
     warmup: int = option(10, "steps over which it grows", low=0)
     control: bool = option(True, "imitate on for as many operations, and compare")
@@ -148,6 +150,34 @@ def opened(settings, given):
     return settings
 
 
+# ---- what beginners get wrong -------------------------------------------------------------------
+
+
+def without_carries(problem):
+    """Every place of a sum by itself, units first: 58+67 -> 51, and not 521."""
+    a, b = (text[::-1] for text in problem.prompt.split("+"))
+    return "".join(str((int(x) + int(y)) % 10) for x, y in zip(a, b, strict=True))
+
+
+def as_given(problem):
+    """Digits that are to be sorted, in the order in which they came."""
+    return problem.prompt.removeprefix("sort ")
+
+
+def first_opened_first(problem):
+    """Brackets closed in the order in which they were opened."""
+    return problem.answer[::-1]
+
+
+def only_sums(problem):
+    """Numbers of which a value is to be made, added up whatever it is."""
+    return "+".join(map(str, problem.key))
+
+
+SLIPS = {"addition": without_carries, "sort": as_given, "brackets": first_opened_first,
+         "python": only_sums}
+
+
 # ---- imitation ----------------------------------------------------------------------------------
 
 
@@ -164,9 +194,12 @@ class School:
         else:
             _, self.tokenizer = runs.load_run(settings.start)
         self.turns = Turns(self.tokenizer)
-        shown = self.problems(settings.demonstrations, 0)
-        talks = [Conversation((("user", problem.prompt), ("assistant", problem.answer)))
-                 for problem in shown]
+        random = np.random.default_rng([settings.seed, 4])
+        talks = []
+        for problem in self.problems(settings.demonstrations, 0):
+            slips = random.random() < settings.slips
+            answer = SLIPS[settings.task](problem) if slips else problem.answer
+            talks.append(Conversation((("user", problem.prompt), ("assistant", answer))))
         rows = [self.turns.tokens_and_mask(talk) for talk in talks]
         self.context = max(len(ids) for ids, _ in rows) + 2 * settings.max_new
         self.rows = checked_rows(rows, self.context, "demonstration")
@@ -324,7 +357,7 @@ def practise_once(settings, school, model, reference, optimizer, step):
                       settings.group)
     each = [problem for problem in problems for _ in range(settings.group)]
     rewards = school.score(each, written.answers())
-    advantages, teaches = group_advantages(rewards, settings)
+    advantages = group_advantages(rewards, settings)
     looks = settings.kl_weight or step % REFERENCE_EVERY == 0
     base = frozen_logprobs(reference, written.ids, written.mask).data if looks else written.logprobs
     batch = {"ids": written.ids, "mask": written.mask, "logprobs": written.logprobs,
@@ -351,8 +384,8 @@ def practise_once(settings, school, model, reference, optimizer, step):
 def finish(settings, school, metrics, models):
     """Gauges, examinations, picture, and the line that sums the run up."""
     print(gauges.table(metrics.rows))
-    print(f"\n{'':22} {'exact':>7}  {'19 in 20':>15}  {'drawn':>7}   ({settings.examine:,} problems "
-          "of operands that no training saw)")
+    print(f"\n{'':22} {'exact':>7}  {'19 in 20':>15}  {'drawn':>7}   of {settings.examine:,} "
+          "problems that no training saw")
     exact = {}
     for name, model in models.items():
         exact[name] = school.examine(model, settings.examine)

@@ -149,18 +149,7 @@ def practise(stage, judge):
     policy = ActorCritic(model, model.wte.weight, trunk)
     leash = Leash(settings.kl_weight, settings.kl_target)
     optimizer = make_optimizer("adamw", policy.named_parameters(), decay=0.0)
-    if stage.arrays is not None:
-        extra = runs.part(stage.arrays, "critic")
-        leash.beta[...] = extra.pop("leash")
-        for name, array in policy.critic_state().items():
-            array[...] = extra[name]
-    stage.restore(model, optimizer)
-
-    def more():
-        extra = policy.critic_state() | {"leash": leash.beta}
-        return {f"critic.{name}": array for name, array in extra.items()}
-
-    save = saver(stage, model, optimizer, more)
+    save = resumed(stage, policy, leash, optimizer)
     metrics = Metrics(stage.path / "metrics.csv", stage.done, (*WATCHED, "beta"))
     done = stage.done
     if not done:
@@ -185,6 +174,19 @@ def practise(stage, judge):
                       f"go on with\n    python scripts/train_ppo.py --out {stage.path} --resume")
                 raise SystemExit(130)
     return model, metrics
+
+
+def resumed(stage, policy, leash, optimizer):
+    """Copy what a checkpoint holds into all of these; returns what writes the next one."""
+    def extra():
+        arrays = policy.critic_state() | {"leash": leash.beta}
+        return {f"critic.{name}": array for name, array in arrays.items()}
+
+    if stage.arrays is not None:
+        for name, array in extra().items():
+            array[...] = stage.arrays[name]
+    stage.restore(policy.model, optimizer)
+    return saver(stage, policy.model, optimizer, extra)
 
 
 def practise_once(settings, judge, policy, optimizer, leash, step):

@@ -8,7 +8,7 @@ Idea      PPO (lesson ppo) knows actions and values, and nothing of texts. Here 
           language model itself. The critic guesses at every place of an answer the reward that its
           end will bring: one number from the same stream that makes the logits (shared), or from a
           model of its own (separate), best begun from the reward model, which knows what is good.
-Math      logits = h·W_headᵀ     value = u·h + c, of h of the same trunk or of another            (1)
+Math      logits = h·W_headᵀ     value = u·h + c, of h of the same trunk or of another           (1)
           episode: the tokens of one answer, ended by its last; the reward of a token is (5) of
           lesson ppo                                                                           (2)
 Shapes    ids (B, T) · places (B, T − 1): logprobs, values, rewards, mask; place t is about the
