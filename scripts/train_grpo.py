@@ -72,9 +72,9 @@ class Settings(GRPOSettings):
     start: Path | None = option(None, "run folder to begin with (default: one is made)")
     demonstrations: int = option(20_000, "problems whose answers are shown", low=1, high=10**7)
     slips: float = option(0.9, "share of them that make the usual slip", low=0.0, high=1.0)
-    sft_steps: int = option(300, "steps of imitating them", low=1)
+    sft_steps: int = option(250, "steps of imitating them", low=1)
     sft_batch: int = option(256, "demonstrations in a step", low=1)
-    sft_lr: float = option(1e-3, "learning rate of imitating", low=0.0)
+    sft_lr: float = option(4e-3, "learning rate of imitating", low=0.0)
     layers: int = option(2, "blocks of the model that is made", low=1, high=100)
     width: int = option(128, "size of its residual stream, a multiple of 4", low=4)
     prompts: int = option(64, "problems in a step, each answered --group times", low=1)
@@ -263,7 +263,7 @@ class School:
             return runs.load_run(folder)[0]
         folder.mkdir(parents=True, exist_ok=True)
         save_tokenizer(self.tokenizer, folder / "tokenizer.json")
-        optimizer = make_optimizer("adamw", model.train().named_parameters())
+        optimizer = make_optimizer("muon", model.train().named_parameters())
         done = restored(folder, model, optimizer)
         recipe = SimpleNamespace(steps=steps, schedule="constant", lr=settings.sft_lr, min_lr=0.0,
                                  warmup=20, clip=settings.clip, seed=settings.seed)

@@ -1,6 +1,6 @@
 """Lesson 7.15 · GRPO: the other answers are what was expected
 
-Needs config, logprobs, operators, pointwise, ppo, reduce. Used by scripts/train_grpo.py.
+Needs config, logprobs, pointwise, ppo, reduce. Used by scripts/train_grpo.py.
 
 Idea      PPO needs a second model only to guess what was to be expected of a prompt. If the answers
           are short and a program judges them, there is a simpler way to know: let the model answer
@@ -39,11 +39,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..nn.config import option
-from ..ops.operators import clip
 from ..ops.pointwise import exp, minimum
 from ..ops.reduce import sum as total
 from .logprobs import answer_logprobs
-from .ppo import movement, summarised
+from .ppo import between, movement, summarised
 
 # ---- the lines that differ ----------------------------------------------------------------------
 
@@ -145,11 +144,12 @@ def grpo_loss(logprobs, old, reference, advantages, mask, settings):
     wanted = advantages[:, None].astype(real)
     ratio = exp(logprobs - old.astype(real))
     high = 1 + settings.ratio_clip + variant.higher
-    clipped = clip(ratio, 1 - settings.ratio_clip, high)
+    clipped = between(ratio, 1 - settings.ratio_clip, high)
     loss = -total(minimum(ratio * wanted, clipped * wanted) * weights)                         # (4)
     if settings.kl_weight:
         back = -logprobs + reference.astype(real)
-        loss = loss + settings.kl_weight * total((exp(back) - back - 1) * weights)             # (5)
+        k = exp(back) - (back + np.ones_like(weights))                                         # (5)
+        loss = loss + total(k * (settings.kl_weight * weights).astype(real))
     return loss
 
 

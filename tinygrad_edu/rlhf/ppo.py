@@ -1,6 +1,6 @@
 """Lesson 7.11 · PPO: learn from rewards without falling off the path
 
-Needs config, cross_entropy, gae, module, operators, pointwise, reduce, softmax.
+Needs config, cross_entropy, gae, module, pointwise, reduce, softmax.
 Used by scripts/cartpole.py, scripts/train_ppo.py, scripts/break_rlhf.py.
 
 Idea      What went better than expected should become likelier, what went worse less likely: push
@@ -44,7 +44,6 @@ import numpy as np
 from ..nn.config import option
 from ..nn.module import Module
 from ..ops.cross_entropy import cross_entropy
-from ..ops.operators import clip
 from ..ops.pointwise import exp, maximum, minimum, square
 from ..ops.reduce import sum as total
 from ..ops.softmax import log_softmax, softmax
@@ -80,10 +79,13 @@ class PPOSettings:
 # ---- the terms of the loss ----------------------------------------------------------------------
 
 
-def masked_mean(x, mask):
-    """The mean of a Tensor over the places where the mask is 1, of shape ()."""
+# Constants come as arrays of the tensor's type, and bounds as minimum and maximum: those have
+# bodies in C, where a tensor with a Python number, or clip, would compile a loop first.
+
+def masked_mean(x, mask, weight=1.0):
+    """The mean of a Tensor over the places where the mask is 1, times a weight; of shape ()."""
     count = max(1.0, float(mask.sum()))
-    weights = mask / count
+    weights = weight * mask / count
     return total(x * weights.astype(x.dtype))
 
 
@@ -99,10 +101,17 @@ def judged(logits, actions):
     return -surprise, entropies
 
 
+def between(x, low, high):
+    """A Tensor with its elements in [low, high]; no gradient flows where that changes one."""
+    floor = np.full(x.shape, low, x.dtype)
+    ceiling = np.full(x.shape, high, x.dtype)
+    return minimum(maximum(x, floor), ceiling)
+
+
 def policy_loss(logprobs, old, advantages, mask, epsilon):
     """(2), a Tensor (); logprobs is a Tensor, all else are arrays of its type and shape."""
     ratio = exp(logprobs - old)                                                                # (1)
-    clipped = clip(ratio, 1 - epsilon, 1 + epsilon)
+    clipped = between(ratio, 1 - epsilon, 1 + epsilon)
     free = ratio * advantages
     held = clipped * advantages
     return -masked_mean(minimum(free, held), mask)                                             # (2)
@@ -112,10 +121,10 @@ def value_loss(values, old, returns, mask, epsilon):
     """(3), a Tensor (); values is a Tensor, all else are arrays. epsilon 0: no clipping."""
     worst = square(values - returns)
     if epsilon:
-        near = old + clip(values - old, -epsilon, epsilon)
+        near = between(values - old, -epsilon, epsilon) + old
         clipped = square(near - returns)
         worst = maximum(worst, clipped)                                                        # (3)
-    return 0.5 * masked_mean(worst, mask)
+    return masked_mean(worst, mask, weight=0.5)
 
 
 def kl_estimate(logprobs, old):
@@ -208,8 +217,8 @@ def update(policy, optimizer, part, settings, rate):
     of_policy = policy_loss(logprobs, old, advantages, mask, settings.ratio_clip)
     of_values = value_loss(values, guesses, returns, mask, settings.value_clip)
     entropy = masked_mean(entropies, mask)
-    loss = of_policy + settings.value_weight * of_values
-    loss = loss - settings.entropy_weight * entropy                                            # (4)
+    weights = np.array([settings.value_weight, settings.entropy_weight], logprobs.dtype)
+    loss = of_policy + of_values * weights[0] - entropy * weights[1]                           # (4)
     loss.backward()
     norm = optimizer.step(rate, settings.clip)
     return {
