@@ -79,14 +79,14 @@ class Settings(GRPOSettings):
     width: int = option(128, "size of its residual stream, a multiple of 4", low=4)
     prompts: int = option(64, "problems in a step, each answered --group times", low=1)
     max_new: int | None = option(None, "tokens of the longest answer (default: by the task)", low=1)
-    steps: int = option(150, "steps of practice", low=1, high=2**53)
+    steps: int = option(60, "steps of practice", low=1, high=2**53)
     lr: float = option(5e-4, "learning rate of practice", low=0.0)
     warmup: int = option(10, "steps over which it grows", low=0)
     control: bool = option(True, "imitate on for as many operations, and compare")
     group: int = option(8, "answers to every prompt, G", low=2)
     minibatch: int = option(256, "answers whose gradients make one update", low=1)
     examine: int = option(1000, "held-out problems in the examinations at the end", low=1)
-    evaluate_every: int = option(50, "steps between looks at held-out problems", low=1)
+    evaluate_every: int = option(10, "steps between looks at held-out problems", low=1)
     save_every: int = option(25, "steps between checkpoints", low=1)
     seed: int = option(1, "of everything that is drawn", low=0, high=2**32 - 1)
     out: Path | None = option(None, "run folder (default: runs/grpo-TASK-SEED)")
@@ -330,7 +330,7 @@ def practise(settings, school):
             began = time.perf_counter()
             row = practise_once(settings, school, model, reference, optimizer, step)
             if (step + 1) % settings.evaluate_every == 0:
-                row["score"] = school.examine(model, 200)
+                row["score"] = school.examine(model, min(200, settings.examine))
                 bar.write(f"step {step + 1:,}: reward {row['reward']:.3f}, held out "
                           f"{row['score']:.3f}")
             row["seconds"] = (metrics.last("seconds") or 0) + time.perf_counter() - began

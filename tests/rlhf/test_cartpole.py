@@ -24,11 +24,11 @@ def test_a_hanging_pole_only_loses_energy(monkeypatch):
     states = np.array([[0.0, 0.3, np.pi - 0.5, 0.0]])
 
     def energy(x):
-        m, l = cartpole.POLE, cartpole.HALF
+        m, half = cartpole.POLE, cartpole.HALF
         _, v, angle, turn = x[0]
-        swing = m * l * v * turn * np.cos(angle)
-        moving = (cartpole.CART + m) * v**2 / 2 + swing + (4 / 3) * m * l**2 * turn**2 / 2
-        return moving + m * cartpole.GRAVITY * l * np.cos(angle)
+        swing = m * half * v * turn * np.cos(angle)
+        moving = (cartpole.CART + m) * v**2 / 2 + swing + (4 / 3) * m * half**2 * turn**2 / 2
+        return moving + m * cartpole.GRAVITY * half * np.cos(angle)
 
     before = energy(states)
     for _ in range(5000):
