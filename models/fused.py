@@ -1,7 +1,7 @@
 """Lesson 4.52 · A token in one call
 
 Needs blocks, foreign, gguf, kernel, threads.
-Used by packed_llama, tests/models/test_fused.py.
+Used by packed_llama, scripts/bench_decode.py.
 
 Idea      Written out as operations, a token of a Llama is some five hundred calls for vectors of a
           few hundred numbers: what costs time is to begin each of them. Here a token is one call.

@@ -182,7 +182,8 @@ def stretch(file, ask):
 def save_gguf_model(path, model, tokenizer=None, kind="F32"):
     """Write a Llama or a GPT. tokenizer: settings of its own (lesson gguf_tokenizer).
 
-    kind: "F32", "F16", "Q8_0", "Q4_0" or "Q4_1", for the matrices; vectors stay F32.
+    kind: "F32", "F16", "Q8_0", "Q4_0" or "Q4_1", for the matrices; vectors stay F32. Or a kind for
+    each name in the file.
     """
     describe = llama_settings if isinstance(model, Llama) else gpt_settings
     settings = describe(model.config)
@@ -190,7 +191,7 @@ def save_gguf_model(path, model, tokenizer=None, kind="F32"):
     for name, heads, tensor in names_there(model):
         array = tensor.numpy()
         tensors[name] = in_neighbours(array, heads) if heads else array
-        kinds[name] = kind if array.ndim > 1 else "F32"
+        kinds[name] = "F32" if array.ndim < 2 else kind[name] if isinstance(kind, dict) else kind
     save_gguf(path, settings | (tokenizer or {}), tensors, kinds)
 
 

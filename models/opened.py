@@ -1,8 +1,8 @@
 """Lesson 4.54 · Open: a model and its tokenizer, in whatever they were saved
 
-Needs characters, chat_template, gguf_model, gguf_tokenizer, open_models, published, run,
-tokenizer_file.
-Used by scripts/generate.py, scripts/chat.py, scripts/perplexity.py.
+Needs characters, chat_template, gguf_model, gguf_tokenizer, llama, open_models, packed_llama,
+published, run, tokenizer_file.
+Used by scripts/generate.py, scripts/chat.py, scripts/perplexity.py, scripts/bench_decode.py.
 
 Idea      There are three places where a model may lie: the folder that a training run of ours left,
           a folder of safetensors as models are published in, and a GGUF file. Each has weights, a

@@ -1,8 +1,7 @@
 """Lesson 4.53 · A Llama whose weights stay as the file has them
 
-Needs blocks, cross_entropy, fused, gguf, gguf_model, kernel, layers, llama, memory, module, packed,
-rope_scaling, tensor.
-Used by opened.
+Needs blocks, cross_entropy, fused, gguf, gguf_model, layers, llama, memory, module, packed, tensor.
+Used by opened, scripts/bench_decode.py, tests/models/test_fused.py.
 
 Idea      Widened to float32, a file of 98 million bytes becomes 540, and every token reads all of
           them. Here they stay in their blocks: a matrix is a view of bytes, its product multiplies
@@ -71,6 +70,8 @@ class PackedLlama(Llama):
         """Take every weight of a GGUF file: matrices as they are, vectors as float32."""
         store, first = read_all(file)
         matrices = {}
+        # The file's order of the rows of W_q and W_k is another one: lesson gguf_model. A row has
+        # whole blocks, so rows can be moved as they are.
         for name, heads, tensor in names_there(self):
             entry = must_have(file, name, tensor.shape)
             raw = store[entry.begin - first : entry.end - first].reshape(tensor.shape[0], -1)
@@ -119,8 +120,9 @@ class PackedLlama(Llama):
     def next_logits(self, ids, lengths=None, cache=None):
         """As in lesson llama; a single token behind a cache takes the short way."""
         one = ids.shape == (1, 1) and (lengths is None or lengths[0] == 1)
-        if cache is None or not one:
+        if cache is None or not one or cache.keys.dtype != np.float32:
             return super().next_logits(ids, lengths, cache)
+        # What lesson llama's `hidden` does before its blocks, for one position.
         cache.must_fit(1)
         cache.make_room(1)
         position = int(cache.lengths[0])
@@ -136,6 +138,7 @@ class PackedLlama(Llama):
 
     def loss(self, ids, targets, reduction="mean"):
         """Cross entropy in nats, as in lesson llama; no gradient comes back."""
+        # Logits of all positions would be larger than the model: some at a time.
         x, targets = self.hidden(ids), np.reshape(targets, -1)
         x, total = x.reshape(-1, x.shape[-1]), 0.0
         for low in range(0, len(targets), AT_ONCE):
@@ -161,7 +164,7 @@ def read_all(file):
 def place(weight, store):
     """A row of the `places` of lesson fused: where in the store the blocks of a Packed lie."""
     rows, width = weight.blocks.shape
-    begin = weight.blocks.ctypes.data - store.ctypes.data
+    begin = weight.blocks.ctypes.data - store.ctypes.data  # a view knows no place in its base
     return begin, width, rows, NUMBERS[weight.kind]
 
 

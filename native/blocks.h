@@ -31,8 +31,10 @@ INLINE numbers rungs(int type, const uint8_t *w, int j) {
     return bytes(w + 2);
 }
 
-/* Of a large block: step[2 j] and step[2 j + 1], what a rung is worth in the first and in the last
- * 16 numbers of 32; low[j], where the ladder begins. */
+/* Ladders of 32 numbers; those of Q6_K have 16. */
+INLINE int ladders_in_32(int type) { return type == Q6_K ? 2 : 1; }
+
+/* Of a large block: step, what a rung of each ladder is worth, and low, where it begins. */
 INLINE void ladders(int type, const uint8_t *w, float *step, float *low) {
     if (type == Q6_K) {
         const float d = half(w + 208);
@@ -43,15 +45,15 @@ INLINE void ladders(int type, const uint8_t *w, float *step, float *low) {
     memcpy(&first, w + 4, 4);
     memcpy(&second, w + 8, 4);
     memcpy(&rest, w + 12, 4);
-    const uint32_t s[2] = {first & 0x3f3f3f3f,
-                           (rest & 0x0f0f0f0f) | (first >> 6 & 0x03030303) << 4};
-    const uint32_t m[2] = {second & 0x3f3f3f3f,
-                           (rest >> 4 & 0x0f0f0f0f) | (second >> 6 & 0x03030303) << 4};
+    const uint32_t words[4] = {
+        first & 0x3f3f3f3f, (rest & 0x0f0f0f0f) | (first >> 6 & 0x03030303) << 4,
+        second & 0x3f3f3f3f, (rest >> 4 & 0x0f0f0f0f) | (second >> 6 & 0x03030303) << 4};
+    uint8_t s[8], m[8];
+    memcpy(s, words, 8);
+    memcpy(m, words + 2, 8);
     const float d = half(w), e = half(w + 2);
-    for (int j = 0; j < 8; j++) {
-        step[2 * j] = step[2 * j + 1] = d * (s[j / 4] >> j % 4 * 8 & 255);
-        low[j] = -e * (m[j / 4] >> j % 4 * 8 & 255);
-    }
+    for (int j = 0; j < 8; j++) step[j] = d * s[j];
+    for (int j = 0; j < 8; j++) low[j] = -e * m[j];
 }
 
 #endif

@@ -100,9 +100,12 @@ INLINE pair times(pair a, pair b) { return a * b; }
 INLINE pair plus(pair a, pair b) { return a + b; }
 INLINE float second(pair a) { return a[1]; }
 
-/* y + t * by: the first of a pair, or a factor for each half of the numbers. */
+/* y + t * by: the first of a pair, a number, or one for each half of the numbers. */
 INLINE floats add_scaled(floats y, totals t, pair by) {
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(t), _mm256_broadcastss_ps(by), y);
+}
+INLINE floats add_times(floats y, totals t, float by) {
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(t), _mm256_set1_ps(by), y);
 }
 INLINE floats add_halves(floats y, totals t, float first, float second) {
     const floats by = _mm256_set_m128(_mm_set1_ps(second), _mm_set1_ps(first));
@@ -133,6 +136,9 @@ INLINE floats brains(const uint8_t *w) {
 INLINE floats singles(const void *w) { return _mm256_loadu_ps(w); }
 
 #else
+/* Loops in loops, unrolled: GCC would work on them for half a minute. */
+#undef UNROLL
+#define UNROLL
 #define SIDE_BY_SIDE 2
 
 typedef struct { int8_t at[32]; } numbers;
@@ -200,6 +206,7 @@ INLINE floats add_halves(floats y, totals t, float first, float second) {
 INLINE floats add_scaled(floats y, totals t, pair by) {
     return add_halves(y, t, by.at[0], by.at[0]);
 }
+INLINE floats add_times(floats y, totals t, float by) { return add_halves(y, t, by, by); }
 INLINE floats add_product(floats y, floats a, floats b) { return plus(y, times(a, b)); }
 INLINE float total(floats y) { return y.at[0] + y.at[1]; }
 

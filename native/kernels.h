@@ -104,6 +104,11 @@ void cross_entropy_backward(real *dz, const real *dy, const real *z, const real 
 void cross_entropy_both(real *loss, real *z, const int64_t *targets, double scale, int64_t ignore,
                         double smoothing, int64_t N, int64_t V);
 
+/* int8.c; a, x, q (N, K), b (F, K) */
+void int8_product(int32_t *y, const int8_t *a, const int8_t *b, int64_t N, int64_t F, int64_t K);
+void int8_rows(int8_t *q, real *scale, const real *x, int64_t N, int64_t K);
+void int8_widen(real *y, const int8_t *q, const real *scale, int64_t N, int64_t K);
+
 /* embedding.c */
 void embedding_forward(real *y, const int64_t *ids, const real *w, int64_t N, int64_t C);
 void embedding_add_forward(real *y, const int64_t *ids, const real *w, const real *p, int64_t B,
@@ -170,8 +175,8 @@ void adam_update(real *w, real *m, real *v, const real *g, double lr, double bet
 void lion_update(real *w, real *m, const real *g, double lr, double beta1, double beta2,
                  double decay, double scale, int64_t n);
 
-/* llama_step.c; called by all threads at once; `shared` has llama_step_bytes, zeros at first; returns
- * 0 where the threads have not met */
+/* llama_step.c; called by all threads at once; `shared` has llama_step_bytes, zeros at first;
+ * returns 0 where the threads have not met */
 int64_t llama_step_bytes(const int64_t *shape, int64_t threads);
 int64_t llama_step(float *logits, float *keys, float *values, uint8_t *shared, const float *x,
                    const uint8_t *store, const int64_t *places, const float *vectors,

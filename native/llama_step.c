@@ -6,7 +6,7 @@
  * computes for himself, which costs less than to meet once more.
  */
 #ifndef REAL_IS_FLOAT
-#define REAL_IS_FLOAT /* in both libraries: blocks of small integers meet float32 and nothing else */
+#define REAL_IS_FLOAT /* in both libraries: weights in blocks meet float32 and nothing else */
 #endif
 #include <time.h>
 
@@ -327,7 +327,8 @@ static void look(step *c, const float *vectors, int64_t layer) {
     const int64_t D = s->head, q = s->heads * D, k = s->groups * D, size = s->room * D;
     const float *wq = vectors + 2 * s->width + (s->offsets ? q + 2 * k : 0), *wk = wq + D;
     if (!s->norms) wq = wk = NULL;
-    float *keys = c->keys + layer * s->groups * size, *values = c->values + layer * s->groups * size;
+    float *keys = c->keys + layer * s->groups * size;
+    float *values = c->values + layer * s->groups * size;
     const int64_t oldest = s->window ? most(0, c->position + 1 - s->window) : 0;
     range seen = share(c->position + 1 - oldest, 1, c->thread, c->threads);
     seen.first += oldest;

@@ -27,18 +27,23 @@ INLINE void add_small(sums *to, int type, const uint8_t *w, part x) {
     if (type == Q4_1 || type == Q5_1) to->low = plus(to->low, by);
 }
 
-INLINE void add_large(sums *to, int count, int type, const uint8_t *w, int64_t row_bytes,
-                      const int8_t *q, const float *scale, const int32_t *sum) {
-    float step[AT_ONCE][16], low[AT_ONCE][8] = {{0}};
-    for (int i = 0; i < count; i++) ladders(type, w + i * row_bytes, step[i], low[i]);
+/* A large block of `count` rows, with their minima by places: low. */
+INLINE void add_large(sums *to, float (*low)[8], int count, int type, const uint8_t *w,
+                      int64_t row_bytes, const int8_t *q, const float *scale, const int32_t *sum) {
+    const int per = ladders_in_32(type);
+    float step[AT_ONCE][16], begin[8];
+    for (int i = 0; i < count; i++) {
+        ladders(type, w + i * row_bytes, step[i], begin);
+        if (type != Q6_K)
+            for (int j = 0; j < 8; j++) low[i][j] += begin[j] * (scale[j] * sum[j]);
+    }
     UNROLL for (int j = 0; j < 8; j++) {
         const part x = part_of(q, scale, sum, j);
         UNROLL for (int i = 0; i < count; i++) {
             const totals t = product(type, w + i * row_bytes, j, x);
-            const float first = step[i][2 * j] * scale[j], last = step[i][2 * j + 1] * scale[j];
-            if (type == Q6_K) to[i].y = add_halves(to[i].y, t, first, last);
-            else to[i].y = add_scaled(to[i].y, t, pair_of(first, 0));
-            if (type != Q6_K) to[i].low = plus(to[i].low, pair_of(0, low[i][j] * second(x.scale)));
+            const float *by = step[i] + j * per;
+            if (per == 1) to[i].y = add_times(to[i].y, t, by[0] * scale[j]);
+            else to[i].y = add_halves(to[i].y, t, by[0] * scale[j], by[1] * scale[j]);
         }
     }
 }
@@ -48,20 +53,26 @@ INLINE void some_rows(int count, int type, int64_t size, float *y, const uint8_t
                       const int32_t *sum) {
     const int64_t parts = is_large(type) ? 8 : 1;
     sums to[AT_ONCE];
+    float low[AT_ONCE][8];
     memset(to, 0, sizeof to);
+    memset(low, 0, sizeof low);
     for (int64_t b = 0; b < n / 32; b += parts, w += size) {
         /* Rows lie one behind the other: what comes next is fetched in that order, whatever the
          * order in which it is read. */
         fetch(w + count * row_bytes + (count - 1) * (b / parts) * size, count * size);
         if (is_large(type)) {
-            add_large(to, count, type, w, row_bytes, q + 32 * b, scale + b, sum + b);
+            add_large(to, low, count, type, w, row_bytes, q + 32 * b, scale + b, sum + b);
             continue;
         }
         const part x = part_of(q, scale, sum, b);
         UNROLL for (int i = 0; i < count; i++) add_small(to + i, type, w + i * row_bytes, x);
     }
-    const bool minima = type == Q4_1 || type == Q5_1 || type == Q4_K || type == Q5_K;
-    for (int i = 0; i < count; i++) y[i] = total(to[i].y) + (minima ? second(to[i].low) : 0);
+    for (int i = 0; i < count; i++) {
+        y[i] = total(to[i].y);
+        if (type == Q4_1 || type == Q5_1) y[i] += second(to[i].low);
+        if (type == Q4_K || type == Q5_K)
+            for (int j = 0; j < 8; j++) y[i] += low[i][j];
+    }
 }
 
 /* The loop over rows, for one type, which the compiler is to know. */
@@ -155,13 +166,13 @@ void quantize_rows(int8_t *q, float *scale, int32_t *sum, const float *x, int64_
 }
 
 /* 32 numbers of a block, as floats. */
-INLINE void widen(int type, float *y, const uint8_t *w, int j, const float *step, float low) {
+INLINE void widen(int type, float *y, const uint8_t *w, int j, const float *steps, float low) {
     int8_t q[32];
     const numbers all = rungs(type, w, j);
     const int middle = type == Q8_0 ? 0 : middle_of(type);
     memcpy(q, &all, 32);
     for (int k = 0; k < 32; k++) {
-        const float exact = step[k / 16] * (q[k] - middle);
+        const float exact = steps[ladders_in_32(type) == 2 ? k / 16 : 0] * (q[k] - middle);
         y[k] = exact + low;
     }
 }
@@ -171,9 +182,10 @@ INLINE void widen_rows(int type, int64_t size, float *y, const uint8_t *w, int64
     float step[16], low[8] = {0};
     for (int64_t b = 0; b < count; b += 32 * parts, w += size) {
         if (is_large(type)) ladders(type, w, step, low);
-        else step[0] = step[1] = half(w);
+        else step[0] = half(w);
         if (type == Q4_1 || type == Q5_1) low[0] = half(w + 2);
-        for (int j = 0; j < parts; j++) widen(type, y + b + 32 * j, w, j, step + 2 * j, low[j]);
+        for (int j = 0; j < parts; j++)
+            widen(type, y + b + 32 * j, w, j, step + j * ladders_in_32(type), low[j]);
     }
 }
 

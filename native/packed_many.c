@@ -33,8 +33,6 @@ INLINE ints dot_signed_words(ints sum, ints w, ints x) {
 INLINE numbers laid(int type, numbers q) { return q; }
 #endif
 
-INLINE reals floats_at(const float *x) { return *(const loose_reals *)x; }
-
 /* SIDE rows of w: words[k] are numbers 4 k to 4 k + 3 of all of them; step for each ladder, and low
  * for each 32 numbers. */
 typedef struct { ints *words; reals *step, *low; } panel;
@@ -43,11 +41,9 @@ typedef struct { ints *words; reals *step, *low; } panel;
  * numbers times their scale. */
 typedef struct { int32_t *start; float *sum; } known;
 
-INLINE int ladder_of(int type) { return type == Q6_K ? 16 : 32; }
-
 /* Row r of the panel, from one row of w. */
 INLINE void lay(panel to, int r, int type, int64_t size, const uint8_t *w, int64_t n) {
-    const int parts = is_large(type) ? 8 : 1, per = 32 / ladder_of(type);
+    const int parts = is_large(type) ? 8 : 1, per = ladders_in_32(type);
     int32_t *words = (int32_t *)to.words + r;
     float *step = (float *)to.step + r, *low = (float *)to.low + r;
     for (int64_t b = 0; b < n / 32; b += parts, w += size) {
@@ -60,7 +56,7 @@ INLINE void lay(panel to, int r, int type, int64_t size, const uint8_t *w, int64
             memcpy(q, &all, 32);
             for (int k = 0; k < 8; k++) words[((b + j) * 8 + k) * SIDE] = q[k];
             low[(b + j) * SIDE] = lows[j];
-            for (int k = 0; k < per; k++) step[((b + j) * per + k) * SIDE] = steps[2 * j + k];
+            for (int k = 0; k < per; k++) step[((b + j) * per + k) * SIDE] = steps[j * per + k];
         }
     }
 }
@@ -69,7 +65,7 @@ INLINE void lay(panel to, int r, int type, int64_t size, const uint8_t *w, int64
 INLINE void many_tile(int count, int type, float *y, int64_t F, int64_t rows, panel w, int64_t n,
                       const int8_t *q, const float *scale, known x) {
     enum { MOST = 8 };
-    const int ladder = ladder_of(type), words = ladder / 4, per = 32 / ladder;
+    const int per = ladders_in_32(type), ladder = 32 / per, words = ladder / 4;
     const bool minima = type == Q4_1 || type == Q5_1 || type == Q4_K || type == Q5_K;
     const int64_t blocks = n / 32;
     reals sum[HIGH];
@@ -101,7 +97,7 @@ INLINE void many_tile(int count, int type, float *y, int64_t F, int64_t rows, pa
 INLINE void many_rows(int type, int64_t size, float *y, const int8_t *q, const float *scale,
                       known x, const uint8_t *w, panel to, int64_t N, int64_t n, int64_t F,
                       int64_t row_bytes, int64_t low, int64_t high) {
-    const int64_t blocks = n / 32, ladders_of_row = n / ladder_of(type);
+    const int64_t blocks = n / 32, ladders_of_row = blocks * ladders_in_32(type);
     for (int64_t r = low; r < high; r += SIDE) {
         const int64_t rows = high - r < SIDE ? high - r : SIDE;
         for (int i = 0; i < rows; i++) lay(to, i, type, size, w + (r + i) * row_bytes, n);
@@ -120,7 +116,7 @@ INLINE void many_rows(int type, int64_t size, float *y, const int8_t *q, const f
 
 static void know(known to, int type, const int8_t *q, const float *scale, const int32_t *sum,
                  int64_t count) {
-    const int middle = middle_of(type), per = 32 / ladder_of(type);
+    const int middle = middle_of(type), per = ladders_in_32(type);
     for (int64_t b = 0; b < count; b++) {
         int32_t first = 0;
         for (int k = 0; k < 16; k++) first += q[32 * b + k];
@@ -150,7 +146,8 @@ void packed_product(float *y, const float *x, const int8_t *q, const float *scal
         know(of_x, (int)kind, q, scale, sum, count);
         #define MANY(type, size)                                                                 \
             case type:                                                                           \
-                many_rows(type, size, y, q, scale, of_x, blocks, to, N, K, F, row_bytes, low, high); \
+                many_rows(type, size, y, q, scale, of_x, blocks, to, N, K, F, row_bytes, low,    \
+                          high);                                                                 \
                 break;
         switch (kind) {
             MANY(Q8_0, 34)

@@ -15,6 +15,7 @@ bytes over the speed at which this machine reads so many bytes, with the same th
 time a token can take; the share of the floor is that time over the one that was measured.
 """
 
+import subprocess
 import sys
 import tempfile
 import time
@@ -33,8 +34,6 @@ from tinygrad_edu.inference.decoding import generate
 from tinygrad_edu.inference.ladder import RUNGS, climb
 from tinygrad_edu.memory import peak_resident_bytes
 from tinygrad_edu.models import fused
-from tinygrad_edu.models.export import save_published
-from tinygrad_edu.models.gguf_model import load_gguf_model
 from tinygrad_edu.models.llama import Llama
 from tinygrad_edu.models.opened import open_model
 from tinygrad_edu.models.packed_llama import packed
@@ -45,6 +44,10 @@ from tinygrad_edu.train.program import program
 CROSS = Path(__file__).resolve().parent.parent / "tests" / "cross"
 PEERS = {"llama.cpp": ("decode_in_llama_cpp.py", "llama-cpp-python"),
          "transformers": ("decode_in_transformers.py", "transformers")}
+WIDEN = """import sys
+from tinygrad_edu.models.export import save_published
+from tinygrad_edu.models.gguf_model import load_gguf_model
+save_published(sys.argv[2], load_gguf_model(sys.argv[1])[0])"""
 WARMUP, TURN = 8, 8  # tokens
 READINGS = 5  # of the prompt
 
@@ -178,13 +181,10 @@ def peer(settings, folder, mode, numbers):
     """The other side, in a process of its own."""
     script, package = PEERS[settings.vs]
     path = settings.model
-    if settings.vs == "transformers":
+    if settings.vs == "transformers" and path.is_file():
         path = Path(folder)
-        if not (path / "config.json").exists():
-            widened = load_gguf_model(settings.model)[0] if settings.model.is_file() else None
-            path = settings.model if widened is None else path
-            if widened is not None:
-                save_published(path, widened)
+        if not (path / "config.json").exists():    # in a process whose memory is not ours
+            subprocess.run([sys.executable, "-c", WIDEN, settings.model, path], check=True)
     library = settings.vs, "--peer-python", package
     return Peer(settings.peer_python, CROSS / script, path, settings.threads, mode, *numbers,
                 library=library)

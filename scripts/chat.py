@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_edu.inference.cache import CACHES
 from tinygrad_edu.inference.decoding import Reading, generate, text_of
 from tinygrad_edu.models.opened import TooLong, open_model
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
@@ -34,6 +35,7 @@ class Settings:
     greedy: bool = option(False, "always take the likeliest token")
     float32: bool = option(False, "widen the weights of a .gguf file; else x is rounded to 8 bits "
                            "where they are small integers")
+    cache: str = option("float", "what keys and values are kept as", choices=tuple(CACHES))
     seed: int = option(1, "of the draws", low=0)
 
 
@@ -44,7 +46,7 @@ def main():
         opened = open_model(settings.model, settings.float32)
         opened.chat([{"role": "user", "content": "Hello"}])  # without a template it ends here
     random = np.random.default_rng(settings.seed)
-    reading = Reading(opened.model, [[]], opened.model.config.context)
+    reading = Reading(opened.model, [[]], opened.model.config.context, settings.cache)
     begin = [{"role": "system", "content": settings.system}] if settings.system else []
     messages, turns, count, seconds = list(begin), 0, 0, 0.0
     for question in questions():

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_edu.gpu.device import DEVICES, move, ready
+from tinygrad_edu.inference.cache import CACHES
 from tinygrad_edu.inference.decoding import beam_search, generate, text_of
 from tinygrad_edu.models.opened import open_model
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
@@ -40,6 +41,7 @@ class Settings:
     no_cache: bool = option(False, "read the whole text again for every token")
     float32: bool = option(False, "widen the weights of a .gguf file; else x is rounded to 8 bits "
                            "where they are small integers")
+    cache: str = option("float", "what keys and values are kept as", choices=tuple(CACHES))
     seed: int = option(1, "of the draws", low=0)
     device: str = option("cpu", "where the model computes", choices=DEVICES)
 
@@ -77,7 +79,7 @@ def main():
 
 def tokens(settings, opened, prompt):
     """The tokens that continue the prompt, one after the other; of beam search all at its end."""
-    cached = not settings.no_cache
+    cached = False if settings.no_cache else settings.cache
     if settings.beams > 1:
         found = beam_search(opened.model, prompt, settings.max_new, settings.beams, opened.ends,
                             cached=cached)

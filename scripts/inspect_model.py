@@ -8,7 +8,6 @@ token, by the kernel that multiplies a row with a matrix here.
 """
 
 import math
-import os
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from tinygrad_edu.data.open_models import located
 from tinygrad_edu.files.gguf import load_gguf
 from tinygrad_edu.files.safetensors import load
+from tinygrad_edu.memory import available_bytes
 from tinygrad_edu.models.published import file_names, read_json
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.ops.matmul import linear
@@ -92,7 +92,7 @@ def demands(tensors):
     tables = [shape for parts, (_, shape, _) in zip(names, tensors.values(), strict=True)
               if set(OUTSIDE) & set(parts)]
     looked_up = 0 if tied else sum(map(math.prod, tables))
-    need, there = 4 * numbers, free_memory()
+    need, there = 4 * numbers, available_bytes()
     speed = bytes_per_second()
     rate = speed / (4 * max(1, numbers - looked_up))
     fits = "unknown" if there is None else "yes" if need < there else "no"
@@ -101,17 +101,6 @@ def demands(tensors):
     print(f"parameters={numbers} file_mib={sum(size for *_, size in tensors.values()) / MIB:.1f} "
           f"memory_mib={need / MIB:.0f} fits={fits} gb_per_s={speed / 1e9:.1f} "
           f"expected_tokens_per_s={rate:.1f}")
-
-
-def free_memory():
-    """Bytes that a program can still have, None where the system does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) << 10
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, AttributeError):
-        return None
 
 
 def bytes_per_second(rows=8192, columns=4096, rounds=4):

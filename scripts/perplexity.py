@@ -14,10 +14,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from tinygrad_edu.inference.cache import CACHES
 from tinygrad_edu.models.opened import open_model
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
+from tinygrad_edu.ops.cross_entropy import cross_entropy
 from tinygrad_edu.tensor import no_grad
 from tinygrad_edu.train.program import program
+
+AT_ONCE = 128  # positions that are read together behind a cache
 
 
 @dataclass
@@ -31,6 +35,8 @@ class Settings:
                                 "by default", low=2)
     float32: bool = option(False, "widen the weights of a .gguf file; else x is rounded to 8 bits "
                            "where they are small integers")
+    cache: str | None = option(None, "read through a cache of this kind, as a model that writes "
+                               "would; without, nothing is kept", choices=tuple(CACHES))
 
 
 def main():
@@ -49,7 +55,7 @@ def main():
         window = settings.window or min(context, 1024)
         if window > context:
             raise ValueError(f"--window {window} is more than this model's context, {context}")
-    total = surprise(opened.model, ids, window)
+    total = surprise(opened.model, ids, window, settings.cache)
     expected = len(ids) - 1
     mean = total / expected
     bytes_ = len(opened.tokenizer.decode_bytes(ids[1:]))
@@ -57,14 +63,30 @@ def main():
           f"bits_per_byte={total / math.log(2) / max(1, bytes_):.4f}")
 
 
-def surprise(model, ids, window):
-    """Σ −ln p over all tokens but the first; each window begins with the last one's last token."""
+def surprise(model, ids, window, kind=None):
+    """Σ −ln p over all tokens but the first; each window begins with the last one's last token.
+
+    kind: of the cache that keys and values go through, one of CACHES.
+    """
     total = 0.0
     starts = range(0, len(ids) - 1, window)
     with no_grad():
         for start in tqdm(starts, unit="window", leave=False, disable=len(starts) < 3):
             part = ids[None, start : start + window + 1]
-            total += model.loss(part[:, :-1], part[:, 1:], reduction="sum").item()
+            if kind is None:
+                total += model.loss(part[:, :-1], part[:, 1:], reduction="sum").item()
+            else:
+                total += behind_cache(model, part, CACHES[kind])
+    return total
+
+
+def behind_cache(model, part, kind):
+    """The surprise of one window (1, T + 1), some positions at a time, as a prompt is read."""
+    cache, total = kind(*model.cache(1, part.shape[1])), 0.0
+    for low in range(0, part.shape[1] - 1, AT_ONCE):
+        some = part[:, low : low + AT_ONCE + 1]
+        logits = model(some[:, :-1], cache)
+        total += cross_entropy(logits, some[:, 1:], reduction="sum").item()
     return total
 
 

@@ -212,6 +212,18 @@ def peak_resident_bytes():
     return peak if sys.platform == "darwin" else peak * 1024  # others count in KiB
 
 
+def available_bytes():
+    """The physical memory that a process can still have, None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) << 10
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def resident_bytes():
     """The physical memory the process holds now, None where the system does not tell."""
     try:

@@ -113,7 +113,7 @@ class Pool:
             self.busy.release()
 
     def together(self, function):
-        """Call function(number, count) on all threads at once, so that they can wait for each other.
+        """Call function(number, count) on all threads at once: they can wait for each other.
 
         A second caller at the same time gets function(0, 1).
         """

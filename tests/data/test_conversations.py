@@ -187,7 +187,7 @@ VALUES = st.recursive(LEAVES, lambda inner: st.one_of(
     st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=4)), max_leaves=12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(NAMES, VALUES, max_size=5))
 def test_any_object_is_an_example_or_refused_in_one_sentence(fields):
     fields = json.loads(json.dumps(fields))

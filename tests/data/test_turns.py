@@ -3,7 +3,6 @@ import pytest
 
 from tinygrad_edu.data.conversations import Conversation
 from tinygrad_edu.data.turns import ChatTurns, Turns, inputs_and_targets
-from tinygrad_edu.tokenizers.bpe import train_bpe
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT, CharacterTokenizer, train_characters
 
 TALK = Conversation((("user", "58+67"), ("assistant", "125"), ("user", "1+1"), ("assistant", "2")))
@@ -64,12 +63,12 @@ CHATML = ("{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content 
           "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tokenizer():
-    text = "user\nassistant\nWhat is a fox?\n\nA fox is an animal.\nsystem\n" * 3
-    return train_bpe([text], 300, special=(END_OF_TEXT, "<|im_start|>", "<|im_end|>"))
+    return CharacterTokenizer("abcdefghijklmnopqrstuvwxyzWAI? \n.:", MARKS)
 
 
+MARKS = END_OF_TEXT, "<|im_start|>", "<|im_end|>"
 FOX = Conversation((("system", "x"), ("user", "What?"), ("assistant", "A fox"), ("user", "Is it?"),
                     ("assistant", "\nIt is")))
 
@@ -102,7 +101,8 @@ def test_who_writes_a_special_token_into_a_message_is_refused(tokenizer):
 
 
 def test_a_template_that_rewrites_what_was_said_is_refused(tokenizer):
-    last = CHATML.replace("{{ '<|im_start|>'", "{{ ('' if loop.last else 'was ') + '<|im_start|>'")
+    old = "('was ' if m.role == 'assistant' and not loop.last else '')"
+    last = CHATML.replace("{{ '<|im_start|>' + m.role", f"{{{{ {old} + '<|im_start|>' + m.role")
     turns = ChatTurns(tokenizer, last)
     with pytest.raises(ValueError, match="writes a message otherwise once others follow"):
         turns.tokens_and_mask(FOX)

@@ -145,3 +145,36 @@ def test_a_cache_goes_back_as_far_as_the_keys_are_there_and_else_to_the_begin(mi
             assert cache.lengths.tolist() == [kept]
             found = mistral(ids[:, kept : kept + 3], cache).numpy()
             assert np.abs(found - mistral(ids[:, : kept + 3]).numpy()[:, kept:]).max() <= 1e-5
+
+
+def test_a_cache_that_does_not_fit_in_memory_is_refused_before_it_is_made(monkeypatch):
+    monkeypatch.setattr(lesson, "available_bytes", lambda: 2 * 2 * 3 * 8 * 4 * 4 - 1)
+    with pytest.raises(ValueError, match=r"8 positions take 0.0 GB, and 0.0 GB of memory are free"):
+        KVCache(2, 1, 3, 8, 4)
+    monkeypatch.setattr(lesson, "available_bytes", lambda: 2 * 2 * 3 * 8 * 4 * 4)
+    KVCache(2, 1, 3, 8, 4)
+
+
+def test_a_cache_of_eight_bits_is_a_quarter_and_gives_back_what_it_was_told_to_a_step():
+    random = np.random.default_rng(0)
+    k, v = random.standard_normal((2, 2, 3, 5, 64)).astype(np.float32)
+    whole, small = KVCache(2, 2, 3, 8, 64), lesson.Int8Cache(2, 2, 3, 8, 64)
+    assert small.nbytes / whole.nbytes == 68 / 256
+    for cache in (whole, small):
+        cache.append(1, k[:, :, :3], v[:, :, :3])
+        cache.advance(np.array([3, 1]))
+        cache.keep([1, 0])
+    exact, found = (cache.append(1, k[:, :, 3:], v[:, :, 3:]) for cache in (whole, small))
+    for a, b in zip(exact, found, strict=True):
+        for row, end in enumerate((3, 5)):
+            step = np.abs(a[row, :, :end]).max(axis=-1, keepdims=True) / 127
+            assert np.all(np.abs(a[row, :, :end] - b[row, :, :end]) <= 0.501 * step)
+
+
+def test_a_model_writes_the_same_behind_a_cache_of_eight_bits():
+    from tinygrad_edu.inference.decoding import generate
+
+    model = Llama(LlamaConfig(50, 64, 2, 4, 2, 32, 64), np.random.default_rng(0)).eval()
+    written = [list(generate(model, [1, 2, 3], 20, np.random.default_rng(0), cached=cached,
+                             greedy=True)) for cached in (True, "int8", "float", False)]
+    assert written[0] == written[1] == written[2] == written[3]

@@ -9,6 +9,8 @@ import pytest
 from harness import real_model
 from tinygrad_edu.inference.decoding import generate
 from tinygrad_edu.models.gguf_model import load_gguf_model
+from tinygrad_edu.models.llama import Llama
+from tinygrad_edu.models.packed_llama import PackedLlama
 from tinygrad_edu.tensor import no_grad
 from tinygrad_edu.tokenizers.gguf_tokenizer import from_fields
 
@@ -18,9 +20,9 @@ SENTENCES = (
     "everyone on board knew that the way home would be slower than the way out.")
 
 
-@pytest.fixture(scope="module")
-def smollm2():
-    """(model, tokenizer)."""
+@pytest.fixture(scope="module", params=[Llama, PackedLlama], ids=["float32", "packed"])
+def smollm2(request):
+    """(model, tokenizer), the weights widened, or in the blocks of the file."""
     model, file = load_gguf_model(real_model("smollm2"))
     return model, from_fields(file.settings)
 

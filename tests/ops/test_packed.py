@@ -22,7 +22,7 @@ HEADS = {"F32": (), "F16": (), "BF16": (), "Q6_K": (208,), "Q8_0": (0,), "Q4_0":
 
 
 def some_blocks(generator, kind, rows, numbers):
-    """Random bytes, whose scales and minima are of a usual size; the numbers of PLAIN are normal."""
+    """Random bytes, with scales and minima of a usual size; for PLAIN, normal numbers."""
     number, size, width, _ = KINDS[kind]
     if kind in PLAIN:
         x = generator.standard_normal((rows, numbers)).astype(np.float32)

@@ -1,6 +1,6 @@
 """Lesson 4.112 · Conversations and preferences: five ways to write them down, read into one
 
-Needs jsonl. Used by turns, curation.
+Needs jsonl. Used by turns, curation, preference_pairs.
 
 Idea      An assistant learns from two kinds of examples. A conversation shows what to answer. A
           preference shows two answers to the same words and says which one people, or a program,

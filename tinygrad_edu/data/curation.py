@@ -1,6 +1,6 @@
 """Lesson 4.114 · Curation: copies out, two sides, and what length alone would say
 
-Needs conversations, corpus. Used by nothing.
+Needs conversations, corpus. Used by scripts/make_data.py.
 
 Idea      Before a model sees examples, three things are done with them. Copies are taken out: what
           occurs ten times is learnt ten times, and a copy on the held-out side is an answer seen

@@ -1,6 +1,6 @@
 """Lesson 4.116 · Instructions: requests in the world of the stories, and who fulfils them
 
-Needs stories, tasks. Used by preference_pairs.
+Needs stories, tasks. Used by preference_pairs, scripts/make_data.py.
 
 Idea      Sums have one right answer. Most of what people ask an assistant has many: whoever wants a
           story about Ada and a ball is content with any of millions. Here such requests are made in
@@ -19,7 +19,8 @@ Pitfalls  A plot is a template: who saw all plots in training may know their tex
           the thing and how many there are must be worked out.
           (1) is strict: one wrong letter, and it is no story. A model that is rewarded by it alone,
           and never right by luck, learns nothing. That is what a reward model is for.
-Cost      40 µs for a story, 0.5 ms for reading one: python -m tinygrad_edu.data.instructions.
+Cost      Reading a story back takes about ten times as long as drawing it, since each plot and each
+          name is tried.
 Try       build it    a fourth task: finish a story whose first two paragraphs are given.
           break it    let `score` look for the names anywhere in the text. Write a text of a few
                       words that fulfils every request.

@@ -1,6 +1,6 @@
 """Lesson 4.111 · JSONL: a JSON object on every line, and a place for every mistake
 
-Needs atomic. Used by conversations.
+Needs atomic. Used by conversations, scripts/make_data.py.
 
 Idea      Examples to learn from come as files with one JSON object a line: they can be read without
           holding them all, cut with any tool, and compressed with gzip. Such files are made by

@@ -21,7 +21,7 @@ Pitfalls  (1) says nothing about form: both answers are good English. A reward m
           (2) can be seen without the request; so the length is balanced, other looks are not.
           Both pairs of a couple belong to one side of any split, or one teaches the other: plots,
           heroes and things are held out as in lesson instructions, for both texts.
-Cost      0.2 ms a pair.
+Cost      Two tellings for two pairs, less than reading one of them takes.
 Try       build it    a fault that is one wrong letter. How does a reward model see it, that reads
                       tokens?
           break it    leave out the second pair of (1). How far from 0.5 does a length-only

@@ -1,6 +1,6 @@
 """Lesson 4.110 · Tasks: questions that a program asks and can judge
 
-Needs corpus. Used by nothing.
+Needs corpus. Used by instructions, scripts/make_data.py.
 
 Idea      To reward a model one has to know whether it is right, thousands of times a minute and
           without being fooled. People are too slow, and a model that judges can be flattered. So

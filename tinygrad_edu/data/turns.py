@@ -1,6 +1,6 @@
 """Lesson 4.113 · Turns: a conversation as tokens, and which of them are to be learnt
 
-Needs characters, chat_template, conversations. Used by nothing.
+Needs characters, chat_template, conversations. Used by packing.
 
 Idea      A model that continues text becomes one that answers by being shown conversations in a
           fixed form, with marks for where an answer begins and ends. It should learn to write the

@@ -61,9 +61,9 @@ def serves(*args):
         for array in args if _is_array(array))
 
 
-def aligned(*args):
+def aligned(*args, to=16):
     """Whether all arrays begin at a multiple of 16 bytes, as loads of a float4 need it."""
-    return all(_address(array) % 16 == 0 for array in args if _is_array(array))
+    return all(_address(array) % to == 0 for array in args if _is_array(array))
 
 
 def G(array, **defines):

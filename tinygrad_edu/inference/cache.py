@@ -1,6 +1,6 @@
 """Lesson 5.7 · KV cache: what was read once need not be read again
 
-Needs memory. Used by decoding.
+Needs int8, memory. Used by decoding.
 
 Idea      To write the next token a model looks at the keys and values of all tokens before it. They
           do not change: a causal position never sees what comes later. So each is computed once and
@@ -9,6 +9,8 @@ Idea      To write the next token a model looks at the keys and values of all to
           memory that grows with the text.
 Math      bytes = 2·L·B·G·S·D·itemsize      keys and values, of all blocks and positions        (1)
           the token at position s asks with its own query and all keys 0 … s                    (2)
+          eight bits: a key of a head is D integers and one scale, as a value is. With D = 64 they
+          are 68 bytes in place of 256                                                          (3)
 Shapes    keys, values (L, B, G, S, D), S the room · lengths (B,): positions that are filled
           append: k, v (B, G, T, D) of T new positions -> all keys and values so far, (B, G, S', D)
 Pitfalls  A batch of texts of different length: each row has its own next position, lengths[b]. Rows
@@ -22,6 +24,8 @@ Pitfalls  A batch of texts of different length: each row has its own next positi
           Here the arrays have some places more, and when they are full, the last w − 1 keys of each
           row move to the front: seldom, and all else stays as it is. Then key number j of a row has
           the position first[b] + j.
+          Rounding each key and value to 127 steps of its own size hardly moves a loss, since the
+          scale is theirs alone: python scripts/perplexity.py MODEL --text FILE --cache int8
 Cost      (1): for a GPT-2 of 124 million parameters and 1024 positions 75 MB a text in float32.
           Grouped heads (G < H) divide it by H/G: that is what they were invented for.
 Try       build it    the ring: no places beyond the window, and no moves.
@@ -30,9 +34,12 @@ Try       build it    the ring: no places beyond the window, and no moves.
 See       Shazeer 2019 (fewer heads for keys and values) · Pope et al. 2022, section 3.3
 """
 
+import math
+
 import numpy as np
 
-from ..memory import beside, empty
+from ..memory import available_bytes, beside, empty
+from ..ops.int8 import from_rows, to_rows
 
 AT_ONCE = 512  # positions that may come at once where there is a window
 
@@ -44,16 +51,33 @@ class KVCache:
     the texts grow. Raises ValueError where more positions come than there is room for.
     """
 
+    ARRAYS = "keys", "values"                      # what is kept, (L, B, G, places, …) each
+
     def __init__(self, layers, batch, groups, room, width, window=None, dtype=np.float32,
                  like=None):
-        self.room, self.seen = room, room          # of a text; of it, what stays to be seen
+        self.room = room                           # of a text
+        self.seen = room                           # how much before a position it sees
         if window is not None:
             self.seen = min(room, window - 1)
         places = min(room, self.seen + AT_ONCE)
         shape = (layers, batch, groups, places, width)
-        self.keys, self.values = empty(shape, dtype, like=like), empty(shape, dtype, like=like)
+        types = [np.dtype(name) for name in self.types(dtype)]
+        refuse_too_much(2 * math.prod(shape) * types[0].itemsize, room)                        # (1)
+        for name, type_ in zip(self.ARRAYS, types, strict=True):
+            kept = shape[:-1] if name.endswith("scales") else shape
+            setattr(self, name, empty(kept, type_, like=like))
         self.lengths = np.zeros(batch, np.int64)
         self.first = np.zeros(batch, np.int64)     # position of each row's first key
+
+    @staticmethod
+    def types(dtype):
+        """Of each of ARRAYS, for a model of this type."""
+        return dtype, dtype
+
+    @property
+    def nbytes(self):
+        """(1), all places counted."""
+        return sum(getattr(self, name).nbytes for name in self.ARRAYS)
 
     @property
     def starts(self):
@@ -70,8 +94,8 @@ class KVCache:
             raise ValueError(f"a text of {end} tokens does not fit a cache with room for "
                              f"{self.room}, and {places - self.seen} at once")
         for row, start in enumerate(starts):
-            gone = max(0, int(start) - self.seen)
-            for kept in (self.keys, self.values):
+            gone = max(0, start - self.seen)
+            for kept in (getattr(self, name) for name in self.ARRAYS):
                 kept[:, row, :, : start - gone] = kept[:, row, :, gone:start].copy()
             self.first[row] += gone
 
@@ -87,18 +111,26 @@ class KVCache:
 
         `advance` moves on once all blocks have done so.
         """
-        T, starts = k.shape[2], self.starts
-        end = int(starts.max()) + T
+        end = self.put(layer, {"keys": k, "values": v})
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+    def put(self, layer, news):
+        """Write {name of an array: (B, G, T, …)}; where the last position of all rows ends."""
+        first = next(iter(news.values()))
+        T = first.shape[2]
+        starts = self.starts
         self.must_fit(T)
+        end = int(starts.max()) + T
         rows = np.arange(len(starts))[:, None]
         places = np.add.outer(starts, np.arange(T))             # (B, T)
-        rows, places = beside(rows, k), beside(places, k)
-        for kept, new in ((self.keys[layer], k), (self.values[layer], v)):
+        rows, places = beside(rows, first), beside(places, first)
+        for name, new in news.items():
+            kept = getattr(self, name)[layer]
             if (starts == starts[0]).all():
                 kept[:, :, starts[0] : end] = new
-            else:  # every row at its own place: indices in front, (B, T, G, D)
+            else:  # every row at its own place: indices in front, (B, T, G, …)
                 kept[rows, :, places] = new.swapaxes(1, 2)
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+        return end
 
     def advance(self, counts):
         """Every text has got so many tokens more: one number, or one a row where some were padding.
@@ -118,5 +150,41 @@ class KVCache:
 
     def keep(self, rows):
         """Go on with these rows of the batch only."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-        self.lengths, self.first = self.lengths[rows], self.first[rows]
+        for name in self.ARRAYS:
+            setattr(self, name, getattr(self, name)[:, rows])
+        self.lengths = self.lengths[rows]
+        self.first = self.first[rows]
+
+
+class Int8Cache(KVCache):
+    """A KVCache of eight bits, (3). What `append` gives back is floats, made anew for each block.
+
+    key_scales, value_scales (L, B, G, places) stand beside keys and values, which are int8.
+    """
+
+    ARRAYS = "keys", "values", "key_scales", "value_scales"
+
+    @staticmethod
+    def types(dtype):
+        """Of each of ARRAYS."""
+        return np.int8, np.int8, dtype, dtype
+
+    def append(self, layer, k, v):
+        """As of a KVCache, but keys and values, the new ones too, come back rounded."""
+        (keys, key_scales), (values, value_scales) = to_rows(k), to_rows(v)                    # (3)
+        end = self.put(layer, {"keys": keys, "values": values, "key_scales": key_scales,
+                               "value_scales": value_scales})
+        return tuple(from_rows(q[layer][:, :, :end], scale[layer][:, :, :end])
+                     for q, scale in ((self.keys, self.key_scales),
+                                      (self.values, self.value_scales)))
+
+
+def refuse_too_much(size, room):
+    """ValueError where the machine has not so many bytes left: said before they are taken."""
+    left = available_bytes()
+    if left is not None and size > left:
+        raise ValueError(f"keys and values of {room} positions take {size / 1e9:.1f} GB, and "
+                         f"{left / 1e9:.1f} GB of memory are free: read or write fewer tokens")
+
+
+CACHES = {"float": KVCache, "int8": Int8Cache}

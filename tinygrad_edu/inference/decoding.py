@@ -30,7 +30,7 @@ See       Lowerre 1976 (beam search) Â· Wu et al. 2016, section 7 (its length) Â
 import numpy as np
 
 from ..tensor import no_grad
-from .cache import AT_ONCE, KVCache
+from .cache import AT_ONCE, CACHES
 from .sampling import draw
 
 CHUNK = AT_ONCE  # tokens of a prompt that are read at once
@@ -40,7 +40,8 @@ class Reading:
     """Logits of what follows texts that grow at their ends; a cache holds what was read of them.
 
     model: anything with config.context and next_logits(ids (B, T)) -> (B, V). It is read with a
-    cache where it has `cache` (lesson gpt), `cached` is true and the context is long enough.
+    cache where it has `cache` (lesson gpt), `cached` is not False and the context is long enough.
+    cached: True, False, or one of CACHES (lesson cache).
     """
 
     def __init__(self, model, texts, max_new, cached=True):
@@ -50,7 +51,8 @@ class Reading:
         if cached and hasattr(model, "cache") and longest <= self.context:
             room = min(self.context, longest + max_new)
             like = next(iter(model.parameters())).data
-            self.cache = KVCache(*model.cache(len(texts), room), dtype=like.dtype, like=like)
+            kind = CACHES["float" if cached is True else cached]
+            self.cache = kind(*model.cache(len(texts), room), dtype=like.dtype, like=like)
 
     def turn_to(self, text):
         """Read another text instead of the only one: how many tokens of it need no reading.

@@ -1,7 +1,6 @@
 """Lesson 5.10 · A ladder: how a token becomes a hundred times cheaper
 
-Needs cache, gguf_model, llama, fused, packed_llama, tensor, threads.
-Used by tests/inference/test_ladder.py.
+Needs cache, tensor, threads. Used by scripts/bench_decode.py.
 
 Idea      The same model writes the same kind of text, seven times. Each rung takes away one thing
           that the one before wasted, and says how fast it is now. What is wasted first is work: a
@@ -11,35 +10,29 @@ Idea      The same model writes the same kind of text, seven times. Each rung ta
           The order is not chance. While a token costs five hundred calls, smaller weights gain
           nothing; while bytes are four to a weight, a second core gains only what memory has left.
 Math      seconds of a token ≥ bytes read / bytes that memory gives a second                    (1)
-Shapes    RUNGS: name -> what is different; climb(model) yields (name, tokens a second, bytes)
+Shapes    RUNGS: name -> what is different · climb(…) yields (name, tokens a second)
 Pitfalls  The first tokens of a rung touch memory for the first time, and are not counted.
           Weights of four bits are other weights: this ladder is about speed, and what it costs in
           surprise is scripts/perplexity.py's to say.
           A machine whose other core works for somebody else shows no rung for threads.
-Cost      SmolLM2's sizes, two cores: python -m tinygrad_edu.inference.ladder prints the table.
+Cost      FIGURES
 Try       build it    a rung for a cache of 16 bits.
           break it    the rungs in another order: int4 first, with plain operations after it.
-          measure it  python -m tinygrad_edu.inference.ladder MODEL.gguf
+          measure it  python scripts/bench_decode.py MODEL --ladder
 See       the lessons cache, packed, fused and threads · Williams et al. 2009 (roofline)
 """
 
-import sys
 import time
 from statistics import median
 
 import numpy as np
 
 from .. import threads
-from ..models import fused
-from ..models.gguf_model import load_gguf_model
-from ..models.llama import Llama, LlamaConfig
-from ..models.packed_llama import packed
 from ..tensor import no_grad
 from .cache import KVCache
 
-SMOLLM2 = LlamaConfig(49152, 8192, 30, 9, 3, 576, 1536)
 RUNGS = {
-    "float32, plain operations": "the whole text is read for every token",
+    "float32": "plain operations; the whole text is read again for every token",
     "cache": "keys and values of what was read are kept",
     "fused": "a token is one call, not five hundred",
     "int8": "a weight is one byte",
@@ -47,6 +40,8 @@ RUNGS = {
     "threads": "every core reads its share",
     "static buffers": "what a token works on is there already",
 }
+KINDS = {"fused": "F32", "int8": "Q8_0", "int4": "Q4_0"}
+WARMUP = 2  # tokens
 
 
 def climb(model, pack, anew, prompt=64, new=16, progress=iter):

@@ -39,7 +39,7 @@ import numpy as np
 from .. import threads
 from ..foreign import any_C, fits_any, out, ptr
 from ..kernel import Kernel, asked_once
-from ..memory import contiguous, empty, zeros
+from ..memory import beside, contiguous, empty_like, zeros_like
 from ..tensor import as_tensor, record
 from .ladders import KINDS, LADDERS, NAMES, PLAIN
 from .matmul import matmul_forward
@@ -80,8 +80,8 @@ class Packed:
 
     def rows(self, ids):
         """Some rows as float32; ids: integers of any shape, or a slice -> (…, numbers)."""
-        blocks = self.blocks[ids]
-        y = empty((*blocks.shape[:-1], self.shape[1]), np.float32)
+        blocks = self.blocks[beside(ids, self.blocks)]
+        y = empty_like(blocks, (*blocks.shape[:-1], self.shape[1]), np.float32)
         flat = contiguous(blocks).reshape(-1, blocks.shape[-1])
         unpack_rows(y.reshape(-1, self.shape[1]), flat, KINDS[self.kind].number)
         return y
@@ -194,15 +194,15 @@ def packed_linear(x, weight, b=None):
 
 def product_of(x, weight):
     """Rows x (N, K) float32 times a Packed (F, K): (2), as an array (N, F)."""
-    y = empty((len(x), len(weight)), np.float32)
+    y = empty_like(x, (len(x), len(weight)))
     parts = 0 if weight.kind in PLAIN else x.shape[1] // PART
     if not parts and len(x) >= MANY:
         for rows, wide in tiles(weight):
             y[:, rows] = times(x, wide.T)
         return y
-    q = empty((len(x), parts * PART), np.int8)
-    scale = empty((len(x), parts), np.float32)
-    sum = empty((len(x), parts), np.int32)
+    q = empty_like(x, (len(x), parts * PART), np.int8)
+    scale = empty_like(x, (len(x), parts))
+    sum = empty_like(x, (len(x), parts), np.int32)
     if parts:
         quantize_rows(q, scale, sum, x)
     packed_product(y, x, q, scale, sum, weight.blocks, KINDS[weight.kind].number)
@@ -211,7 +211,7 @@ def product_of(x, weight):
 
 def back_through(dy, weight):
     """dx (N, K) of (5) from dy (N, F)."""
-    dx = zeros((len(dy), weight.shape[1]), np.float32)
+    dx = zeros_like(dy, (len(dy), weight.shape[1]))
     for rows, wide in tiles(weight):
         dx += times(dy[:, rows], wide)                                                         # (5)
     return dx
@@ -226,7 +226,7 @@ def tiles(weight):
 
 def times(a, b):
     """The product of two matrices, in a new array."""
-    y = empty((len(a), b.shape[1]), np.float32)
+    y = empty_like(a, (len(a), b.shape[1]))
     matmul_forward(y, contiguous(a), b)
     return y
 

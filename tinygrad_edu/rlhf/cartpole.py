@@ -11,7 +11,7 @@ Idea      Whether an algorithm that learns from rewards is right is best seen wh
 Math      θ̈ = [g·sin θ + cos θ·(−F − m·l·θ̇²·sin θ + μ_c·sgn ẋ)/(M + m) − μ_p·θ̇/(m·l)]
               / (l·[4/3 − m·cos²θ/(M + m)])                                                    (1)
           ẍ = [F + m·l·(θ̇²·sin θ − θ̈·cos θ) − μ_c·sgn ẋ] / (M + m)                           (2)
-          x ← x + τ·ẋ    ẋ ← ẋ + τ·ẍ    θ ← θ + τ·θ̇    θ̇ ← θ̇ + τ·θ̈                            (3)
+          x ← x + τ·ẋ, ẋ ← ẋ + τ·ẍ, and the same for θ: a step of Euler's                      (3)
           g 9.8 m/s² · cart M 1 kg · pole m 0.1 kg, half its length l 0.5 m · F ±10 N · τ 0.02 s
           friction of the cart μ_c 0.0005, of the hinge μ_p 0.000002
           fallen: |x| > 2.4 m or |θ| > 12°        begun: all four in ±0.05, at random            (4)
@@ -46,14 +46,19 @@ LIMIT = 500                                        # steps, after which an episo
 def accelerations(states, force):
     """(ẍ, θ̈) of states (B, 4) under a force (B,) in newtons: (1) and (2)."""
     _, speed, angle, turn = states.T
-    mass, sine, cosine = CART + POLE, np.sin(angle), np.cos(angle)
+    mass = CART + POLE
+    moment = POLE * HALF
+    sine = np.sin(angle)
+    cosine = np.cos(angle)
     rubbing = CART_FRICTION * np.sign(speed)
-    pushed = (-force - POLE * HALF * turn**2 * sine + rubbing) / mass
+    hinge = HINGE_FRICTION * turn / moment
+    pushed = (-force - moment * turn**2 * sine + rubbing) / mass
     lever = HALF * (4 / 3 - POLE * cosine**2 / mass)
-    hinge = HINGE_FRICTION * turn / (POLE * HALF)
-    turning = (GRAVITY * sine + cosine * pushed - hinge) / lever                               # (1)
-    swing = POLE * HALF * (turn**2 * sine - turning * cosine)
-    return (force + swing - rubbing) / mass, turning                                           # (2)
+    fall = GRAVITY * sine + cosine * pushed
+    turning = (fall - hinge) / lever                                                           # (1)
+    swing = moment * (turn**2 * sine - turning * cosine)
+    push = (force + swing - rubbing) / mass                                                    # (2)
+    return push, turning
 
 
 class CartPoles:
@@ -77,10 +82,13 @@ class CartPoles:
         """
         force = np.where(actions == 1, FORCE, -FORCE)
         push, turning = accelerations(self.states, force)
-        change = np.stack([self.states[:, 1], push, self.states[:, 3], turning], axis=1)
+        _, speed, _, turn = self.states.T
+        change = np.stack([speed, push, turn, turning], axis=1)
         before = self.states + TICK * change                                                   # (3)
         self.ages += 1
-        fell = (np.abs(before[:, 0]) > FARTHEST) | (np.abs(before[:, 2]) > STEEPEST)           # (4)
+        gone = np.abs(before[:, 0]) > FARTHEST
+        fallen = np.abs(before[:, 2]) > STEEPEST
+        fell = gone | fallen                                                                   # (4)
         cut = ~fell & (self.ages >= LIMIT)
         over = fell | cut
         self.states = before.copy()
@@ -104,8 +112,11 @@ class Balancer(Module):
     def forward(self, states):
         """states (B, 4) -> logits (B, 2) and values (B,)."""
         h = self.trunk(states)
-        h_value = h if self.other is None else self.other(states)
-        return self.policy(h), self.value(h_value).reshape(-1)
+        other = h
+        if self.other is not None:
+            other = self.other(states)
+        values = self.value(other)
+        return self.policy(h), values.reshape(-1)
 
 
 class Trunk(Module):

@@ -1,6 +1,6 @@
 """Lesson 7.15 · GRPO: the other answers are what was expected
 
-Needs config, logprobs, operators, pointwise, ppo, reduce. Used by scripts/train_grpo.py.
+Needs config, logprobs, pointwise, ppo, reduce. Used by scripts/train_grpo.py.
 
 Idea      PPO needs a second model only to guess what was to be expected of a prompt. If the answers
           are short and a program judges them, there is a simpler way to know: let the model answer
@@ -39,11 +39,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..nn.config import option
-from ..ops.operators import clip
 from ..ops.pointwise import exp, minimum
 from ..ops.reduce import sum as total
 from .logprobs import answer_logprobs
-from .ppo import movement
+from .ppo import between, movement, summarised
 
 # ---- the lines that differ ----------------------------------------------------------------------
 
@@ -109,22 +108,30 @@ VARIANTS = {
 class GRPOSettings:
     """The numbers that make GRPO; scripts add theirs."""
 
-    variant: str = option("grpo", "whose line is taken where they differ", choices=(*VARIANTS,))
-    group: int = option(16, "answers to every prompt, G", low=2)
-    max_new: int = option(8, "tokens of the longest answer", low=1)
-    ratio_clip: float = option(0.2, "how far a probability may move, ε", low=1e-6)
-    kl_weight: float = option(0.0, "what a nat of distance from the start costs, β", low=0.0)
-    epochs: int = option(1, "passes over the answers of a step", low=1)
-    minibatch: int = option(512, "answers whose gradients make one update", low=1)
-    clip: float = option(1.0, "largest norm of the gradient", low=1e-9)
+    variant: str = option(
+        "grpo", "whose line is taken where they differ", choices=(*VARIANTS,))
+    group: int = option(
+        16, "answers to every prompt, G", low=2)
+    max_new: int = option(
+        8, "tokens of the longest answer", low=1)
+    ratio_clip: float = option(
+        0.2, "how far a probability may move, ε", low=1e-6)
+    kl_weight: float = option(
+        0.0, "what a nat of distance from the start costs, β", low=0.0)
+    epochs: int = option(
+        1, "passes over the answers of a step", low=1)
+    minibatch: int = option(
+        512, "answers whose gradients make one update", low=1)
+    clip: float = option(
+        1.0, "largest norm of the gradient", low=1e-9)
 
 
 def group_advantages(rewards, settings):
-    """rewards (B,) -> (advantages (B,), rows that teach something (B,)): (1) to (3)."""
+    """rewards (B,) -> advantages (B,), of answers that stand group by group: (1) to (3)."""
     groups = rewards.reshape(-1, settings.group)
-    advantages = VARIANTS[settings.variant].advantages(groups)
-    teaches = np.broadcast_to(groups.std(axis=1, keepdims=True) > 0, groups.shape)
-    return advantages.reshape(-1), teaches.reshape(-1)
+    variant = VARIANTS[settings.variant]
+    advantages = variant.advantages(groups)
+    return advantages.reshape(-1)
 
 
 def grpo_loss(logprobs, old, reference, advantages, mask, settings):
@@ -137,29 +144,35 @@ def grpo_loss(logprobs, old, reference, advantages, mask, settings):
     wanted = advantages[:, None].astype(real)
     ratio = exp(logprobs - old.astype(real))
     high = 1 + settings.ratio_clip + variant.higher
-    clipped = clip(ratio, 1 - settings.ratio_clip, high)
+    clipped = between(ratio, 1 - settings.ratio_clip, high)
     loss = -total(minimum(ratio * wanted, clipped * wanted) * weights)                         # (4)
     if settings.kl_weight:
         back = -logprobs + reference.astype(real)
-        loss = loss + settings.kl_weight * total((exp(back) - back - 1) * weights)             # (5)
+        k = exp(back) - (back + np.ones_like(weights))                                         # (5)
+        loss = loss + total(k * (settings.kl_weight * weights).astype(real))
     return loss
 
 
 def improve(model, optimizer, batch, settings, rate, random):
     """All epochs of updates on one batch of answers; returns what was seen, name -> number.
 
+    A variant that leaves out groups that teach nothing does so here, by their advantages of 0.
     batch: arrays ids, mask (B, T), logprobs, reference (B, T − 1), advantages (B,). random: a numpy
     generator, for the order of the rows. Raises FloatingPointError where a loss is not finite.
     """
     seen = []
+    if VARIANTS[settings.variant].informative:
+        teaches = batch["advantages"] != 0
+        if teaches.any():
+            batch = {name: array[teaches] for name, array in batch.items()}
     for _ in range(settings.epochs):
         order = random.permutation(len(batch["ids"]))
         for low in range(0, len(order), settings.minibatch):
             rows = order[low : low + settings.minibatch]
             part = {name: array[rows] for name, array in batch.items()}
-            seen.append(update(model, optimizer, part, settings, rate))
-    summary = {name: float(np.mean([one[name] for one in seen])) for name in seen[0]}
-    return summary | {"first_ratio": seen[0]["ratio"], "ratio": max(one["ratio"] for one in seen)}
+            one = update(model, optimizer, part, settings, rate)
+            seen.append(one)
+    return summarised(seen)
 
 
 def update(model, optimizer, part, settings, rate):
@@ -170,5 +183,8 @@ def update(model, optimizer, part, settings, rate):
                      settings)
     loss.backward()
     norm = optimizer.step(rate, settings.clip)
-    return {"policy_loss": loss.item(), "gradient_norm": norm,
-            **movement(logprobs.numpy(), part["logprobs"], mask, settings.ratio_clip)}
+    return {
+        "policy_loss": loss.item(),
+        "gradient_norm": norm,
+        **movement(logprobs.numpy(), part["logprobs"], mask, settings.ratio_clip),
+    }

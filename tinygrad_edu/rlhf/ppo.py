@@ -1,6 +1,6 @@
 """Lesson 7.11 · PPO: learn from rewards without falling off the path
 
-Needs config, cross_entropy, gae, module, operators, pointwise, reduce, softmax.
+Needs config, cross_entropy, gae, module, pointwise, reduce, softmax.
 Used by scripts/cartpole.py, scripts/train_ppo.py, scripts/break_rlhf.py.
 
 Idea      What went better than expected should become likelier, what went worse less likely: push
@@ -44,7 +44,6 @@ import numpy as np
 from ..nn.config import option
 from ..nn.module import Module
 from ..ops.cross_entropy import cross_entropy
-from ..ops.operators import clip
 from ..ops.pointwise import exp, maximum, minimum, square
 from ..ops.reduce import sum as total
 from ..ops.softmax import log_softmax, softmax
@@ -55,25 +54,39 @@ from .gae import explained_variance, whitened
 class PPOSettings:
     """The numbers that make PPO; scripts add theirs."""
 
-    ratio_clip: float = option(0.2, "how far a probability may move, ε of PPO", low=1e-6)
-    value_clip: float = option(0.2, "how far a guess may move in one update; 0 for any", low=0.0)
-    value_weight: float = option(0.5, "weight of the value model's loss", low=0.0)
-    entropy_weight: float = option(0.0, "reward for being undecided", low=0.0)
-    whiten: bool = option(True, "bring the advantages to mean 0 and deviation 1")
-    epochs: int = option(4, "passes over the data of a step", low=1)
-    minibatch: int = option(64, "rows whose gradients make one update", low=1)
-    clip: float = option(0.5, "largest norm of the gradient", low=1e-9)
-    discount: float = option(1.0, "what a later reward is worth, γ", low=0.0, high=1.0)
-    gae_lambda: float = option(0.95, "how far a surprise is carried back, λ", low=0.0, high=1.0)
+    ratio_clip: float = option(
+        0.2, "how far a probability may move, ε of PPO", low=1e-6)
+    value_clip: float = option(
+        0.2, "how far a guess may move in one update; 0 for any", low=0.0)
+    value_weight: float = option(
+        0.5, "weight of the value model's loss", low=0.0)
+    entropy_weight: float = option(
+        0.0, "reward for being undecided", low=0.0)
+    whiten: bool = option(
+        True, "bring the advantages to mean 0 and deviation 1")
+    epochs: int = option(
+        4, "passes over the data of a step", low=1)
+    minibatch: int = option(
+        64, "rows whose gradients make one update", low=1)
+    clip: float = option(
+        0.5, "largest norm of the gradient", low=1e-9)
+    discount: float = option(
+        1.0, "what a later reward is worth, γ", low=0.0, high=1.0)
+    gae_lambda: float = option(
+        0.95, "how far a surprise is carried back, λ", low=0.0, high=1.0)
 
 
 # ---- the terms of the loss ----------------------------------------------------------------------
 
 
-def masked_mean(x, mask):
-    """The mean of a Tensor over the places where the mask is 1, of shape ()."""
-    weights = (mask / max(1.0, float(mask.sum()))).astype(x.dtype)
-    return total(x * weights)
+# Constants come as arrays of the tensor's type, and bounds as minimum and maximum: those have
+# bodies in C, where a tensor with a Python number, or clip, would compile a loop first.
+
+def masked_mean(x, mask, weight=1.0):
+    """The mean of a Tensor over the places where the mask is 1, times a weight; of shape ()."""
+    count = max(1.0, float(mask.sum()))
+    weights = weight * mask / count
+    return total(x * weights.astype(x.dtype))
 
 
 def judged(logits, actions):
@@ -81,25 +94,37 @@ def judged(logits, actions):
 
     logits (…, V), a Tensor; actions (…) integers.
     """
-    logprobs = -cross_entropy(logits, actions, reduction="none")
-    entropies = -total(softmax(logits) * log_softmax(logits), axis=-1)                         # (4)
-    return logprobs, entropies
+    surprise = cross_entropy(logits, actions, reduction="none")
+    p = softmax(logits)
+    log_p = log_softmax(logits)
+    entropies = -total(p * log_p, axis=-1)                                                     # (4)
+    return -surprise, entropies
+
+
+def between(x, low, high):
+    """A Tensor with its elements in [low, high]; no gradient flows where that changes one."""
+    floor = np.full(x.shape, low, x.dtype)
+    ceiling = np.full(x.shape, high, x.dtype)
+    return minimum(maximum(x, floor), ceiling)
 
 
 def policy_loss(logprobs, old, advantages, mask, epsilon):
     """(2), a Tensor (); logprobs is a Tensor, all else are arrays of its type and shape."""
     ratio = exp(logprobs - old)                                                                # (1)
-    clipped = clip(ratio, 1 - epsilon, 1 + epsilon)
-    return -masked_mean(minimum(ratio * advantages, clipped * advantages), mask)               # (2)
+    clipped = between(ratio, 1 - epsilon, 1 + epsilon)
+    free = ratio * advantages
+    held = clipped * advantages
+    return -masked_mean(minimum(free, held), mask)                                             # (2)
 
 
 def value_loss(values, old, returns, mask, epsilon):
     """(3), a Tensor (); values is a Tensor, all else are arrays. epsilon 0: no clipping."""
     worst = square(values - returns)
     if epsilon:
-        near = clip(values - old, -epsilon, epsilon) + old
-        worst = maximum(worst, square(near - returns))                                         # (3)
-    return 0.5 * masked_mean(worst, mask)
+        near = between(values - old, -epsilon, epsilon) + old
+        clipped = square(near - returns)
+        worst = maximum(worst, clipped)                                                        # (3)
+    return masked_mean(worst, mask, weight=0.5)
 
 
 def kl_estimate(logprobs, old):
@@ -113,9 +138,12 @@ def kl_estimate(logprobs, old):
 
 def leashed_rewards(scores, logprobs, reference, mask, beta):
     """Rewards of every token, (B, T): (5). scores (B,), the rest arrays (B, T)."""
-    rewards = -beta * (logprobs - reference) * mask
-    last = mask.shape[1] - 1 - np.argmax(mask[:, ::-1] > 0, axis=1)
-    rewards[np.arange(len(rewards)), last] += scores                                           # (5)
+    away = logprobs - reference
+    rewards = -beta * away * mask
+    backwards = mask[:, ::-1] > 0
+    last = mask.shape[1] - 1 - np.argmax(backwards, axis=1)
+    rows = np.arange(len(rewards))
+    rewards[rows, last] += scores                                                              # (5)
     return rewards
 
 
@@ -128,13 +156,15 @@ class Leash(Module):
 
     def __init__(self, beta, target=None, horizon=1000):
         self.beta = np.array(float(beta))
-        self.target, self.horizon = target, horizon
+        self.target = target
+        self.horizon = horizon
 
     def follow(self, kl, count):
         """Adjust β after a step of `count` answers that were `kl` nats away on average."""
-        if self.target is not None:
-            error = np.clip(kl / self.target - 1, -0.2, 0.2)
-            self.beta *= 1 + error * count / self.horizon                                      # (6)
+        if self.target is None:
+            return
+        error = np.clip(kl / self.target - 1, -0.2, 0.2)
+        self.beta *= 1 + error * count / self.horizon                                          # (6)
 
 
 # ---- the update ---------------------------------------------------------------------------------
@@ -148,44 +178,68 @@ def improve(policy, optimizer, batch, settings, rate, random):
     judge gets the others too, by the same names. rate: the learning rate. random: a numpy
     generator, for the order of the rows. Raises FloatingPointError where a loss is not finite.
     """
-    mask, seen = batch["mask"], []
+    mask = batch["mask"]
+    seen = []
     if settings.whiten:
-        batch = batch | {"advantages": whitened(batch["advantages"], mask)}
+        white = whitened(batch["advantages"], mask)
+        batch = batch | {"advantages": white}
     for _ in range(settings.epochs):
         order = random.permutation(len(mask))
         for low in range(0, len(order), settings.minibatch):
             rows = order[low : low + settings.minibatch]
             part = {name: array[rows] for name, array in batch.items()}
-            seen.append(update(policy, optimizer, part, settings, rate))
-    summary = {name: float(np.mean([one[name] for one in seen])) for name in seen[0]}
-    summary["first_ratio"] = seen[0]["ratio"]
-    summary["ratio"] = max(one["ratio"] for one in seen)
-    explained = explained_variance(batch["values"], batch["returns"], mask)
-    return summary | {"explained_variance": explained}
+            one = update(policy, optimizer, part, settings, rate)
+            seen.append(one)
+    summary = summarised(seen)
+    summary["explained_variance"] = explained_variance(batch["values"], batch["returns"], mask)
+    return summary
+
+
+def summarised(seen):
+    """What the updates of a step saw, as one: means, but the first and the largest ratio."""
+    summary = {}
+    for name in seen[0]:
+        values = [one[name] for one in seen]
+        summary[name] = float(np.mean(values))
+    ratios = [one["ratio"] for one in seen]
+    summary["first_ratio"] = ratios[0]
+    summary["ratio"] = max(ratios)
+    return summary
 
 
 def update(policy, optimizer, part, settings, rate):
     """One minibatch: forward, (2) to (4), backward, step. Returns what was seen."""
     logprobs, entropies, values = policy.judge(part)
-    real, mask = logprobs.dtype, part["mask"]
-    old, advantages, old_values, returns = (
-        part[name].astype(real) for name in ("logprobs", "advantages", "values", "returns"))
+    mask = part["mask"]
+    old, advantages, guesses, returns = (
+        part[name].astype(logprobs.dtype)
+        for name in ("logprobs", "advantages", "values", "returns"))
     of_policy = policy_loss(logprobs, old, advantages, mask, settings.ratio_clip)
-    of_values = value_loss(values, old_values, returns, mask, settings.value_clip)
+    of_values = value_loss(values, guesses, returns, mask, settings.value_clip)
     entropy = masked_mean(entropies, mask)
-    loss = of_policy + settings.value_weight * of_values - settings.entropy_weight * entropy   # (4)
+    weights = np.array([settings.value_weight, settings.entropy_weight], logprobs.dtype)
+    loss = of_policy + of_values * weights[0] - entropy * weights[1]                           # (4)
     loss.backward()
     norm = optimizer.step(rate, settings.clip)
-    return {"policy_loss": of_policy.item(), "value_loss": of_values.item(),
-            "entropy": entropy.item(), "gradient_norm": norm,
-            **movement(logprobs.numpy(), old, mask, settings.ratio_clip)}
+    return {
+        "policy_loss": of_policy.item(),
+        "value_loss": of_values.item(),
+        "entropy": entropy.item(),
+        "gradient_norm": norm,
+        **movement(logprobs.numpy(), old, mask, settings.ratio_clip),
+    }
 
 
 def movement(logprobs, old, mask, epsilon):
     """How far an update's policy is from the one that made the data, name -> number."""
     counted = mask > 0
-    logprobs, old = logprobs[counted], old[counted]
-    ratio = np.exp(logprobs - old)
-    return {"clip_fraction": float((np.abs(ratio - 1) > epsilon).mean()),
-            "ratio": float(np.exp(np.abs(logprobs - old).max())),
-            "update_kl": float(kl_estimate(logprobs, old).mean())}
+    new = logprobs[counted]
+    old = old[counted]
+    change = new - old
+    beyond = np.abs(np.exp(change) - 1) > epsilon
+    farthest = np.abs(change).max()
+    return {
+        "clip_fraction": float(beyond.mean()),
+        "ratio": float(np.exp(farthest)),
+        "update_kl": float(kl_estimate(new, old).mean()),
+    }

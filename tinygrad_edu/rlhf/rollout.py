@@ -150,3 +150,10 @@ def scored(rewards, rows):
         raise ValueError(f"{rows} answers need as many rewards, not {rewards.shape}")
     refuse_not_finite(rewards, "reward")
     return rewards
+
+
+def refuse_other_tokenizer(mine, other, whose):
+    """ValueError where two tokenizers are not the same: then ids mean other texts to the two."""
+    if mine.tokens != other.tokens:
+        raise ValueError(f"{whose} reads another tokenizer ({other.vocab_size} tokens, not these "
+                         f"{mine.vocab_size}): give one that was trained from the same run")

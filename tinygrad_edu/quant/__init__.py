@@ -1,0 +1,1 @@
+"""Weights, activations and caches of few bits."""
