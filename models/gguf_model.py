@@ -42,8 +42,11 @@ IN_GPT = {"attn_norm": "ln_1", "attn_qkv": "attn.c_attn", "attn_output": "attn.c
           "ffn_norm": "ln_2", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}
 
 
-def load_gguf_model(path):
-    """(model in evaluation mode, the open file). ValueError or OSError in one sentence."""
+def load_gguf_model(path, llama=Llama):
+    """(model in evaluation mode, the open file). ValueError or OSError in one sentence.
+
+    llama: the class of a Llama, which may take the weights from the file by a `fill` of its own.
+    """
     file = load_gguf(path)
     try:
         kind = file.settings.get("general.architecture")
@@ -52,12 +55,12 @@ def load_gguf_model(path):
         if kind == "gpt2":
             make, config = GPT, gpt_config(file)
         elif isinstance(kind, str) and kind in LLAMAS:
-            make, config = Llama, llama_config(file, kind)
+            make, config = llama, llama_config(file, kind)
         else:
             raise ValueError(f"its architecture is {kind!r}; known are gpt2, {', '.join(LLAMAS)}")
         check_size(config, file.entries.values())
         model = make(config, None)                 # without numbers: they are copied in
-        fill(model, file)
+        model.fill(file) if hasattr(model, "fill") else fill(model, file)
     except ValueError as error:
         raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     return model.eval(), file
@@ -95,16 +98,21 @@ def names_there(model):
 def fill(model, file):
     """Copy every weight from the file, one after the other. ValueError where one does not fit."""
     for name, heads, tensor in names_there(model):
-        if name not in file:
-            raise ValueError(f"the tensor {name} is missing")
-        shape = file.entries[name].shape
-        if shape != tensor.shape:
-            raise ValueError(f"the tensor {name} has the shape {shape}, and this model "
-                             f"{tensor.shape}")
+        must_have(file, name, tensor.shape)
         if heads:
             tensor.assign(in_halves(file[name], heads))
         else:
             file.read(name, tensor.data)
+
+
+def must_have(file, name, shape):
+    """The entry of a tensor. ValueError where it is not there, or has another shape."""
+    if name not in file:
+        raise ValueError(f"the tensor {name} is missing")
+    entry = file.entries[name]
+    if entry.shape != shape:
+        raise ValueError(f"the tensor {name} has the shape {entry.shape}, and this model {shape}")
+    return entry
 
 
 def in_halves(w, heads):

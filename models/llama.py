@@ -1,7 +1,7 @@
 """Lesson 4.44 · Llama, and the models that are Llama by other settings
 
-Needs attention, config, cross_entropy, gpt, layers, matmul, module, rope, rope_scaling, swiglu,
-tensor.
+Needs attention, config, cross_entropy, gpt, layers, matmul, memory, module, rope, rope_scaling,
+swiglu, tensor.
 Used by published, gguf_model.
 
 Idea      Most open language models of today are GPT-2 with five parts changed, each for a reason.
@@ -36,6 +36,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tinygrad_edu.memory import beside
 from tinygrad_edu.models.gpt import last_positions, places_of
 from tinygrad_edu.nn.config import option
 from tinygrad_edu.nn.layers import Embedding, Linear, RMSNorm
@@ -134,6 +135,7 @@ class Attention(Module):
         if cache is not None:
             kept = cache.append(layer, k.data, v.data)
             k, v = map(Tensor, kept)                                              # (B, G, S, D)
+            start = cache.starts                   # among these keys
         S = k.shape[2]
         mask = self._window_mask(start, T, S, x.dtype)
         y = attention(q, k, v, start=start, mask=mask, segments=segments)                      # (3)
@@ -216,8 +218,8 @@ class Llama(Module):
         self.lm_head = None
         if not config.tied:
             self.lm_head = Linear(C, V, random, False, 0.02, dtype)
-        self.tables = {}                           # by type; not saved
-        self._tables(1, np.dtype(dtype))           # settings that make no sense are refused now
+        self.tables = {}                           # by type and device; not saved
+        self._tables(1, np.empty(0, dtype))        # settings that make no sense are refused now
 
     def head(self):
         """The matrix of (5), (V, C)."""
@@ -235,14 +237,13 @@ class Llama(Module):
         start = np.zeros(B, np.int64)
         if cache is not None:
             start = cache.lengths
+            cache.make_room(T)
         longest = int(start.max()) + T
-        if longest > self.config.context:
-            raise ValueError(f"a sequence of {longest} tokens does not fit this model's context "
-                             f"of {self.config.context}")
+        self.must_fit(longest)
         # Lesson gpt adds a row of a table of positions here.
         x = self.embed_tokens(ids)                                                             # (1)
         branch = None
-        tables = self._tables(longest, x.dtype)
+        tables = self._tables(longest, x.data)
         places = None if segments is None else places_of(segments, cache)
         documents = segments, places
         for layer, block in enumerate(self.layers):
@@ -251,9 +252,19 @@ class Llama(Module):
             cache.advance(T)
         return self.norm(x, added=branch)[1]
 
-    def _tables(self, length, dtype):
-        """cos and sin for this many positions, made once and for twice as many when they grow."""
-        made = self.tables.get(dtype)
+    def must_fit(self, length):
+        """ValueError for a sequence that is longer than the context."""
+        if length > self.config.context:
+            raise ValueError(f"a sequence of {length} tokens does not fit this model's context "
+                             f"of {self.config.context}")
+
+    def _tables(self, length, like):
+        """cos and sin for this many positions, made once and for twice as many when they grow.
+
+        like: an array of their type, on the device where they are wanted.
+        """
+        dtype, place = like.dtype, (like.dtype, type(like))
+        made = self.tables.get(place)
         if made is not None and len(made[0]) >= length:
             return made
         config, room = self.config, max(64, 2 * length)
@@ -262,22 +273,26 @@ class Llama(Module):
         room = min(config.context, room)
         tables = rope_tables(room, frequencies, dtype)
         scale = dtype.type(scale)
-        self.tables[dtype] = [table * scale for table in tables]
-        return self.tables[dtype]
+        self.tables[place] = [beside(table * scale, like) for table in tables]
+        return self.tables[place]
 
     def forward(self, ids, cache=None):
         """ids (B, T) -> logits (B, T, V): (5). For the loss alone `loss` needs far less memory."""
-        return linear(self.hidden(ids, cache), self.head())
+        return self.logits(self.hidden(ids, cache))
+
+    def logits(self, x):
+        """The normed stream x (…, C) -> (…, V)."""
+        return linear(x, self.head())
 
     def next_logits(self, ids, lengths=None, cache=None):
         """ids (B, T) -> logits of the token that follows, (B, V); lengths (B,) as in lesson gpt."""
         last = last_positions(self.hidden(ids, cache), lengths, cache)
-        return linear(last, self.head())
+        return self.logits(last)
 
     def cache(self, batch, room):
-        """What a KVCache of this model is made of: (layers, batch, groups, room, head width)."""
+        """What a KVCache of this model is made of, in the order of its parameters."""
         L, G = self.config.layers, self.config.groups
-        return L, batch, G, room, self.config.head_width
+        return L, batch, G, room, self.config.head_width, self.config.window
 
     def loss(self, ids, targets, reduction="mean", segments=None):
         """Cross entropy in nats of targets (B, T), −1 where none counts: "mean" or "sum"."""

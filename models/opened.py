@@ -1,6 +1,7 @@
-"""Lesson 4.51 · Open: a model and its tokenizer, in whatever they were saved
+"""Lesson 4.54 · Open: a model and its tokenizer, in whatever they were saved
 
-Needs characters, chat_template, gguf_model, gguf_tokenizer, published, run, tokenizer_file.
+Needs characters, chat_template, gguf_model, gguf_tokenizer, open_models, published, run,
+tokenizer_file.
 Used by scripts/generate.py, scripts/chat.py, scripts/perplexity.py.
 
 Idea      There are three places where a model may lie: the folder that a training run of ours left,
@@ -15,7 +16,7 @@ Pitfalls  How a text begins is part of the model. A run of ours has seen the mar
           worse model without a word.
           How an answer ends, too: a model that is never stopped goes on and writes the next
           question as well. There may be several such marks.
-Cost      That of the weights: they are read once and widened to float32.
+Cost      That of the weights: they are read once, and those of a GGUF file stay as they are.
 Try       build it    a folder of several GGUF files, as very large models come.
           break it    leave out the begin of a run's texts, and ask scripts/perplexity.py.
           measure it  python scripts/generate.py MODEL --max-new 1: the time is that of this lesson.
@@ -23,9 +24,11 @@ See       the lessons run, published and gguf_model
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from tinygrad_edu.data.open_models import MODELS, located
 from tinygrad_edu.models.gguf_model import load_gguf_model
+from tinygrad_edu.models.llama import Llama
+from tinygrad_edu.models.packed_llama import PackedLlama
 from tinygrad_edu.models.published import load_published, read_json
 from tinygrad_edu.models.run import load_run
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
@@ -34,6 +37,10 @@ from tinygrad_edu.tokenizers.gguf_tokenizer import from_fields
 from tinygrad_edu.tokenizers.tokenizer_file import load_tokenizer
 
 GGML = "tokenizer.ggml."
+
+
+class TooLong(ValueError):
+    """A text of more tokens than a model reads."""
 
 
 @dataclass
@@ -55,29 +62,39 @@ class Opened:
         found = [*self.begins, *map(int, self.tokenizer.encode(text))]
         return self.fitting(found)
 
-    def chat(self, messages):
-        """A conversation as a list of ids, up to where the model's answer begins."""
+    def chat(self, messages, answer=0):
+        """A conversation as a list of ids, up to where the model's answer begins.
+
+        answer: how many tokens it shall have room for.
+        """
         if self.template is None:
             raise ValueError("this model has no chat template: it only continues texts, with "
                              "scripts/generate.py")
         found = encode_chat(self.tokenizer, self.template, messages, **self.names)
-        return self.fitting([int(i) for i in found])
+        return self.fitting([int(i) for i in found], answer)
 
-    def fitting(self, ids):
-        """The ids, if the model can read so many."""
+    def fitting(self, ids, more=0):
+        """The ids, if the model can read so many, and some more. TooLong where it cannot."""
         if not ids:
             raise ValueError("the text is empty: give the model something to begin with")
-        if len(ids) > self.model.config.context:
-            raise ValueError(f"the text has {len(ids)} tokens, and this model reads "
-                             f"{self.model.config.context} at most")
+        if len(ids) + more > self.model.config.context:
+            raise TooLong(f"the text has {len(ids)} tokens, and this model reads "
+                          f"{self.model.config.context} at most")
         return ids
 
 
-def open_model(path):
-    """What lies at a path, ready to be asked: an Opened. OSError or ValueError in one sentence."""
-    path = Path(path)
+def open_model(path, widen=False):
+    """What lies at a path, ready to be asked: an Opened. OSError or ValueError in one sentence.
+
+    widen: all weights of a GGUF file become float32; else those of a Llama stay in their blocks.
+    path: also the name of a model that has been fetched (lesson open_models).
+    """
+    path = located(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model {path}: give a run folder, a published folder, "
+                                f"a .gguf file, or one of the names {', '.join(MODELS)}")
     if path.is_file():
-        found = open_gguf(path)
+        found = open_gguf(path, widen)
     elif (path / "config.json").is_file():
         found = open_published(path)
     elif path.is_dir() and not (path / "checkpoint.safetensors").is_file():
@@ -93,9 +110,9 @@ def open_model(path):
     return found
 
 
-def open_gguf(path):
+def open_gguf(path, widen=False):
     """A GGUF file."""
-    model, file = load_gguf_model(path)
+    model, file = load_gguf_model(path, Llama if widen else PackedLlama)
     try:
         tokenizer = from_fields(file.settings)
     except ValueError as error:

@@ -5,8 +5,9 @@ Needs nothing. Used by foreign.
 Idea      A C compiler turns native/*.c into a shared library. cffi writes the piece between it
           and Python: an extension module that takes Python objects apart, lets go of Python's
           lock (the GIL), calls the C function, and returns. One text is built for float32 and for
-          float64; on x86-64 each of them three times, for CPUs of 2003 (SSE2), 2013 (AVX2) and 2017
-          (AVX-512). `foreign` loads the one that is for the CPU it finds itself on.
+          float64; on x86-64 each of them three times, for CPUs of 2003 (SSE2), 2013 (AVX2) and 2019
+          (AVX-512 with integer dot products). `foreign` loads the one that is for the CPU it finds
+          itself on.
 Math      stamp = SHA-256 of the name, length and bytes of build.py, every .c and every .h      (1)
           The stamp is compiled in. When the library is loaded, `foreign` computes (1) again
           from the files that it finds: another value means that the build is stale.
@@ -59,8 +60,9 @@ ONLY_GCC = ["-fno-thread-jumps"]  # Clang has no such mistake; ziglang refuses w
 # What a library may use beyond what every CPU has. `foreign` and cpu.c know these names.
 CPUS = {
     "": [],
-    "_avx2": ["-mavx2", "-mfma", "-mbmi2"],
-    "_avx512": ["-mavx2", "-mfma", "-mbmi2", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
+    "_avx2": ["-mavx2", "-mfma", "-mbmi2", "-mf16c"],
+    "_avx512": ["-mavx2", "-mfma", "-mbmi2", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512dq",
+                "-mavx512vl", "-mavx512vnni"],
 }
 
 

@@ -170,6 +170,14 @@ void adam_update(real *w, real *m, real *v, const real *g, double lr, double bet
 void lion_update(real *w, real *m, const real *g, double lr, double beta1, double beta2,
                  double decay, double scale, int64_t n);
 
+/* llama_step.c; called by all threads at once; `shared` has llama_step_bytes, zeros at first; returns
+ * 0 where the threads have not met */
+int64_t llama_step_bytes(const int64_t *shape, int64_t threads);
+int64_t llama_step(float *logits, float *keys, float *values, uint8_t *shared, const float *x,
+                   const uint8_t *store, const int64_t *places, const float *vectors,
+                   const float *cos, const float *sin, const int64_t *shape, double eps,
+                   int64_t position, int64_t thread, int64_t threads);
+
 /* cpu.c; bytes: 64 with AVX-512, 32 with AVX2; of this library's vectors, and of this CPU's */
 int64_t vector_bytes(void);
 int64_t cpu_vector_bytes(void);
@@ -198,3 +206,12 @@ void encode_pieces(int32_t *ids, int64_t *count, const uint8_t *text, const bool
                    int64_t slots, int64_t places);
 void join_tokens(uint8_t *text, const int32_t *ids, const uint8_t *store, const int64_t *starts,
                  int64_t count);
+
+/* packed.c, packed_many.c; x (N, K), F rows of blocks of that kind of GGUF's, of which this call
+ * takes those from low to high; y (N, F), in unpack_rows (N, K) */
+void unpack_rows(float *y, const uint8_t *blocks, int64_t kind, int64_t N, int64_t K,
+                 int64_t row_bytes);
+void quantize_rows(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t N, int64_t K);
+void packed_product(float *y, const float *x, const int8_t *q, const float *scale,
+                    const int32_t *sum, const uint8_t *blocks, int64_t kind, int64_t N, int64_t K,
+                    int64_t F, int64_t row_bytes, int64_t low, int64_t high);

@@ -5,7 +5,7 @@
  * for each kind. With another compiler, or with -DPORTABLE, a vector is one number: the same text
  * gives plain loops.
  *
- *     WIDTH     bytes in a vector: 64 with AVX-512 (2017), 32 with AVX2 (2013), 16 on every x86-64
+ *     WIDTH     bytes in a vector: 64 with AVX-512 (2019), 32 with AVX2 (2013), 16 on every x86-64
  *               and ARM64
  *     LANES     numbers in a vector
  *     vec, whole_vec          vectors of real, and of integers as wide as a real

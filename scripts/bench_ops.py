@@ -106,7 +106,7 @@ CALLS = {
     "cross_entropy_both": "N NC columns 0.5 -1 0.0",
     "embedding_forward": "NC tokens VC", "embedding_add_forward": "NTC texts VC TC",
     "embedding_backward": "VC NC order first last", "sum_batch": "TC NTC",
-    "index_backward": "VC NC tokens",
+    "index_backward": "VC NC tokens", "transpose_forward": "NHTD NTHD",
     "where_forward": "N chosen N N", "where_backward": "N N N chosen",
     "dropout_forward": "NC NC counters word word threshold 2.0",
     "rope_rotate": "NHTD NHTD places SE SE 1 1",

@@ -16,7 +16,9 @@ the path of a CSV file with a header. Empty cells are filled in and words are en
 fold. An interval is that of the mean over folds which share training rows (lesson intervals).
 """
 
+import sys
 import time
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,6 +48,7 @@ from tinygrad_edu.ml.linear import Lasso, LinearRegression, Ridge
 from tinygrad_edu.ml.logistic import LogisticRegression
 from tinygrad_edu.ml.mixture import GaussianMixture
 from tinygrad_edu.ml.neighbours import KNeighborsClassifier, KNeighborsRegressor
+from tinygrad_edu.ml.pruning import LEAF
 from tinygrad_edu.ml.search import (
     GridSearchCV,
     LogUniform,
@@ -143,7 +146,8 @@ class Result(NamedTuple):
 def main():
     """Do the task."""
     settings, given = parse(Settings, description=__doc__.splitlines()[0])
-    with errors_in_one_sentence():
+    with errors_in_one_sentence(), warnings.catch_warnings():
+        warnings.showwarning = say
         if settings.task == "leaks":
             lines = show_leaks(settings)
         else:
@@ -153,6 +157,11 @@ def main():
                 settings.pictures.mkdir(parents=True, exist_ok=True)
             lines = DO[settings.task](settings, dataset, groups, pyplot)
     print(" ".join(f"{name}={value}" for name, value in lines.items()))
+
+
+def say(message, *_):
+    """A warning as a sentence, without the line of the library that it points at."""
+    tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
 def read(settings, given):
@@ -256,11 +265,11 @@ def table(heads, rows):
         print("  ".join(cells).rstrip())
 
 
-def interval_text(result, settings):
-    """The mean of the folds, and its interval."""
-    share = 1 / settings.folds
-    low, high = fold_interval(result.scores, share)
-    return f"{result.scores.mean():.3f}", f"{low:.3f} … {min(high, 1):.3f}"
+def interval_texts(scores, settings, dataset):
+    """The mean of the folds, and its interval, as far as such a score can go."""
+    low, high = fold_interval(scores, 1 / settings.folds)
+    least = -np.inf if dataset.is_regression else 0
+    return f"{scores.mean():.3f}", f"{max(low, least):.3f} … {min(high, 1):.3f}"
 
 
 def classify(settings, dataset, groups, pyplot):
@@ -275,7 +284,7 @@ def classify(settings, dataset, groups, pyplot):
             values = result.proba if result.proba.shape[1] > 2 else result.proba[:, 1]
             area = f"{roc_auc_score(y, values, 'ovr', labels=range(result.proba.shape[1])):.3f}"
         p = "" if result is best else f"{mcnemar_test(y, guess, best.guess):.2g}"
-        rows.append([result.name, *interval_text(result, settings),
+        rows.append([result.name, *interval_texts(result.scores, settings, dataset),
                      f"{scores.balanced_accuracy_score(y, guess):.3f}",
                      f"{scores.f1_score(y, guess, average='macro'):.3f}", area, surprise,
                      f"{result.seconds * 1e3:.1f}", p])
@@ -299,8 +308,7 @@ def draw_classifiers(settings, dataset, results, matrix, pyplot):
     """Regions of all models, the confusion matrix of the best, curves where there are two."""
     plane = on_a_plane(settings, dataset)
     models = models_of(settings, dataset)
-    columns = min(4 if len(models) > 6 else 3, len(models))
-    figure, axes = grid(pyplot, len(models), columns, 3.6)
+    figure, axes = grid(pyplot, len(models), 3.6)
     for axis, result in zip(axes, results, strict=False):
         fitted = models[result.name].fit(plane.points, dataset.y)
         pictures.regions(axis, fitted, plane.points, dataset.y, dataset.target_names)
@@ -350,16 +358,17 @@ def regress(settings, dataset, groups, pyplot):
         y = dataset.y[result.rows]
         errors = [np.abs(y - guess) for guess in (result.guess, best.guess)]
         p = "" if result is best else f"{permutation_test(*errors, draws=2000):.2g}"
-        rows.append([result.name, *interval_text(result, settings), f"{errors[0].mean():.4g}",
-                     f"{np.sqrt(scores.mean_squared_error(y, result.guess)):.4g}",
+        rows.append([result.name, *interval_texts(result.scores, settings, dataset),
+                     f"{errors[0].mean():.4g}", f"{np.sqrt(np.mean(errors[0] ** 2)):.4g}",
                      f"{result.seconds * 1e3:.1f}", p])
     table(["model", "R²", "95 % interval", "mean |error|", "root mean square", "fit ms",
            "p, against the best"], rows)
     if pyplot:
-        figure, axes = grid(pyplot, len(results), min(3, len(results)), 3.4)
+        figure, axes = grid(pyplot, len(results), 3.2, sharex=True, sharey=True)
         for axis, result in zip(axes, results, strict=False):
             pictures.against_truth(axis, dataset.y[result.rows], result.guess,
                                    f"{result.name}: R² {result.scores.mean():.3f}")
+        without_repeats(axes)
         save(figure, settings, "against_truth")
     return {"best": best.name, "r2": f"{best.scores.mean():.4f}", "folds": settings.folds,
             "rows": len(dataset.y)}
@@ -381,9 +390,10 @@ def curve(settings, dataset, groups, pyplot):
           [[name, *(f"{mean:.3f}" for mean in test.mean(1)), f"{train[-1].mean():.3f}"]
            for name, (_, train, test) in found.items()])
     if pyplot:
-        figure, axes = grid(pyplot, len(found), min(3, len(found)), 3.4, sharey=True)
+        figure, axes = grid(pyplot, len(found), 3.4, sharey=True)
         for axis, (name, parts) in zip(axes, found.items(), strict=False):
             pictures.learning(axis, *parts, name, quantity)
+        without_repeats(axes)
         save(figure, settings, "learning_curves")
     best = max(found, key=lambda name: found[name][2][-1].mean())
     gap = found[best][1][-1].mean() - found[best][2][-1].mean()
@@ -401,15 +411,17 @@ def tree(settings, dataset, groups, pyplot):
     fitted = kind(max_depth=settings.depth, random_state=settings.seed).fit(X, dataset.y)
     if dataset.target_names:
         fitted.classes_ = np.array(dataset.target_names)
-    print(export_text(fitted, names))
+    cuts = np.abs(fitted.tree_.cut[fitted.tree_.left != LEAF])
+    small = np.median(cuts[cuts > 0]) if cuts.any() else 1.0
+    decimals = int(np.clip(2 - np.floor(np.log10(small)), 2, 8))  # three digits of most cuts
+    print(export_text(fitted, names, decimals))
     splitter, rows = folds_of(settings, dataset, groups), []
     for depth in (1, 2, 3, 4, 6, 8, None):
         model = whole(settings, kind(max_depth=depth, random_state=settings.seed))
         report = cross_validate(model, dataset.X, dataset.y, splitter, groups=groups,
                                 train_score=True)
-        low, high = fold_interval(report["test_score"], 1 / settings.folds)
         rows.append([str(depth or "grown out"), f"{report['train_score'].mean():.3f}",
-                     f"{report['test_score'].mean():.3f}", f"{low:.3f} … {min(high, 1):.3f}"])
+                     *interval_texts(report["test_score"], settings, dataset)])
     table(["depth", "on its own rows", "on others", "95 % interval"], rows)
     if pyplot:
         figure, axis = pyplot.subplots(layout="constrained")
@@ -472,13 +484,14 @@ def cluster(settings, dataset, groups, pyplot):
     table(["method", "groups", "noise rows", "share of the main class"], rows)
     if pyplot:
         plane = on_a_plane(settings, dataset)
-        figure, axes = grid(pyplot, 3, 3, 3.8)
+        figure, axes = grid(pyplot, 3, 3.8)
         for axis, (name, found) in zip(axes, labels.items(), strict=True):
             noise = found < 0
             axis.scatter(*plane.points[noise].T, s=6, color="#bbbbbb")
             names = [str(k) for k in range(found.max() + 1)]
             pictures.scatter(axis, plane.points[~noise], found[~noise], names)
-            axis.set(title=name, xticks=[], yticks=[])
+            told = f"{name}: {noise.sum()} rows of noise in grey" if noise.any() else name
+            axis.set(title=told, xticks=[], yticks=[])
         save(figure, settings, "clusters")
     best = max(rows, key=lambda row: row[3])
     return {"best": best[0], "purity": best[3], "groups": best[1]}
@@ -518,7 +531,7 @@ def show_map(settings, dataset, groups, pyplot):
         if dataset.target_names:
             print(f"{name}: the nearest row on the map is of the same class for {agree[name]:.1%}")
     if pyplot:
-        figure, axes = grid(pyplot, 2, 2, 5)
+        figure, axes = grid(pyplot, 2, 5)
         for axis, (name, points) in zip(axes, maps.items(), strict=True):
             names = dataset.target_names or ["rows"]
             y = dataset.y if dataset.target_names else np.zeros(len(points), int)
@@ -548,14 +561,22 @@ DO = {"classify": classify, "regress": regress, "curve": curve, "tree": tree, "s
 # ---- files ------------------------------------------------------------------------------------
 
 
-def grid(pyplot, count, columns, size, sharey=False):
-    """(figure, axes) of that many panels; what is left over stays empty."""
-    rows = -(-count // columns)
+def grid(pyplot, count, size, **shared):
+    """(figure, axes) of that many panels, at most four in a row; what is left over stays empty."""
+    rows = -(-count // 4)
+    columns = -(-count // rows)
     figure, axes = pyplot.subplots(rows, columns, figsize=(size * columns, size * rows + 0.3),
-                                   layout="constrained", squeeze=False, sharey=sharey)
+                                   layout="constrained", squeeze=False, **shared)
     for axis in axes.flat[count:]:
         axis.axis("off")
     return figure, list(axes.flat)
+
+
+def without_repeats(axes):
+    """Panels that share an axis tell its name once, at the left."""
+    for axis in axes:
+        if not axis.get_subplotspec().is_first_col():
+            axis.set_ylabel("")
 
 
 def save(figure, settings, name):

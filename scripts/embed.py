@@ -21,7 +21,7 @@ from tinygrad_edu.train.program import program
 class Settings:
     """What to compare with what."""
 
-    model: Path = option(help="folder of safetensors", positional=True)
+    model: Path = option(help="folder of safetensors, or name", positional=True)
     text: str = option(help="a sentence, or what to search for")
     text_2: str | None = option(None, "another sentence: how alike are the two?")
     notes: Path | None = option(None, "folder of .md and .txt files to search")

@@ -23,7 +23,8 @@ from tinygrad_edu.train.program import program
 class Settings:
     """What to write, and how."""
 
-    model: Path = option(help="run folder, folder of safetensors, or .gguf file", positional=True)
+    model: Path = option(help="run folder, folder of safetensors, .gguf file, or name",
+                         positional=True)
     prompt: str = option("", "text to continue; empty: the beginning of a document")
     max_new: int = option(200, "tokens to generate at most", low=1)
     temperature: float = option(0.8, "below 1 safer, above 1 wilder", low=0.01)
@@ -37,6 +38,8 @@ class Settings:
     beams: int = option(1, "above 1: search for a likely text with so many beginnings", low=1)
     stop: str | None = option(None, "end before this string")
     no_cache: bool = option(False, "read the whole text again for every token")
+    float32: bool = option(False, "widen the weights of a .gguf file; else x is rounded to 8 bits "
+                           "where they are small integers")
     seed: int = option(1, "of the draws", low=0)
     device: str = option("cpu", "where the model computes", choices=DEVICES)
 
@@ -49,7 +52,7 @@ def main():
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
         ready(settings.device)
-        opened = open_model(settings.model)
+        opened = open_model(settings.model, settings.float32 or settings.device != "cpu")
         move(opened.model, settings.device)
         prompt = opened.ids(settings.prompt)
     print(settings.prompt, end="", flush=True)

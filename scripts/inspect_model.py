@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_edu.data.open_models import located
 from tinygrad_edu.files.gguf import load_gguf
 from tinygrad_edu.files.safetensors import load
 from tinygrad_edu.models.published import file_names, read_json
@@ -32,7 +33,7 @@ OUTSIDE = "token_embd", "embed_tokens", "wte", "position_embd", "wpe"  # a row o
 class Settings:
     """What to look at."""
 
-    file: Path = option(help=".gguf or .safetensors file, or folder", positional=True)
+    file: Path = option(help=".gguf or .safetensors file, folder, or name", positional=True)
     all: bool = option(False, "list every tensor, not only the first ones")
 
 
@@ -40,7 +41,7 @@ def main():
     """Print the settings, the tensors and what they ask of this machine."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
-        words, tensors = read(settings.file)
+        words, tensors = read(located(settings.file))
     for name, value in words.items():
         print(f"{name:40} {shown(value)}")
     print()

@@ -1,8 +1,10 @@
 """Examples to learn from: made by programs that can judge them, or a file of yours, checked.
 
-    python scripts/make_data.py addition --show 5                 problems and their answers
-    python scripts/make_data.py sort --out sort.jsonl --count 1000 --level 4
-    python scripts/make_data.py --check FILE                      what a JSONL file holds, faults
+    python scripts/make_data.py addition                          problems and their answers
+    python scripts/make_data.py sort --level 4 --held-out --out sort.jsonl
+    python scripts/make_data.py instructions                      requests in the world of stories
+    python scripts/make_data.py preferences --out pairs.jsonl    two answers each, one is better
+    python scripts/make_data.py --check FILE                      what a file of yours holds, faults
 """
 
 import random as python_random
@@ -12,6 +14,7 @@ from pathlib import Path
 from tinygrad_edu.data.conversations import (
     Conversation,
     conversation_fields,
+    preference_fields,
     read_conversations,
     read_preferences,
 )
@@ -21,48 +24,71 @@ from tinygrad_edu.data.curation import (
     length_report,
     opening_of,
 )
+from tinygrad_edu.data.instructions import INSTRUCTIONS
 from tinygrad_edu.data.jsonl import read_objects, write_objects
-from tinygrad_edu.data.tasks import TASKS
+from tinygrad_edu.data.preference_pairs import draw_preferences
+from tinygrad_edu.data.tasks import TASKS, below
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.train.program import program
 
 FAULTS = 10  # sentences that are printed
+SINGLE = TASKS | INSTRUCTIONS
+WORDS = (*SINGLE, "instructions", "preferences")
 
 
 @dataclass
 class Settings:
     """What to make, or what to check."""
 
-    what: str = option("", f"what to make: {', '.join(TASKS)}", positional=True,
-                       choices=("", *TASKS))
+    what: str | None = option(None, f"what to make: {', '.join(WORDS)}", positional=True,
+                              choices=WORDS)
     out: Path | None = option(None, "JSONL file to write; with .gz at its end compressed")
     count: int = option(1000, "how many", low=1)
     level: int | None = option(None, "difficulty of a task; none: a mixture")
     held_out: bool = option(False, "of the side that is never trained on")
+    loophole: float = option(0.0, "share of preferences that like the longer, worse answer",
+                             low=0.0, high=1.0)
     show: int = option(5, "how many to print", low=0)
     seed: int = option(0, "of what is drawn", low=0)
     check: Path | None = option(None, "a JSONL file of conversations or preferences to look at")
 
 
-def task_examples(settings, random):
-    """(Conversation, dict) of problems of a task."""
-    task = TASKS[settings.what]
+def examples_of(settings, random):
+    """Conversations or Preferences, as many as asked for."""
+    if settings.what == "preferences":
+        return draw_preferences(random, settings.count, settings.held_out,
+                                loophole=settings.loophole)
+    tasks = [*INSTRUCTIONS.values()] if settings.what == "instructions" else [SINGLE[settings.what]]
+    found = []
     for _ in range(settings.count):
-        problem = task.draw(random, settings.level, settings.held_out)
-        yield Conversation((("user", problem.prompt), ("assistant", problem.answer)))
+        problem = below(random, tasks).draw(random, settings.level, settings.held_out)
+        found.append(Conversation((("user", problem.prompt), ("assistant", problem.answer))))
+    return found
+
+
+def show(example):
+    """Print one."""
+    print(example.prompt[-1][1])
+    if isinstance(example, Conversation):
+        print(f"  -> {example.answer}")
+    else:
+        print(f"  +  {example.chosen}\n  -  {example.rejected}")
 
 
 def make(settings):
     """Make examples, write them where that was asked for, show some."""
-    random = python_random.Random(settings.seed)
-    examples = list(task_examples(settings, random))
+    examples = examples_of(settings, python_random.Random(settings.seed))
     for example in examples[: settings.show]:
-        print(f"{example.prompt[-1][1]}\n    -> {example.answer}")
+        show(example)
+    pairs = settings.what == "preferences"
     if settings.out is not None:
-        write_objects(settings.out, map(conversation_fields, examples))
-    kept, copies = deduplicate(examples)
-    print(f"made={len(examples)} different={len(kept)} copies={copies} seed={settings.seed} "
-          f"out={settings.out or 'none'}")
+        write_objects(settings.out, map(preference_fields if pairs else conversation_fields,
+                                        examples))
+    words = f"copies={deduplicate(examples)[1]} seed={settings.seed} out={settings.out or 'none'}"
+    if pairs:
+        print(length_report(examples))
+        words += f" length_only={length_report(examples).accuracy:.3f}"
+    print(f"made={len(examples)} {words}")
 
 
 def check(settings):
@@ -90,8 +116,9 @@ def main():
     """Make, or check."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
-        if bool(settings.what) == (settings.check is not None):
-            raise ValueError("name what to make, or a file with --check; see --help")
+        if (settings.what is None) == (settings.check is None):
+            raise ValueError(f"say what to make, one of {', '.join(WORDS)}, or name a file with "
+                             "--check")
         if settings.check is not None:
             check(settings)
         else:

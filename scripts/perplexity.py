@@ -24,17 +24,20 @@ from tinygrad_edu.train.program import program
 class Settings:
     """What is to be expected by whom."""
 
-    model: Path = option(help="run folder, folder of safetensors, or .gguf file", positional=True)
+    model: Path = option(help="run folder, folder of safetensors, .gguf file, or name",
+                         positional=True)
     text: Path = option(help="a file of UTF-8 text")
     window: int | None = option(None, "tokens that are read together; the context, at most 1024, "
                                 "by default", low=2)
+    float32: bool = option(False, "widen the weights of a .gguf file; else x is rounded to 8 bits "
+                           "where they are small integers")
 
 
 def main():
     """Read the text and print the model's surprise."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
-        opened = open_model(settings.model)
+        opened = open_model(settings.model, settings.float32)
         try:
             text = settings.text.read_text(encoding="utf-8")
         except UnicodeDecodeError:

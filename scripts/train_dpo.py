@@ -111,8 +111,8 @@ def examples(settings, reference, turns, context):
         held = mistakes(settings, reference, turns, 2 * settings.ask, held_out=True)
         print(f"{len(train):,} mistakes to learn from, {len(held):,} held out")
         if not train or not held:
-            raise ValueError(f"the model in {settings.sft} makes no mistakes in these tasks: there "
-                             "is nothing to prefer; choose a harder --task")
+            raise ValueError(f"the model in {settings.sft} makes no mistakes in these tasks: "
+                             "there is nothing to prefer; choose a harder --task")
     else:
         kept, copies = deduplicate(read_preferences(settings.data))
         train, held = split_by_prompt(kept)
@@ -151,8 +151,8 @@ def finish(settings, model, reference, turns, held, metrics):
     """Compare with the model it began with; draw; sum up."""
     share, low, high = accuracy(implicit_pairs(model, held))
     by_length = accuracy(length_only(held))[0]
-    print(f"of {len(held):,} held-out pairs the policy's own reward judges {share:.1%} right (95 %: "
-          f"{low:.1%} to {high:.1%}); by length alone {by_length:.1%}")
+    print(f"of {len(held):,} held-out pairs the policy's own reward judges {share:.1%} right "
+          f"(95 %: {low:.1%} to {high:.1%}); by length alone {by_length:.1%}")
     words = f"accuracy={share:.4f}"
     if settings.data is None:
         words += " " + compare(settings, model.policy, reference, turns)

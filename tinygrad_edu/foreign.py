@@ -13,8 +13,8 @@ Idea      A C function knows nothing of arrays: it gets an address, believes wha
           has a body in C is first called: without a compiler, Numba and NumPy serve.
 Math      built = the stamp inside the library      here = the stamp of native/ as it is now     (1)
           use the library  ⇔  its file is whole  ∧  built = here  ∧  it loads                    (2)
-Shapes    Any shape: C order, aligned, native byte order. float32 float64 · int32 int64 uint8 uint16
-          uint64 bool. C gets the address of the first element; lengths travel beside the pointers.
+Shapes    Any shape: C order, aligned, native byte order. float32 float64 · int8 int32 int64 uint8
+          uint16 uint64 bool. C gets the address of the first element; lengths travel beside the pointers.
 Pitfalls  A view such as x[:, 1:] or x.T has gaps or another order: use memory.contiguous first.
           Weights mapped from a file are read-only, and writing through their bare address kills
           the process: hence `out`.
@@ -52,6 +52,7 @@ POINTERS = {
     np.dtype("int32"): "int32_t[]",
     np.dtype("int64"): "int64_t[]",
     np.dtype("uint64"): "uint64_t[]",
+    np.dtype("int8"): "int8_t[]",
     np.dtype("uint8"): "uint8_t[]",
     np.dtype("uint16"): "uint16_t[]",
     np.dtype("bool"): "_Bool[]",

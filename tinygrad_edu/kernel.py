@@ -82,6 +82,11 @@ def asked_once(predicate, each_time=None):
     return when
 
 
+def also(available, each_time):
+    """A predicate on the arguments that holds where a backend is there and `each_time` holds."""
+    return lambda *args: available() and (each_time is None or each_time(*args))
+
+
 class Body:
     """One implementation of a kernel; the options are those of `Kernel.body`."""
 
@@ -206,13 +211,21 @@ class Kernel:
             forced = ""  # what runs on the CPU alone cannot be asked for arrays of a GPU
         if forced in self.bodies and not backends[forced].available():
             raise ValueError(f"TG_BACKEND={state.forced}: this backend is not available here")
-        names = ((forced,) if forced else ()) + ORDER[device]
-        there = [name for name in names if name in self.bodies and backends[name].available()]
         plan = []
-        for body in (self.bodies[name] for name in there if loops_serve or name != "numba"):
+        for name in ((forced,) if forced else ()) + ORDER[device]:
+            if name not in self.bodies or (name == "numba" and not loops_serve):
+                continue
+            body, backend = self.bodies[name], backends[name]
             once, each_time = getattr(body.when, "parts", (None, body.when))
-            if once is None or once(*args):
-                plan.append((body, each_time))
+            if once is not None and not once(*args):
+                continue
+            if plan:  # whether it is there is asked once the others have refused a call, no sooner:
+                each_time = also(backend.available, each_time)  # importing Numba takes its time
+            elif not backend.available():
+                continue
+            plan.append((body, each_time))
+            if each_time is None:
+                break
         return plan
 
     def __repr__(self):

@@ -91,8 +91,12 @@ def contiguous(array):
     if array.flags.c_contiguous:
         return array
     copy = empty_like(array)
-    copy[...] = array
+    if not any(route(copy, array) for route in routes):
+        copy[...] = array
     return copy
+
+
+routes = []  # functions that fill a copy of what they know, and say whether: lesson transpose
 
 
 def beside(array, like):

@@ -112,6 +112,19 @@ class Pool:
         finally:
             self.busy.release()
 
+    def together(self, function):
+        """Call function(number, count) on all threads at once, so that they can wait for each other.
+
+        A second caller at the same time gets function(0, 1).
+        """
+        if self.count == 1 or not self.busy.acquire(blocking=False):
+            function(0, 1)
+            return
+        try:
+            self._run(function, [(number, self.count) for number in range(self.count)])
+        finally:
+            self.busy.release()
+
     def _run(self, function, pieces):
         while len(self.workers) < len(pieces) - 1:
             self.workers.append(Worker())

@@ -52,7 +52,8 @@ def test_peft_reads_our_adapter(make, tmp_path):
     assert np.abs(logits(theirs) - logits(model)).max() <= 1e-5
 
 
-@pytest.mark.parametrize("make, targets", [(gpt, ["c_attn", "c_fc"]), (llama, ["q_proj", "v_proj"])])
+@pytest.mark.parametrize("make, targets", [(gpt, ["c_attn", "c_fc"]),
+                                           (llama, ["q_proj", "v_proj"])])
 def test_we_read_an_adapter_of_peft(make, targets, tmp_path):
     save_published(tmp_path / "base", make())
     config = peft.LoraConfig(r=3, lora_alpha=7, target_modules=targets, task_type="CAUSAL_LM",

@@ -112,12 +112,28 @@ def test_a_view_crosses_as_the_memory_from_its_first_number_to_its_last():
     assert lesson.spread(memory) is memory
 
 
-def test_strides_that_disagree_or_run_backwards_are_left_to_other_bodies():
+def test_inputs_whose_strides_disagree_are_copied_into_rows():
+    need("cuda")
+    forward, backward = packed(B=1)
+    y, lse, q, k, v, *rest = forward
+    forward = y, lse, q, k, v.copy(), *rest        # as values beside keys that rope has turned
+    dq, dk, dv, dy, _, q, k, v, *_ = backward
+    gradients = [np.full(a.shape, np.nan, a.dtype) for a in (dq, dk, dv)]
+    backward = *gradients, dy.copy(), y, q, k, v.copy(), lse, *rest
+    assert lesson._serves(*forward) and lesson._serves(*backward)
+    lesson.attention_forward_cuda(*forward)
+    lesson.attention_backward_cuda(*backward)
+    assert agree(forward, backward)
+
+
+def test_what_strides_cannot_say_is_left_to_other_bodies():
     forward, backward = packed()
     assert lesson._serves(*forward)
     assert lesson._serves(*backward)
     y, lse, q, k, v, *rest = forward
-    assert not lesson._serves(y, lse, q, k, v.copy(), *rest)
     assert not lesson._serves(y, lse, q[:, :, ::-1], k, v, *rest)
     assert not lesson._serves(y, lse, q.astype(np.float64), k, v, *rest)
     assert not lesson._serves(y, lse, q, k, v, rest[0].astype(np.int32), *rest[1:])
+    dq, dk, dv, *others = backward
+    assert not lesson._serves(dq, dk, dv.copy(), *others)
+    assert not lesson._serves(dq[..., ::-1].copy()[..., ::-1], dk, dv, *others)

@@ -11,6 +11,7 @@ from tinygrad_edu.gpu.device import move, ready
 from tinygrad_edu.inference.decoding import generate
 from tinygrad_edu.memory import on_host
 from tinygrad_edu.models.gpt import GPT, GPTConfig
+from tinygrad_edu.models.llama import Llama, LlamaConfig
 from tinygrad_edu.nn.loss_scale import LossScale
 from tinygrad_edu.nn.optimizers import OPTIMIZERS, make_optimizer
 from tinygrad_edu.ops.mixed import matmul_bf16, set_products
@@ -74,6 +75,18 @@ def test_arrays_of_a_gpu_train_as_the_reference_and_little_comes_to_the_host(
     same(result, reference)
     assert {backend for _, backend in bodies.served} == {"cuda"}
     assert fake_cupy.copies and max(fake_cupy.copies) <= 1024
+
+
+def test_a_step_of_llama_is_served_by_cuda_bodies_alone(monkeypatch):
+    fake_cupy.install(monkeypatch)
+    model = move(Llama(LlamaConfig(40, 16, 1, 4, 2, 16, 24), np.random.default_rng(1)), "cuda")
+    optimizer = make_optimizer("adamw", model.named_parameters())
+    ids, bodies = np.random.default_rng(0).integers(0, 40, (2, 2, 8)), Bodies()
+    with watch.listening(bodies):
+        train_step(model, optimizer, [ids], PLAN, 0)
+    assert {backend for _, backend in bodies.served} == {"cuda"}
+    assert ("transpose_forward", "cuda") in bodies.served
+    assert max(fake_cupy.copies) <= 1024
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])

@@ -22,6 +22,7 @@ from tinygrad_edu.ops.rope import rope_rotate
 from tinygrad_edu.ops.shape import index_backward
 from tinygrad_edu.ops.softmax import softmax_forward
 from tinygrad_edu.ops.swiglu import silu_forward
+from tinygrad_edu.ops.transpose import transpose_forward
 
 # A kernel, its arguments, and of these how many threads the naive one needs and what it is given.
 NAIVE = [
@@ -46,6 +47,8 @@ NAIVE = [
      lambda y, ids, w: (35, (y, ids, w, 35, 9))),
     (index_backward, lambda d: (d.out(6, 9), d.array(35, 9), d.integers(0, 6, 35)),
      lambda dx, dy, positions: (9, (zeroed(dx), dy, positions, 35, 9))),
+    (transpose_forward, lambda d: (d.out(2, 3, 7, 4), d.array(2, 7, 3, 4)),
+     lambda y, x: (168, (y, x, 7, 3, 4, 168))),
     (rope_rotate, lambda d: (d.out(2, 2, 9, 7), d.array(2, 2, 9, 7), d.integers(0, 9, 2, 9),
                              d.array(9, 3), d.array(9, 3), 1, -1),
      lambda y, x, at, cos, sin, halves, direction:

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from tinygrad_edu.inference import cache as lesson
 from tinygrad_edu.inference.cache import KVCache
 from tinygrad_edu.models.gpt import GPT, GPTConfig
+from tinygrad_edu.models.llama import Llama, LlamaConfig
 from tinygrad_edu.tensor import no_grad
 
 
@@ -85,3 +87,61 @@ def test_gpt_goes_on_with_rows_of_different_length_as_with_each_alone():
             assert np.abs(found - whole[np.arange(3), lengths - 1]).max() <= 1e-5
             found = model.next_logits(ids[np.arange(3), lengths][:, None], cache=cache).numpy()
             lengths = lengths + 1
+
+
+# ---- windows -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mistral(monkeypatch):
+    """A tiny model that sees five tokens, and caches that take three at once."""
+    monkeypatch.setattr(lesson, "AT_ONCE", 3)
+    model = Llama(LlamaConfig(11, 64, 2, 4, 2, 16, 12, window=5), np.random.default_rng(0))
+    for tensor in model.parameters():
+        tensor.assign(tensor.data * (10 if tensor.ndim == 2 else 1))
+    return model
+
+
+@pytest.mark.parametrize("cuts", [range(1, 41), range(3, 43, 3), (1, 4, 6, 9, 10, 13, 15)],
+                         ids=["token by token", "chunks", "any"])
+def test_a_window_bounds_the_memory_and_changes_no_logits(mistral, cuts):
+    ids = np.random.default_rng(1).integers(0, 11, (2, 45))
+    cache = KVCache(*mistral.cache(2, 64))
+    assert cache.keys.shape[3] == 4 + 3             # of the window before a token, and at once
+    with no_grad():
+        parts = [mistral(ids[:, low:high], cache).numpy()
+                 for low, high in zip((0, *cuts), cuts, strict=False)]
+        whole = mistral(ids[:, : cuts[-1]]).numpy()
+    assert np.abs(np.concatenate(parts, axis=1) - whole).max() <= 1e-5
+
+
+def test_rows_of_different_length_move_their_windows_each_by_itself(mistral):
+    ids, lengths = np.random.default_rng(1).integers(0, 11, (3, 50)), np.array([0, 0, 0])
+    cache = KVCache(*mistral.cache(3, 64))
+    with no_grad():
+        whole = mistral(ids).numpy()
+        for counts in ([3, 1, 2], [3, 3, 1], [3, 2, 3], *[[1, 1, 1]] * 6, [2, 3, 1]) * 2:
+            rows = np.stack([row[n : n + 3] for row, n in zip(ids, lengths, strict=True)])
+            found = mistral.next_logits(rows[:, : max(counts)], counts, cache).numpy()
+            lengths = lengths + counts
+            assert np.abs(found - whole[np.arange(3), lengths - 1]).max() <= 1e-5
+    assert len(set(cache.first)) == 3 and cache.lengths.tolist() == lengths.tolist()
+
+
+def test_more_at_once_than_a_window_leaves_places_for_is_refused(mistral):
+    cache = KVCache(*mistral.cache(1, 64))
+    with pytest.raises(ValueError, match="room for 64, and 3 at once"):
+        mistral(np.zeros((1, 9), int), cache)
+
+
+def test_a_cache_goes_back_as_far_as_the_keys_are_there_and_else_to_the_begin(mistral):
+    ids = np.random.default_rng(1).integers(0, 11, (1, 30))
+    for read, length, kept in ((6, 2, 2), (20, 19, 19), (20, 5, 0), (20, 99, 20)):
+        cache = KVCache(*mistral.cache(1, 64))
+        with no_grad():
+            for place in range(read):
+                mistral(ids[:, place : place + 1], cache)
+            cache.back_to(length)
+            assert cache.lengths.tolist() == [kept]
+            found = mistral(ids[:, kept : kept + 3], cache).numpy()
+            assert np.abs(found - mistral(ids[:, : kept + 3]).numpy()[:, kept:]).max() <= 1e-5

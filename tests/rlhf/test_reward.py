@@ -79,7 +79,7 @@ def test_it_learns_which_answer_repeats_the_question():
         model.loss(*pairs_of_step(PAIRS, margins, 15, seed=0, step=step)).backward()
         optimizer.step(3e-3, clip=1.0)
     share, low, high = accuracy(reward_pairs(model, PAIRS))
-    assert share > 0.95 and low < share < high
+    assert share > 0.95 and low > 0.8 and high <= 1
     assert accuracy(length_only(PAIRS))[0] == 0.5           # nothing to be had from the length
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import sys
 
 import numpy as np
@@ -121,6 +122,20 @@ def test_chat_answers_each_line_and_forgets_after_a_reset(paths):
     again, values = answers("the cat?\n/reset\n\nthe cat?\n/exit\nnever read\n")
     assert values["turns"] == "2"
     assert again[: len(once) - 1] == once[:-1] == again[len(once) - 1 : -1]
+
+
+def test_chat_reads_only_what_is_new_and_forgets_the_oldest_where_the_context_is_full(paths):
+    pytest.importorskip("jinja2")
+    typed = "".join(f"the cat sat {word}\n" for word in ("on", "in", "at", "by", "up", "off"))
+    out = call("chat.py", paths["gguf"], "--greedy", "--max-new", 6, typed=typed)
+    read = [tuple(map(int, pair)) for pair in re.findall(r"(\d+) of (\d+) were new to read", out)]
+    assert len(read) == 6 and read[0][0] == read[0][1]
+    assert read[1][0] < read[1][1] and all(of <= 64 for _, of in read)
+    assert "1 of the oldest questions with their answers are forgotten" in out
+    too_long = call("chat.py", paths["gguf"], "--greedy", "--max-new", 6,
+                    typed="the cat sat on\n" + "cat " * 200 + "\nthe cat sat in\n")
+    assert [pair for pair in re.findall(r"(\d+) of (\d+) were new to read", too_long)] == [
+        tuple(map(str, pair)) for pair in read[:2]]  # the refused question has cost no turn
 
 
 def test_chat_goes_on_where_a_question_is_too_long_or_speaks_for_others(paths):

@@ -35,11 +35,8 @@ See       Karpathy's char-rnn (tinyshakespeare) · Eldan, Li 2023 "TinyStories" 
 """
 
 import hashlib
-import http.client
 import os
 import shutil
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,6 +169,9 @@ def download(remote, path, by_hand):
 
     by_hand: the folder that a sentence about a failure names, for those who bring the file.
     """
+    import http.client  # here, and below: what is in the cache is read without waiting for these
+    import urllib.error
+
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
@@ -200,6 +200,8 @@ def receive(remote, part):
     What is there stays, whatever happens: the next call asks for the rest only. A server that sends
     more than it should is not listened to any longer. OSError where the disk has no room for all.
     """
+    import urllib.request
+
     done = part.stat().st_size if part.exists() else 0
     if done >= remote.size:
         return  # complete, or not this file: the checksum decides

@@ -30,6 +30,7 @@ See       Cobbe et al. 2021 (answers that can be checked) · Lightman et al. 202
 """
 
 import ast
+import functools
 import operator
 import re
 import sys
@@ -55,29 +56,38 @@ class Task:
     """What all tasks share. A subclass has make(random, level) -> Problem, of either side.
 
     levels: those that are drawn where none is asked for; any from levels[0] to `hardest` may be.
+    family: tasks of one family hold out the same entities; by default each is its own.
     """
 
-    name = ""
+    name = family = ""
     levels = ()
     hardest = 9
 
     def draw(self, random, level=None, held_out=False):
         """A Problem of the training side, or of the held-out one; ValueError for a wrong level."""
-        if level is None:
-            level = below(random, self.levels)
-        if not self.levels[0] <= level <= self.hardest:
-            raise ValueError(f"the levels of {self.name} are {self.levels[0]} to {self.hardest}: "
-                             f"there is no {level}")
+        level = self.level_or_any(random, level)
         while True:
             problem = self.make(random, level)
             if self.is_held_out(problem.key) == held_out:
                 return problem
 
+    def level_or_any(self, random, level):
+        """The level, or one that is drawn where it is None."""
+        if level is None:
+            return below(random, self.levels)
+        if not self.levels[0] <= level <= self.hardest:
+            raise ValueError(f"the levels of {self.name} are {self.levels[0]} to {self.hardest}: "
+                             f"there is no {level}")
+        return level
+
     def is_held_out(self, key):
         """True or False, or None for a problem that stands between the sides: (1) and (2)."""
-        sides = {hashed(f"{self.name}/{entity}") < HELD_OUT_ENTITIES
-                 for entity in self.entities(key)}                                        # (1)
+        sides = set(map(self.is_held_out_entity, self.entities(key)))
         return sides.pop() if len(sides) == 1 else None                                   # (2)
+
+    def is_held_out_entity(self, entity):
+        """Whether training never meets this entity."""
+        return is_held_out_name(f"{self.family or self.name}/{entity}")
 
     def entities(self, key):
         """What no problem of the other side may share."""
@@ -86,6 +96,12 @@ class Task:
     def score(self, problem, text):
         """1.0 where the text, white space around it aside, answers the problem; else 0.0."""
         return float(text.strip() == problem.answer)
+
+
+@functools.lru_cache(1 << 16)
+def is_held_out_name(name):
+    """Whether name/entity is on the held-out side: (1)."""
+    return hashed(name) < HELD_OUT_ENTITIES                                               # (1)
 
 
 @dataclass(frozen=True)
@@ -128,24 +144,23 @@ BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
 class Brackets(Task):
-    """Close what is open: `level` brackets, after as many that are closed already."""
+    """Close what is open: `level` brackets, among one more that are closed already."""
 
     name = "brackets"
     levels = 1, 2, 3, 4
 
     def make(self, random, level):
-        """close ([]{ -> })."""
-        text, still_open, closed = "", [], 0
-        while len(text) < 3 * level:
-            left = 3 * level - len(text)
-            # Of the moves that are left, so many have to close something.
-            close = random.random() * left < level - closed
-            if still_open and close:
+        """close ([]{} -> )."""
+        text, still_open = "", []
+        opening, closing = 2 * level + 1, level + 1  # moves that are left
+        while opening + closing:
+            if still_open and random.random() * (opening + closing) < closing:
                 text += BRACKETS[still_open.pop()]
-                closed += 1
-            elif left > level - closed:
+                closing -= 1
+            elif opening:
                 still_open.append(below(random, [*BRACKETS]))
                 text += still_open[-1]
+                opening -= 1
         answer = "".join(BRACKETS[bracket] for bracket in reversed(still_open))
         return Problem(f"close {text}", answer, level, text)
 

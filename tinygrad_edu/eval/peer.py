@@ -27,24 +27,26 @@ import subprocess
 
 
 class Peer:
-    """The side of PyTorch: a process that takes steps when it is asked to.
+    """The other side: a process that takes steps when it is asked to.
 
-    command: a Python, its script and arguments. Raises OSError if that Python has no PyTorch.
+    command: a Python, its script and arguments. library: what that Python needs to have, how to
+    name another Python, and what to install. Raises OSError if it has no such library.
     """
 
-    def __init__(self, *command):
+    def __init__(self, *command, library=("PyTorch", "--torch-python", "torch")):
+        self.library, self.option, self.package = library
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(list(map(str, command)), stdin=pipe, stdout=pipe, text=True)
         self.losses, self.peak = [], None
         self.greeting = self.answer()
-        self.name = f"PyTorch {self.greeting['version']}"
+        self.name = f"{self.library} {self.greeting['version']}"
 
     def answer(self):
         """The next line from the other side. OSError where there is none."""
         line = self.process.stdout.readline()
         if not line:
-            raise OSError(f"{self.process.args[0]} cannot run PyTorch: name a Python that has it "
-                          "with --torch-python, or get it with pip install torch")
+            raise OSError(f"{self.process.args[0]} cannot run {self.library}: name a Python that "
+                          f"has it with {self.option}, or get it with pip install {self.package}")
         return json.loads(line)
 
     def ask(self, steps):

@@ -82,6 +82,9 @@ class GGUF(Mapping):
     def __len__(self):
         return len(self.entries)
 
+    def __contains__(self, name):
+        return name in self.entries                # Mapping's own would read the tensor to see
+
     def __getitem__(self, name):
         return self.read(name)
 
@@ -118,21 +121,38 @@ class Reader:
 
     def text(self):
         """The next text."""
-        try:
-            return self.take(self.number("Q")).decode("utf-8")
-        except UnicodeDecodeError:
-            raise GGUFError(f"the text before byte {self.at} is not UTF-8") from None
+        return self.texts(1)[0]
+
+    def texts(self, count):
+        """The next `count` texts, in one loop: a vocabulary with its merges has a hundred thousand.
+        """
+        found, begin = [], self.at
+        for _ in range(count):
+            end = begin + 8                        # the length of a text comes before it
+            if end <= len(self.mapped):
+                end += struct.unpack_from("<Q", self.mapped, begin)[0]
+            if end > len(self.mapped):
+                raise GGUFError(f"it is cut short: the text at byte {begin} ends at byte {end}")
+            try:
+                found.append(self.mapped[begin + 8 : end].decode("utf-8"))
+            except UnicodeDecodeError:
+                raise GGUFError(f"the text before byte {end} is not UTF-8") from None
+            begin = end                            # where the next one begins
+        self.at = begin
+        return found
 
     def value(self, kind, depth=0):
         """The next setting of this type: a number, a text, or a list.
 
-        A list of numbers is read at once; one of texts or lists item by item.
+        A list of numbers or texts is read at once; one of lists item by item.
         """
         if kind == TEXT:
             return self.text()
         if kind == ARRAY:
             require(depth < DEEPEST, f"arrays lie {DEEPEST} deep in each other at byte {self.at}")
             inner, count = self.number("I"), self.number("Q")
+            if inner == TEXT:
+                return self.texts(self.enough(count, 8))
             if inner not in SCALARS:
                 return [self.value(inner, depth + 1) for _ in range(self.enough(count, 8))]
             size = struct.calcsize(SCALARS[inner])
@@ -267,8 +287,9 @@ def typed(value):
     """A setting: its type, then its value."""
     if not isinstance(value, list):
         return struct.pack("<I", kind_of(value)) + plain(value)
-    kinds = {kind_of(item) for item in value}
-    kind = kinds.pop() if len(kinds) == 1 else 5    # numbers of both signs: int32
+    # Whole numbers as int32, also where all are positive: llama.cpp takes token types in no other.
+    small = all(type(item) is int and abs(item) < 2**31 for item in value)
+    kind = 5 if small else kind_of(max(value))
     head = struct.pack("<IIQ", ARRAY, kind, len(value))
     return head + b"".join(plain(item, kind) for item in value)
 

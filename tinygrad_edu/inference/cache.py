@@ -15,10 +15,16 @@ Pitfalls  A batch of texts of different length: each row has its own next positi
           stand left-aligned; what padding has written behind a short row is overwritten by the
           tokens that come, and no query sees it before.
           Keys are kept turned (lesson rope): a key's position never changes, while a query's does.
-          A cache belongs to one model and one text. Another text needs `lengths` set back to 0.
+          A cache belongs to one model. Another text may begin like the one that was read: then
+          `back_to` keeps what they share.
+          A model with a window of w never looks further back than w − 1 positions. A ring of w
+          places would be written round and round, and attention would have to know where it begins.
+          Here the arrays have some places more, and when they are full, the last w − 1 keys of each
+          row move to the front: seldom, and all else stays as it is. Then key number j of a row has
+          the position first[b] + j.
 Cost      (1): for a GPT-2 of 124 million parameters and 1024 positions 75 MB a text in float32.
           Grouped heads (G < H) divide it by H/G: that is what they were invented for.
-Try       build it    a window: room for the last w positions only, written round and round.
+Try       build it    the ring: no places beyond the window, and no moves.
           break it    forget to advance. What does the model write, and which test notices?
           measure it  python scripts/generate.py RUN --max-new 100, with and without --no-cache
 See       Shazeer 2019 (fewer heads for keys and values) · Pope et al. 2022, section 3.3
@@ -28,33 +34,62 @@ import numpy as np
 
 from ..memory import beside, empty
 
+AT_ONCE = 512  # positions that may come at once where there is a window
+
 
 class KVCache:
     """Keys and values of B texts, for L blocks, with room for S positions each.
 
-    Raises ValueError where more positions come than there is room for.
+    window: how many keys a query sees at most, None for all. Then S is bounded by it, however long
+    the texts grow. Raises ValueError where more positions come than there is room for.
     """
 
-    def __init__(self, layers, batch, groups, room, width, dtype=np.float32, like=None):
-        shape = (layers, batch, groups, room, width)
+    def __init__(self, layers, batch, groups, room, width, window=None, dtype=np.float32,
+                 like=None):
+        self.room, self.seen = room, room          # of a text; of it, what stays to be seen
+        if window is not None:
+            self.seen = min(room, window - 1)
+        places = min(room, self.seen + AT_ONCE)
+        shape = (layers, batch, groups, places, width)
         self.keys, self.values = empty(shape, dtype, like=like), empty(shape, dtype, like=like)
         self.lengths = np.zeros(batch, np.int64)
+        self.first = np.zeros(batch, np.int64)     # position of each row's first key
 
     @property
-    def room(self):
-        """S: positions that a text may have."""
-        return self.keys.shape[3]
+    def starts(self):
+        """Where the next position of each row stands among its keys, (B,)."""
+        return self.lengths - self.first
+
+    def make_room(self, count):
+        """Before `count` positions come: let go of keys that no query sees any more."""
+        starts, places = self.starts, self.keys.shape[3]
+        if int(starts.max()) + count <= places:
+            return
+        if count > places - self.seen:
+            end = int(self.lengths.max()) + count
+            raise ValueError(f"a text of {end} tokens does not fit a cache with room for "
+                             f"{self.room}, and {places - self.seen} at once")
+        for row, start in enumerate(starts):
+            gone = max(0, int(start) - self.seen)
+            for kept in (self.keys, self.values):
+                kept[:, row, :, : start - gone] = kept[:, row, :, gone:start].copy()
+            self.first[row] += gone
+
+    def must_fit(self, count):
+        """ValueError where `count` positions more are too many for a text of these."""
+        longest = int(self.lengths.max()) + count
+        if longest > self.room:
+            raise ValueError(f"a text of {longest} tokens does not fit a cache with room for "
+                             f"{self.room}")
 
     def append(self, layer, k, v):
         """Keep k, v (B, G, T, D) behind what block `layer` has; all of it as views (B, G, S', D).
 
         `advance` moves on once all blocks have done so.
         """
-        T, starts = k.shape[2], self.lengths
+        T, starts = k.shape[2], self.starts
         end = int(starts.max()) + T
-        if end > self.room:
-            raise ValueError(f"a text of {end} tokens does not fit a cache with room for "
-                             f"{self.room}")
+        self.must_fit(T)
         rows = np.arange(len(starts))[:, None]
         places = np.add.outer(starts, np.arange(T))             # (B, T)
         rows, places = beside(rows, k), beside(places, k)
@@ -70,7 +105,18 @@ class KVCache:
         """
         self.lengths = self.lengths + counts
 
+    def back_to(self, length):
+        """Forget what lies behind so many positions of each row; none are kept where it cannot go
+        back so far, since the keys that these positions see have been let go.
+        """
+        oldest = np.minimum(length, self.lengths) - self.seen
+        if (self.first > np.maximum(oldest, 0)).any():
+            length = 0
+        self.lengths = np.minimum(length, self.lengths)
+        if length == 0:
+            self.first[:] = 0
+
     def keep(self, rows):
         """Go on with these rows of the batch only."""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-        self.lengths = self.lengths[rows]
+        self.lengths, self.first = self.lengths[rows], self.first[rows]

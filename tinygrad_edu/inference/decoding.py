@@ -30,10 +30,10 @@ See       Lowerre 1976 (beam search) Â· Wu et al. 2016, section 7 (its length) Â
 import numpy as np
 
 from ..tensor import no_grad
-from .cache import KVCache
+from .cache import AT_ONCE, KVCache
 from .sampling import draw
 
-CHUNK = 512  # tokens of a prompt that are read at once
+CHUNK = AT_ONCE  # tokens of a prompt that are read at once
 
 
 class Reading:
@@ -51,35 +51,57 @@ class Reading:
             room = min(self.context, longest + max_new)
             like = next(iter(model.parameters())).data
             self.cache = KVCache(*model.cache(len(texts), room), dtype=like.dtype, like=like)
-        self.begun = False
+
+    def turn_to(self, text):
+        """Read another text instead of the only one: how many tokens of it need no reading.
+
+        These are the ones with which both begin.
+        """
+        old, text, same = self.texts[0], [int(i) for i in text], 0
+        self.texts = [text]
+        if self.cache is None or len(text) > self.cache.room:
+            self.cache = None
+            return 0
+        known = min(len(text) - 1, self.cache.lengths[0])  # the last one is read for its logits
+        while same < known and old[same] == text[same]:
+            same += 1
+        self.cache.back_to(same)
+        return int(self.cache.lengths[0])
 
     def logits(self):
         """Of the token after each text, (B, V)."""
         if max(map(len, self.texts)) > self.context:
             self.cache = None                      # every position is another one from now on
         with no_grad():
-            return (self._whole() if self.cache is None else self._behind()).numpy()
+            return self._whole() if self.cache is None else self._behind()
 
     def _whole(self):
         """Read every text from its begin, or as much of it as the context holds."""
         texts = [text[-self.context :] for text in self.texts]
         if len(texts) == 1:
-            return self.model.next_logits(np.array(texts))
-        return self.model.next_logits(*ragged(texts))
+            return self.model.next_logits(np.array(texts)).numpy()
+        return self.model.next_logits(*ragged(texts)).numpy()
 
     def _behind(self):
-        """Read what is not in the cache yet: all of it at first, then one token a text."""
-        if self.begun:
-            last = np.array([text[-1:] for text in self.texts])                       # (B, 1)
-            return self.model.next_logits(last, cache=self.cache)
-        self.begun = True
-        if len(self.texts) > 1:
-            return self.model.next_logits(*ragged(self.texts), cache=self.cache)
-        ids = np.array(self.texts)
-        for low in range(0, ids.shape[1] - CHUNK, CHUNK):
-            self.model.hidden(ids[:, low : low + CHUNK], self.cache)
-        rest = ids[:, self.cache.lengths[0] :]
-        return self.model.next_logits(rest, cache=self.cache)
+        """Read what is not in the cache yet: all of it at first, then one token a text.
+
+        Many tokens are read some at a time. A row's logits come with the chunk that it ends in.
+        """
+        read = self.cache.lengths
+        ids, lengths = ragged([text[n:] for text, n in zip(self.texts, read, strict=True)])
+        found = [None] * len(ids)
+        for low in range(0, ids.shape[1], CHUNK):
+            part = ids[:, low : low + CHUNK]
+            counts = np.clip(lengths - low, 0, part.shape[1])
+            ending = np.flatnonzero((counts > 0) & (lengths - low <= part.shape[1]))
+            if not len(ending):
+                self.model.hidden(part, self.cache)
+                self.cache.advance(counts - part.shape[1])
+                continue
+            logits = self.model.next_logits(part, counts, cache=self.cache).numpy()
+            for row in ending:
+                found[row] = logits[row]
+        return np.stack(found)
 
     def keep(self, rows):
         """Go on with these texts only; a row may be named several times."""
@@ -88,17 +110,21 @@ class Reading:
             self.cache.keep(rows)
 
 
-def generate(model, ids, max_new, random, stop=(), cached=True, **choice):
+def generate(model, ids, max_new, random, stop=(), cached=True, reading=None, **choice):
     """Yield up to max_new token ids that continue `ids`, one by one.
 
     A token in `stop` ends the text and is not yielded.
 
-    model: as for Reading. random: a numpy generator. choice: greedy, temperature, top_k, top_p,
-    min_p, penalty (lesson sampling).
+    model: as for Reading. reading: one that has read another text, of which it goes on with what
+    both begin with (a conversation). random: a numpy generator. choice: greedy, temperature, top_k,
+    top_p, min_p, penalty (lesson sampling).
     """
     if not len(ids):
         raise ValueError("nothing to continue: give at least one token")
-    reading = Reading(model, [ids], max_new, cached)
+    if reading is None:
+        reading = Reading(model, [ids], max_new, cached)
+    else:
+        reading.turn_to(ids)
     for _ in range(max_new):
         text = reading.texts[0]
         token = draw(reading.logits()[0], random, seen=text, **choice)

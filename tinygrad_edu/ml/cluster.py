@@ -114,7 +114,8 @@ class KMeans(Clusterer):
 
     def _one_start(self, x, w, centers):
         """(inertia, centres, labels, turns) of one start."""
-        turns, spread = Turns(x, w, centers), np.vdot(x, x) / x.size  # its columns have mean 0
+        turns = Turns(x, w, centers)
+        spread = np.einsum("ij,ij", x, x) / x.size  # its columns have mean 0
         for _ in range(self.number("max_iter", 1, whole=True)):
             if self.algorithm == "lloyd":
                 turns.forget()
@@ -123,7 +124,7 @@ class KMeans(Clusterer):
             if changed == 0 or shift <= self.number("tol", 0) * spread:                        # (3)
                 break
         d = distances_to(x, turns.centers)  # of the centres that are returned
-        inertia, labels = float(w @ d.min(1)), d.argmin(1).astype(np.int32)                    # (1)
+        inertia, labels = float(np.sum(w * d.min(1))), d.argmin(1).astype(np.int32)            # (1)
         return inertia, turns.centers, labels, turns.count
 
     def transform(self, X):

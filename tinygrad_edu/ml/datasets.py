@@ -174,6 +174,16 @@ def named_set(name):
     return Dataset(name, found.data, found.target, [*map(str, found.feature_names)], classes)
 
 
+def refuse_infinite(table, path):
+    """ValueError that names the row of the file: the rows of a fold have other numbers."""
+    for name in table.columns:
+        column = table[name]
+        if not is_text(column) and np.isinf(column).any():
+            row = np.isinf(column).argmax() + 1
+            raise ValueError(f"{path}: column {name!r} is infinite in row {row} below the header: "
+                             "correct it, or empty the cell")
+
+
 def csv_set(path, target=None, classes=None):
     """A CSV file as a Dataset. A target of text, or of at most 20 whole numbers, means classes.
 
@@ -183,6 +193,7 @@ def csv_set(path, target=None, classes=None):
     target = table.columns[-1] if target is None else target
     if table.shape[1] < 2:
         raise ValueError(f"{path} has one column: a target needs others to be learned from")
+    refuse_infinite(table, path)
     y = table[target]
     known = ~is_empty(y)
     X, y = table.without(target).take(known), y[known]

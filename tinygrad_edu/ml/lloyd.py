@@ -1,6 +1,6 @@
 """Lesson 4.103 · Lloyd's two steps, and distances that need not be computed
 
-Needs kernel. Used by cluster.
+Needs kernel, loops. Used by cluster.
 
 Idea      k points are to be put among the rows, the centres, such that each row lies close to one.
           Two steps take turns: each row goes to its nearest centre; each centre goes to the mean of
@@ -36,6 +36,7 @@ See       Lloyd 1982 · Elkan 2003 (bounds) · Hamerly 2010, algorithm 1 (two of
 import numpy as np
 
 from ..kernel import Kernel
+from ..loops import helper
 
 MARGIN = 1 + 1e-9  # a bound is believed if it holds with this to spare
 
@@ -46,15 +47,28 @@ def squared_distances(d, x, centers):
         d[:, c] = ((x - centers[c]) ** 2).sum(1)
 
 
+@helper
+def to_each_center(d, x, centers):
+    """d (k,): the squared distances of one row. Four centres at a time read each number once, and
+    their four sums do not wait for one another."""
+    last = centers.shape[0] - 1
+    for c in range(0, last + 1, 4):
+        # Beyond the last centre that one is taken again, and written where it belongs.
+        c1, c2, c3 = min(c + 1, last), min(c + 2, last), min(c + 3, last)
+        here, next_1, next_2, next_3 = centers[c], centers[c1], centers[c2], centers[c3]
+        s = t = u = v = x.dtype.type(0)
+        for j in range(x.size):
+            s += (x[j] - here[j]) ** 2
+            t += (x[j] - next_1[j]) ** 2
+            u += (x[j] - next_2[j]) ** 2
+            v += (x[j] - next_3[j]) ** 2
+        d[c], d[c1], d[c2], d[c3] = s, t, u, v
+
+
 @squared_distances.body("numba", rows="d x")
 def squared_distances_numba(d, x, centers):
     for i in range(x.shape[0]):
-        for c in range(centers.shape[0]):
-            total = x.dtype.type(0)
-            for j in range(x.shape[1]):
-                e = x[i, j] - centers[c, j]
-                total += e * e
-            d[i, c] = total
+        to_each_center(d[i], x[i], centers)
 
 
 @Kernel(outputs=3, inout="labels upper lower")
@@ -82,7 +96,7 @@ def reassign(delta, mass, changed, labels, upper, lower, x, w, centers, moved, o
 
 @reassign.body("numba", rows="labels upper lower x w", sums="delta mass changed")
 def reassign_numba(delta, mass, changed, labels, upper, lower, x, w, centers, moved, others, half):
-    real, k = x.dtype.type, centers.shape[0]
+    real, d = x.dtype.type, np.empty(centers.shape[0], x.dtype)
     delta[:] = 0
     mass[:] = 0
     changed[0] = 0
@@ -93,16 +107,13 @@ def reassign_numba(delta, mass, changed, labels, upper, lower, x, w, centers, mo
         if upper[i] * MARGIN < max(lower[i], half[before]):                                    # (3)
             continue
         best, nearest, second = before, real(np.inf), real(np.inf)
-        for c in range(k):
-            total = real(0)
-            for j in range(x.shape[1]):
-                e = x[i, j] - centers[c, j]
-                total += e * e
-            if total < nearest:                                                                # (1)
+        to_each_center(d, x[i], centers)
+        for c in range(d.size):
+            if d[c] < nearest:                                                                 # (1)
                 best, second = c, nearest
-                nearest = total
-            elif total < second:
-                second = total
+                nearest = d[c]
+            elif d[c] < second:
+                second = d[c]
         upper[i] = np.sqrt(nearest)
         lower[i] = np.sqrt(second)
         if best == before:

@@ -53,8 +53,9 @@ class Boxes:
         self.start, self.stop = zeros(nodes, np.int64), zeros(nodes, np.int64)
         self.low, self.high = (zeros((nodes, points.shape[1]), np.float64) for _ in range(2))
         self.stop[0] = len(points)
-        # A node comes after its parent, which has given it its rows by then.
-        for node in range(nodes):
+        # A node comes after its parent, which has given it its rows by then. One box alone holds
+        # all points, and nobody asks where it ends.
+        for node in range(nodes if levels else 0):
             start, stop = self.start[node], self.stop[node]
             inside = points[self.order[start:stop]]
             self.low[node], self.high[node] = inside.min(axis=0), inside.max(axis=0)
@@ -65,7 +66,7 @@ class Boxes:
                 self.order[start:stop] = self.order[start:stop][halves]
                 self.start[2 * node + 1 : 2 * node + 3] = start, start + middle
                 self.stop[2 * node + 1 : 2 * node + 3] = start + middle, stop
-        self.points = points[self.order]
+        self.points = points[self.order] if levels else points.copy()
 
     def nearest(self, queries, k, p=2):
         """(distances, rows), each (Q, k), nearest first."""

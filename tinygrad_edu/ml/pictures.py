@@ -27,7 +27,7 @@ import numpy as np
 
 from .curves import calibration_bins, precision_recall_curve, roc_curve
 
-MARKERS = "osD^vPX*<>"
+MARKERS = "osD^vPXp<>"
 COLORS = [
     "#3b6fb6", "#d9782d", "#4a9a5b", "#b5485d", "#7a5ca8",
     "#8c6d3f", "#c774b2", "#6f6f6f", "#a8a432", "#3aa5b5",
@@ -144,6 +144,7 @@ def learning(axes, sizes, train, test, name, quantity):
         mean, spread = scores.mean(1), scores.std(1)
         low = mean - spread
         high = mean + spread
+        high = np.minimum(high, 1)  # neither R² nor a share can be more
         axes.plot(sizes, mean, "o-", color=color, ms=3.5, lw=1.3, label=words)
         axes.fill_between(sizes, low, high, color=color, alpha=0.18, lw=0)
     label(axes, name, "rows to learn from", quantity)

@@ -88,7 +88,7 @@ class StratifiedKFold(Folds):
         counts = np.bincount(codes)
         if self.n_splits > counts.max():
             raise ValueError(f"n_splits={self.n_splits} cannot be greater than the number of "
-                             "members in each class.")
+                             "members in each class: ask for fewer folds")
         if self.n_splits > counts.min():
             warnings.warn(f"The least populated class in y has only {counts.min()} members, which "
                           f"is less than n_splits={self.n_splits}.", UserWarning, stacklevel=3)

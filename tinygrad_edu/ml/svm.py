@@ -21,7 +21,8 @@ Pitfalls  γ decides everything: too large, and each row is alike to nothing but
           f is a distance in the longer space, no probability: calibrate it if you need one.
           (3) and the votes of (2) may disagree where classes have equally many votes.
           libsvm keeps K in single precision, so the answers of scikit-learn's SVC have seven
-          digits at best, however small its tol.
+          digits at best, however small its tol. On breast_cancer with C = 50 it ends 8e-7 from the
+          very optimum, this file 2e-10: pytest tests/cross -k very_optimum -s
 Cost      Fit: see smo; K·(K − 1)/2 machines, each with the rows of two classes, cost about as much
           as one with all rows. Predict: a kernel of each new row with each support vector.
 Try       build it    probabilities: fit a, b of 1/(1 + exp(a·f + b)) on held-out f (Platt 1999).

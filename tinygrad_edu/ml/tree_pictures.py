@@ -81,11 +81,16 @@ def text_of(nodes, node, is_last_row, feature_names, target_names):
     value, rows = nodes.value[node], f"{nodes.rows[node]} rows"
     is_leaf = nodes.left[node] == LEAF
     if is_leaf or is_last_row:
-        answer = target_names[np.argmax(value)] if target_names else f"{value[0]:.3g}"
+        answer = target_names[np.argmax(value)] if target_names else short(value[0])
         more = "" if is_leaf else "\n…"
         return f"{answer}\n{rows}{more}"
     name = feature_names[nodes.feature[node]]
-    return f"{name} ≤ {nodes.cut[node]:.3g}?\n{rows}"
+    return f"{name} ≤ {short(nodes.cut[node])}?\n{rows}"
+
+
+def short(number):
+    """Three digits, but all in front of the point."""
+    return f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}"
 
 
 def color_of(value, target_names):

@@ -7,10 +7,12 @@ from . import dropout as dropout
 from . import embedding as embedding
 from . import extremes as extremes
 from . import gemv as gemv
+from . import ladders as ladders
 from . import matmul as matmul
 from . import mixed as mixed
 from . import norm as norm
 from . import operators as operators
+from . import packed as packed
 from . import pointwise as pointwise
 from . import reduce as reduce
 from . import rmsnorm as rmsnorm
@@ -20,3 +22,4 @@ from . import shape as shape
 from . import softmax as softmax
 from . import squared_error as squared_error
 from . import swiglu as swiglu
+from . import transpose as transpose

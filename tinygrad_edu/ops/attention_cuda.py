@@ -16,6 +16,8 @@ Shapes    as in the last lesson, D at most 256 · means (B, H, T): (4)
           tiles of 64 queries and 64 keys, 32 keys for wide heads; half of that in float64
 Pitfalls  −∞ − (−∞) is NaN: a row that has seen nothing yet is shifted by 0.
           A head in a packed array is a view with gaps, and a GPU is told an address and strides.
+          Keys and values share theirs: where these differ (keys that were turned, values that were
+          not), inputs are copied into rows.
           The pointer that crosses stands for the memory from its first number to its last.
           Each width that is a multiple of 16 is a program of its own, compiled when first met.
           A new query or two behind a long text leave most of a tile empty.
@@ -37,7 +39,7 @@ import numpy as np
 
 from ..foreign import REALS
 from ..gpu.launch import G, blocks
-from ..memory import empty_like
+from ..memory import contiguous, empty_like
 from .attention_kernels import attention_backward, attention_forward
 
 WIDEST = 256  # of a head: more does not fit into the shared memory of a block
@@ -102,22 +104,36 @@ def _in_rows(array, real):
     return array.dtype == real and forward
 
 
+def _agree(*arrays):
+    """Whether one set of strides leads through all of them."""
+    return all(_strides(a)[:3] == _strides(arrays[0])[:3] for a in arrays)
+
+
+def _alike(*arrays):
+    """Arrays through which one set of strides leads: these where they agree, else in rows."""
+    return arrays if _agree(*arrays) else tuple(map(contiguous, arrays))
+
+
 def _serves(*args):
-    """Whether the kernels can read a call: one type, int64 ids, and views whose strides agree."""
+    """Whether the kernels can read a call: one type, int64 ids, and views in rows of D.
+
+    What is written must agree with what is read by its strides, or have no gaps: inputs can be
+    copied, outputs cannot.
+    """
     *arrays, seen, query_segments, key_segments, mask, _ = args
     if len(arrays) == 5:
         y, lse, q, k, v = arrays
-        alike = (y,), (q,), (k, v)
+        views, written = (y, q, k, v), []
     else:
         dq, dk, dv, dy, y, q, k, v, lse = arrays
-        alike = (y, dy), (q, dq), (k, v, dk, dv)
+        views, written = (dq, dk, dv, dy, y, q, k, v), [((dq,), (q,)), ((dk, dv), (k, v))]
     real, ids = q.dtype, [a for a in (seen, query_segments, key_segments) if a is not None]
-    views = [a for same in alike for a in same]
     rows = all(_in_rows(a, real) and _strides(a)[3] in (0, 1) for a in views)
     return (rows and real in REALS and q.shape[3] <= WIDEST and lse.flags.c_contiguous
             and (mask is None or _in_rows(mask, real))
             and all(a.flags.c_contiguous and a.dtype == np.int64 for a in ids)
-            and all(_strides(a)[:3] == _strides(same[0])[:3] for same in alike for a in same))
+            and all(_agree(*outputs, *inputs) or all(a.flags.c_contiguous for a in outputs)
+                    for outputs, inputs in written))
 
 
 def _common(y, q, k, mask, scale):
@@ -134,6 +150,7 @@ def attention_forward_cuda(
     seen, query_segments, key_segments, mask, scale,
 ):
     (B, H, T, _), tiles = q.shape, _tiles(q)
+    k, v = _alike(k, v)
     arguments = (
         spread(y), lse, spread(q), spread(k), spread(v),
         seen, query_segments, key_segments, spread(mask), *_common(y, q, k, mask, scale),
@@ -148,6 +165,7 @@ def attention_backward_cuda(
     seen, query_segments, key_segments, mask, scale,
 ):
     (B, H, T, D), (groups, S), tiles = q.shape, k.shape[1:3], _tiles(q)
+    (y, dy), (q, _), (k, v, _, _) = _alike(y, dy), _alike(q, dq), _alike(k, v, dk, dv)
     kernels = G(q, WIDTH=tiles.width)
     means = empty_like(lse)
     kernels.attention_backward_means(                                                          # (4)

@@ -36,7 +36,7 @@ import numpy as np
 from ..foreign import C, fits, out, ptr
 from ..gpu.launch import G, blocks, serves
 from ..kernel import Kernel
-from ..memory import contiguous, empty, empty_like
+from ..memory import beside, contiguous, empty, empty_like, kinds
 from ..tensor import Tensor, method, record
 
 LAYOUTS = ("neighbours", "halves")
@@ -123,21 +123,23 @@ def _positions(x, start, positions, S):
     """(B, T) integers, all of them rows of the table."""
     B, _, T, _ = x.shape
     value = start if positions is None else positions
-    value = value.data if isinstance(value, Tensor) else np.asarray(value, like=x)
+    value = value.data if isinstance(value, Tensor) else value
+    value = value if isinstance(value, kinds()) else np.asarray(value)  # on the host: no wait there
     if value.dtype.kind not in "iu":
         raise TypeError(f"positions are integers, not {value.dtype}")
     if value.shape not in (((), (B,)) if positions is None else ((B, T),)):
         raise ValueError(
             f"start is one number or ({B},), positions are ({B}, {T}), not {value.shape}"
         )
-    result = empty_like(x, (B, T), np.int64)
-    result[...] = value[..., None] + np.arange(T, like=x) if positions is None else value
+    result = empty_like(value, (B, T), np.int64)
+    rows = np.arange(T) if isinstance(value, np.ndarray) else np.arange(T, like=value)
+    result[...] = value[..., None] + rows if positions is None else value
     if result.size and (result.min() < 0 or result.max() >= S):
         raise ValueError(
             f"positions {result.min()} to {result.max()} do not fit tables of {S} rows; "
             "make longer ones with rope_tables"
         )
-    return result
+    return beside(result, x)
 
 
 @method

@@ -1,6 +1,6 @@
 """Lesson 7.5 · DPO, and what IPO, KTO, ORPO and SimPO do otherwise
 
-Needs logprobs, module, reward, sft, tensor. Used by stage.
+Needs logprobs, module, reward, sft, tensor. Used by scripts/train_dpo.py.
 
 Idea      Learning a reward and then climbing it takes two models and a search. But the best policy
           for a given reward, kept near a reference, has a closed form; turned round, it says which
@@ -139,8 +139,7 @@ def with_other_prompts(pairs):
 
 
 def preference_batch(pairs, kind, context, size, seed, step):
-    """The batch of a step as the loop takes it: (PairBatch, its mask); for KTO with a third part.
-    """
+    """The batch of a step as the loop takes it: (PairBatch, mask). KTO's has a third part."""
     some = [pairs[k] for k in examples_of_step(len(pairs), size, seed, step)]
     if kind == "kto":
         other = [(ids[:context], mask[:context]) for ids, mask in with_other_prompts(some)]
@@ -166,8 +165,9 @@ class PreferenceTraining(Module):
             raise ValueError(f"{kind} compares the policy with a reference model: give one")
         if reference is not None and reference.config.vocabulary != policy.config.vocabulary:
             raise ValueError(f"the reference has a vocabulary of {reference.config.vocabulary} "
-                             f"tokens, the policy one of {policy.config.vocabulary}: they were made "
-                             "with different tokenizers, and their probabilities do not compare")
+                             f"tokens, the policy one of {policy.config.vocabulary}: they were "
+                             "made with different tokenizers, and their probabilities do not "
+                             "compare")
         self.reference_logprobs = lambda *row: frozen_logprobs(reference, *row)
 
     def loss(self, batch, mask, reduction="mean"):
@@ -204,8 +204,8 @@ def implicit_differences(pairs, kind, beta):
 def must_begin_at_the_reference(loss, kind):
     """ValueError where the first loss of (2) is not ln 2: the policy is not the reference."""
     if kind == "dpo" and abs(loss - math.log(2)) > 1e-3:
-        raise ValueError(f"the first loss is {loss:.4f} and not ln 2: the reference is not the model "
-                         "that training begins with; give the run folder it began with")
+        raise ValueError(f"the first loss is {loss:.4f} and not ln 2: the reference is not the "
+                         "model that training begins with; give the run folder it began with")
 
 
 def implicit_pairs(model, pairs, size=64):

@@ -28,8 +28,8 @@ Cost      (1) puts the whole matrix together for every call, 2·r·in·out opera
 Try       build it    rank-stabilised LoRA: s = α/√r. At which r does it matter?
           break it    start with A = 0 and B = 0. Which test notices?
           measure it  python scripts/bench_lora.py
-See       Hu et al. 2021, eq. 3 and section 4.1 · Dettmers et al. 2023 (QLoRA) · Biderman et al. 2024
-          (where it falls behind)
+See       Hu et al. 2021, eq. 3 and section 4.1 · Dettmers et al. 2023 (QLoRA) · Biderman et al.
+          2024 (where it falls behind)
 """
 
 import math
@@ -200,3 +200,29 @@ def trained_share(model):
     packed = sum(layer.weight().size for _, layer in lora_layers(model)
                  if isinstance(layer.base, FourBits))
     return trained / (sum(tensor.size for tensor in model.parameters()) + packed)
+
+
+class TrainedPart:
+    """Of a model only what is trained: what a checkpoint of an adapter holds.
+
+    config: the model's, as a checkpoint notes it.
+    """
+
+    def __init__(self, model):
+        self.config = model.config
+        self.tensors = {name: t for name, t in model.named_parameters() if t.requires_grad}
+
+    def named_parameters(self):
+        """(name, tensor) pairs, for an optimizer."""
+        return self.tensors.items()
+
+    def state(self):
+        """Name -> array, not copied."""
+        return {name: tensor.data for name, tensor in self.tensors.items()}
+
+    def load_state(self, arrays):
+        """Copy arrays into the tensors; ValueError where they are others."""
+        if arrays.keys() != self.tensors.keys():
+            raise ValueError("this checkpoint is of another adapter, or of a whole model")
+        for name, tensor in self.tensors.items():
+            tensor.assign(arrays[name])

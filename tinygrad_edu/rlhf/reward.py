@@ -1,6 +1,6 @@
 """Lesson 7.4 · Reward model: what people like, learnt from what they chose
 
-Needs conversations, extremes, layers, module, sft, shape, tensor. Used by dpo, best_of_n, stage.
+Needs conversations, layers, module, sft, shape, tensor. Used by dpo, scripts/train_reward.py.
 
 Idea      Nobody can write down a formula for a good answer, but anybody can say which of two is
           better. A language model gets a second head, one number instead of a logit for every

@@ -1,6 +1,6 @@
 """Lesson 7.1 · Supervised fine-tuning: show the answers
 
-Needs decoding, loop. Used by stage.
+Needs decoding, logprobs, loop. Used by reward, scripts/train_sft.py.
 
 Idea      A base model continues texts: asked a question, it may well go on with another question.
           To make it answer, show it conversations and go on training in the same way as before, on
@@ -42,12 +42,12 @@ def checked_rows(rows, context, name="example"):
     ValueError, naming the example, where nothing of an answer is left: a prompt fills the context.
     """
     found = []
-    for place, (ids, mask) in enumerate(rows, start=1):
-        ids, mask = np.asarray(ids), np.asarray(mask)
+    for place, row in enumerate(rows, start=1):
+        ids, mask = map(np.asarray, row)
         if not mask[1:context].any():
             begin = int(np.argmax(mask)) if mask.any() else len(ids)
-            raise ValueError(f"{name} {place}: its prompt has {begin} tokens and leaves no room for "
-                             f"an answer in the model's context of {context}: shorten it")
+            raise ValueError(f"{name} {place}: its prompt has {begin} tokens and leaves no room "
+                             f"for an answer in the model's context of {context}: shorten it")
         found.append((ids[:context], mask[:context]))
     return found
 
@@ -55,33 +55,42 @@ def checked_rows(rows, context, name="example"):
 def padded(rows):
     """Rows (ids, mask) as arrays ids, mask (B, T): left-aligned, zeros behind the short ones."""
     longest = max(len(ids) for ids, _ in rows)
-    ids, mask = np.zeros((2, len(rows), longest), np.int32)
-    for place, (tokens, counts) in enumerate(rows):
-        ids[place, :len(tokens)] = tokens
-        mask[place, :len(tokens)] = counts
-    return ids, mask
+    both = np.zeros((2, len(rows), longest), np.int32)
+    for place, row in enumerate(rows):
+        length = len(row[0])
+        both[:, place, :length] = row
+    return tuple(both)
 
 
 def examples_of_step(count, size, seed, step):
     """Which of `count` examples the batch of this step has, (size,): (2)."""
-    places = np.arange(step * size, (step + 1) * size)
+    first = step * size
+    epochs, places = np.divmod(np.arange(first, first + size), count)
     found = []
-    for epoch in range(places[0] // count, places[-1] // count + 1):
-        order = np.random.default_rng((seed, epoch)).permutation(count)
-        found.extend(order[places[places // count == epoch] % count])
-    return np.array(found)
+    for epoch in np.unique(epochs):
+        random = np.random.default_rng((seed, epoch))
+        order = random.permutation(count)
+        found.append(order[places[epochs == epoch]])
+    return np.concatenate(found)
 
 
 def sft_batch(rows, size, seed, step):
     """The (x, y) of a step's batch: y is the token that follows, −1 where it is no answer's."""
-    ids, mask = padded([rows[k] for k in examples_of_step(len(rows), size, seed, step)])
+    places = examples_of_step(len(rows), size, seed, step)
+    return inputs_and_targets([rows[k] for k in places])
+
+
+def inputs_and_targets(rows):
+    """Rows (ids, mask) as the x and y (B, T − 1) of a model's loss."""
+    ids, mask = padded(rows)
     return ids[:, :-1], answer_targets(ids, mask)
 
 
 def held_out_loss(model, rows, size=32):
     """(1) over rows that are not trained on, in nats a token."""
-    batches = (padded(rows[low:low + size]) for low in range(0, len(rows), size))
-    return evaluate(model, ((ids[:, :-1], answer_targets(ids, mask)) for ids, mask in batches))[0]
+    parts = (rows[low:low + size] for low in range(0, len(rows), size))
+    loss, _ = evaluate(model, map(inputs_and_targets, parts))
+    return loss
 
 
 def draw_answers(model, prompts, stop, max_new, seed=0, size=128, progress=iter, **choice):
@@ -96,7 +105,8 @@ def draw_answers(model, prompts, stop, max_new, seed=0, size=128, progress=iter,
     try:
         for low in progress(range(0, len(prompts), size)):
             some = prompts[low:low + size]
-            randoms = [np.random.default_rng((seed, low + k)) for k in range(len(some))]
+            places = range(low, low + len(some))
+            randoms = [np.random.default_rng((seed, place)) for place in places]
             found += generate_many(model, some, max_new, randoms, stop, **choice)
     finally:
         model.train(was_training)

@@ -1,7 +1,7 @@
 """Lesson 7.7 · Stage: one step on the way to an assistant, as a run that may be killed
 
-Needs atomic, checkpoint, config, loop, memory, metrics, plots, safetensors, threads. Used by scripts/train_sft.py,
-scripts/train_reward.py, scripts/train_dpo.py.
+Needs atomic, checkpoint, config, loop, memory, metrics, plots, safetensors, threads.
+Used by scripts/train_sft.py, scripts/train_reward.py, scripts/train_dpo.py, scripts/finetune.py.
 
 Idea      Base, fine-tuned model, reward model, preferred model: each is trained from the one
           before, and each is a run folder like that of lesson run. What the scripts of all stages
@@ -15,7 +15,11 @@ Pitfalls  To resume is to compute what would have been computed: the batch of a 
           of (seed, step), and what the run was made from must be the same. So a checkpoint holds
           the checksum of the run before and of the data, and another one is refused.
           Ctrl-C reaches a script and the one it started: who starts one waits until it has saved.
-Cost      That of the training.
+          A folder belongs to one process at a time, and files in it are replaced, never rewritten:
+          whatever moment a kill chooses, the checkpoint is a whole one.
+          The file model.safetensors is written last: a folder that has it is complete, and one that
+          has only a checkpoint is gone on with.
+Cost      That of the training. A checkpoint is 12 bytes a parameter, every tenth of a run.
 Try       build it    a stage of your own: continue an SFT run on other data, with half the lr.
           break it    draw batches from one generator in a row. Which test notices?
           measure it  python scripts/train_sft.py, Ctrl-C, and again with --resume
@@ -162,7 +166,9 @@ def checksum_of(folder):
 
 
 def fit(stage, objective, optimizer, batch, save, more=(), look=None, script=""):
-    """Train, look and save; returns the Metrics. An interrupted run is saved, and says how to go on.
+    """Train, look and save; returns the Metrics.
+
+    An interrupted run is saved, says how to go on, and ends the program.
 
     objective: anything with loss(x, y), as lesson loop takes a model; the numbers that it leaves in
     `last` (a dict) go into the columns `more`. batch(step): the (x, y) pairs of a step.
@@ -224,7 +230,8 @@ def complete(stage, model):
 def draw_curves(rows, path, title, panels):
     """Write a PNG with one panel for each of `panels`: (label, names of columns).
 
-    Every value as a dot or a thin line, its running average over it. ImportError without matplotlib.
+    A column that has a number at every step is a thin line with its running average over it; one
+    that has them now and then is a line of dots. ImportError without matplotlib.
     """
     pyplot = plots("no picture of the run, it needs")
     size = (4.2 * len(panels), 3.6)

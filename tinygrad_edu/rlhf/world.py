@@ -44,14 +44,8 @@ def problems(name, count, seed, held_out=False, level=None):
     """(task, problem) pairs, the tasks in turn."""
     random = python_random.Random(f"{seed} {held_out}")
     tasks = tasks_of(name)
-    drawn = (tasks[k % len(tasks)] for k in range(count))
-    return [(task, task.draw(random, level or some_level(task, random), held_out)) for task in drawn]
-
-
-def some_level(task, random):
-    """A level at which there are held-out problems: of single brackets there are too few."""
-    levels = [level for level in task.levels if (task.name, level) != ("brackets", 1)]
-    return random.choice(levels)
+    return [(task, task.draw(random, level, held_out))
+            for task in (tasks[k % len(tasks)] for k in range(count))]
 
 
 def worksheet(count, seed):
@@ -79,7 +73,7 @@ def conversations(found):
 
 
 def asked(found):
-    """(messages, score function) of (task, problem) pairs: what lesson sft's score_answers takes."""
+    """(messages, score function) of (task, problem) pairs, as lesson sft's score_answers wants."""
     def score(task, problem):
         return lambda text: task.score(problem, text)
     return [(messages_of(problem), score(task, problem)) for task, problem in found]
@@ -103,7 +97,7 @@ def wrong_answer(task, problem, random):
 
 
 def preferences(found, seed):
-    """Preferences of (task, problem) pairs: the right answer, and a wrong one of the same length."""
+    """Preferences of (task, problem) pairs: the right answer to a wrong one of the same length."""
     random = python_random.Random(f"{seed} wrong")
     return [Preference(messages_of(problem), problem.answer, wrong_answer(task, problem, random))
             for task, problem in found]

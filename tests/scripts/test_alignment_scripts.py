@@ -1,0 +1,175 @@
+"""The scripts of floor 7 on models that are made within a second: chain, kill, resume, refuse."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from house import ROOT, load
+from tinygrad_edu.files.checkpoint import load_checkpoint
+from tinygrad_edu.models import run as runs
+from tinygrad_edu.models.export import save_published
+from tinygrad_edu.models.gguf_model import load_gguf_model, save_gguf_model
+from tinygrad_edu.models.gpt import GPT, GPTConfig
+from tinygrad_edu.models.llama import Llama, LlamaConfig
+from tinygrad_edu.nn.adam import AdamW
+from tinygrad_edu.rlhf.reward import load_reward
+from tinygrad_edu.rlhf.stage import Stage
+from tinygrad_edu.rlhf.world import worksheet
+from tinygrad_edu.tokenizers.bpe import train_bpe
+from tinygrad_edu.tokenizers.characters import train_characters
+from tinygrad_edu.tokenizers.gguf_tokenizer import to_fields
+from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
+from tinygrad_edu.train.loop import Interrupt
+from tinygrad_edu.train.metrics import read_metrics
+
+TEXT = "".join(f"the cat number {k} sat on mat {k * k % 17}, said the dog.\n" for k in range(300))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a base run that has learnt nothing, in which the scripts run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs, "claim", lambda folder: None)  # the lock ends with the process
+    tokenizer = train_characters(worksheet(50, 0))
+    config = GPTConfig(tokenizer.vocab_size, context=48, layers=1, heads=2, width=16)
+    model = GPT(config, np.random.default_rng(0))
+    runs.save_run("base", model, AdamW(model.named_parameters()), {}, 1)
+    save_tokenizer(tokenizer, Path("base/tokenizer.json"))
+    return tmp_path
+
+
+def call(script, *flags):
+    """The last line of what a script prints, as a dict."""
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, *map(str, flags)])
+        patch.setattr(sys, "stdout", out)
+        load(ROOT / "scripts" / script).main()
+    return dict(pair.split("=", 1) for pair in out.getvalue().splitlines()[-1].split())
+
+
+def complaint(capsys, script, *flags):
+    with pytest.raises(SystemExit) as end:
+        call(script, *flags)
+    assert end.value.code == 2
+    return capsys.readouterr().err
+
+
+SFT = ["base", "--task", "sort", "--examples", 200, "--ask", 20, "--steps", 12, "--batch", 8,
+       "--save-every", 5, "--out", "sft"]
+REWARD = ["sft", "--task", "sort", "--pairs", 100, "--held-out", 20, "--steps", 6, "--batch", 8,
+          "--out", "reward"]
+DPO = ["sft", "--task", "sort", "--problems", 60, "--ask", 20, "--steps", 6, "--batch", 8]
+
+
+def test_the_stages_chain_and_each_leaves_a_run_for_the_next(folder):
+    told = call("train_sft.py", *SFT)
+    assert 0 <= float(told["exact"]) <= 1 and float(told["val_loss"]) < 5
+    told = call("train_reward.py", *REWARD)
+    assert 0.45 < float(told["length_only"]) < 0.55 and told["pairs"] == "20"
+    model, tokenizer = load_reward("reward", runs)
+    assert model.head.weight.data.any() and tokenizer.vocab_size == model.config.vocabulary
+    with pytest.raises(ValueError, match="no reward model"):
+        load_reward("sft", runs)
+    told = call("train_dpo.py", *DPO, "--loss", "kto", "--out", "kto")
+    assert told["loss"] == "kto" and 0 <= float(told["wins"]) <= 1
+    assert len(Path("kto/metrics.csv").read_text().splitlines()) == 7
+
+
+def test_a_run_that_was_interrupted_ends_as_one_that_was_not(folder, monkeypatch):
+    call("train_sft.py", *SFT)
+    whole, _ = load_checkpoint("sft")
+    seen = iter([False] * 6 + [True] * 99)
+    ctrl_c = property(lambda self: next(seen), lambda self, on: None)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(Interrupt, "seen", ctrl_c, raising=False)
+        call("train_sft.py", *SFT[:-1], "again")
+    assert end.value.code == 130
+    assert load_checkpoint("again")[1]["done"] == 7
+    call("train_sft.py", "--out", "again", "--resume")
+    parts, _ = load_checkpoint("again")
+    assert all(np.array_equal(parts[name], whole[name]) for name in whole)
+    losses = [[row["loss"] for row in read_metrics(f"{out}/metrics.csv")]
+              for out in ("sft", "again")]
+    assert losses[0] == losses[1]
+
+
+def test_runs_are_not_replaced_and_not_resumed_with_other_settings(folder, capsys):
+    call("train_sft.py", *SFT)
+    assert "holds a run already" in complaint(capsys, "train_sft.py", *SFT)
+    said = complaint(capsys, "train_sft.py", "--out", "sft", "--resume", "--batch", 9)
+    assert "--resume goes on with --batch 8, not 9" in said
+    (folder / "talks.jsonl").write_text('{"prompt": "a", "completion": ""}\n')
+    said = complaint(capsys, "train_sft.py", "base", "--data", "talks.jsonl", "--out", "other")
+    assert "talks.jsonl, line 1" in said and "empty" in said
+    talk = json.dumps({"prompt": "a" * 60, "completion": "b"})
+    more = json.dumps({"prompt": "b", "completion": "b"})
+    (folder / "talks.jsonl").write_text(f"{talk}\n{more}\n")
+    said = complaint(capsys, "train_sft.py", "base", "--data", "talks.jsonl", "--out", "other")
+    assert "its prompt has" in said and "context of 48" in said
+    (folder / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "x", "rejected": "x"}\n')
+    said = complaint(capsys, "train_reward.py", "sft", "--data", "pairs.jsonl", "--out", "other")
+    assert "pairs.jsonl, line 1" in said and "equal" in said
+
+
+def test_a_stage_made_from_another_model_is_not_gone_on_with():
+    stage = Stage(None, runs, arrays={}, made_from="one")
+    stage.settings = type("Settings", (), {"out": "run"})
+    with pytest.raises(ValueError, match="made from another model or other data"):
+        stage.check("another")
+
+
+# ---- fine-tuning on one's own text --------------------------------------------------------------
+
+
+@pytest.fixture
+def llama(tmp_path, monkeypatch):
+    """A small Llama as a .gguf file and a folder, and a text to learn."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs, "claim", lambda folder: None)
+    tokenizer = train_bpe([TEXT.encode()], 280)
+    config = LlamaConfig(vocabulary=tokenizer.vocab_size, context=64, layers=1, heads=2, groups=1,
+                         width=32, hidden=32)
+    model = Llama(config, np.random.default_rng(0))
+    end = tokenizer.special["<|endoftext|>"]
+    save_gguf_model("it.gguf", model, to_fields(tokenizer) | {"tokenizer.ggml.eos_token_id": end})
+    save_published("it", model)
+    save_tokenizer(tokenizer, Path("it/tokenizer.json"))
+    Path("text.txt").write_text(TEXT)
+    Path("talks.jsonl").write_text("".join(
+        json.dumps({"prompt": f"who is number {k}?", "completion": "the cat"}) + "\n"
+        for k in range(40)))
+
+
+TUNE = ["--general", "text.txt", "--steps", 4, "--context", 32, "--look", 2, "--max-new", 4,
+        "--lr", 0.02, "--rank", 4]
+
+
+def test_an_adapter_is_trained_saved_and_merged_into_what_is_exported(llama):
+    told = call("finetune.py", "it.gguf", "--data", "text.txt", *TUNE, "--export", "tuned.gguf")
+    assert float(told["val_loss"]) < float(told["val_loss_before"]) - 0.1
+    assert 0 < float(told["trained_share"]) < 0.5
+    assert json.loads(Path("runs/finetune/adapter/adapter_config.json").read_text())["r"] == 4
+    before, after = (load_gguf_model(name)[0].find("layers.0.mlp.up_proj").weight.data
+                     for name in ("it.gguf", "tuned.gguf"))
+    assert np.abs(before - after).max() > 1e-3
+
+
+@pytest.mark.parametrize("model, data, flags", [
+    ("it", "talks.jsonl", ["--four-bit"]), ("it", "text.txt", ["--full"])])
+def test_conversations_four_bits_and_all_weights(model, data, flags, llama):
+    told = call("finetune.py", model, "--data", data, *TUNE, *flags)
+    assert float(told["val_loss"]) < float(told["val_loss_before"])
+    assert (float(told["trained_share"]) == 1) == (flags == ["--full"])
+
+
+def test_what_finetune_cannot_do_is_said(llama, capsys):
+    said = complaint(capsys, "finetune.py", "it", "--data", "text.txt", "--lora", "--full")
+    assert "exclude each other" in said
+    assert "name a MODEL" in complaint(capsys, "finetune.py", "it")
+    said = complaint(capsys, "finetune.py", "it", "--data", "text.txt", *TUNE[:-1], 400)
+    assert "a rank of 400 is no saving" in said
