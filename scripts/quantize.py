@@ -62,7 +62,7 @@ def main():
         fields = fields or fields_from(before)
         ids = text_of(settings, before)
         size = weights_of(located(settings.model))
-        judged = [measure(settings, before, ids)]
+        judged = [measure(settings, before, ids, open_model(settings.model))]
         save_gguf_model(settings.out, before.model, fields, kinds)
         del before, weights                        # two models at a time are not needed
         after = open_model(settings.out, settings.float32)
@@ -129,14 +129,15 @@ def text_of(settings, opened):
     return ids
 
 
-def measure(settings, opened, ids):
-    """(perplexity, tokens a second) of a model."""
+def measure(settings, opened, ids, writer=None):
+    """(perplexity, tokens a second) of a model; writer: the same, as it is opened to write."""
     model, total = opened.model, 0.0
     window = min(settings.window, model.config.context)
     with no_grad():
         for start in tqdm(range(0, len(ids) - 1, window), unit="window", leave=False):
             part = ids[None, start : start + window + 1]
             total += model.loss(part[:, :-1], part[:, 1:], reduction="sum").item()
+    model = (writer or opened).model
     room = max(1, min(settings.new, model.config.context - 17))
     random, prompt = np.random.default_rng(0), ids[:16]
     written = generate(model, prompt, room + 1, random, greedy=True)
