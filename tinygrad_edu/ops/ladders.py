@@ -1,6 +1,6 @@
 """Lesson 2.23 · Ladders: integers that share a scale
 
-Needs nothing. Used by packed.
+Needs nothing. Used by blocks, packed.
 
 Idea      A weight of four bits is a place on a ladder of sixteen rungs. Neighbours in a row share
           the ladder: how far apart its rungs are, and, in some kinds, where it begins. What a file

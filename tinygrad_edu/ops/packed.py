@@ -1,6 +1,6 @@
 """Lesson 2.24 · Products with weights that stay packed
 
-Needs foreign, kernel, ladders, matmul, memory, tensor, threads. Used by every test.
+Needs foreign, kernel, ladders, matmul, memory, tensor, threads. Used by blocks.
 
 Idea      A weight of four bits is read from memory four times as fast as one of sixteen, if it is
           multiplied as it lies in the file. Widening it to a float first would give that away; so
