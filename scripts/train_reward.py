@@ -55,12 +55,12 @@ class Settings(StageSettings):
     sft: Path = option(SFT, "run folder to begin with; runs/sft is made where it is not there",
                        positional=True)
     data: Path | None = option(None, "preferences as JSONL; none: answers to --task")
-    task: str = option("all", "small tasks whose answers are judged", choices=(
+    task: str = option("sort", "small tasks whose answers are judged", choices=(
         "all", "addition", "sort", "brackets", "python"))
-    pairs: int = option(20_000, "pairs to learn from", low=2, high=10**7)
+    pairs: int = option(6000, "pairs to learn from", low=2, high=10**7)
     held_out: int = option(1000, "held-out pairs to judge at the end", low=2, high=10**6)
     out: Path = option(Path("runs/reward"), "run folder")
-    steps: int = option(600, "optimizer steps", low=1, high=2**53)
+    steps: int = option(150, "optimizer steps", low=1, high=2**53)
 
 
 def main():
