@@ -349,14 +349,14 @@ __device__ __forceinline__ void unpack_part(float *y, const byte *w, int b, int 
 }
 
 // expect: regs<=48 spills=0
-extern "C" __global__ void unpack_rows(float *y, const byte *w, int rows, int parts, int row_bytes,
-                                       int kind) {
+extern "C" __global__ void unpack_rows(float *y, const byte *blocks, int rows, int parts,
+                                       int row_bytes, int kind) {
     const long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     const long long part = at / 4;
     if (part >= (long long)rows * parts) return;
     const long long row = part / parts;
     const int b = (int)(part - row * parts), i = (int)(at % 4);
-#define PART(Kind) unpack_part<Kind>(y + row * parts * 32, w + row * row_bytes, b, i)
+#define PART(Kind) unpack_part<Kind>(y + row * parts * 32, blocks + row * row_bytes, b, i)
     FOR_KIND(kind, PART)
 #undef PART
 }

@@ -13,10 +13,10 @@ void int8_product(int32_t *y, const int8_t *a, const int8_t *b, int64_t N, int64
     }
 }
 
-/* A number this large has no digits behind the point: adding it rounds, to even where it is half. */
+/* A number this large has no digits behind the point: adding it rounds, halves to even. */
 #define WHOLE ((real)(sizeof(real) == 4 ? 12582912.0 : 6755399441055744.0))
 
-void int8_rows(int8_t *q, real *scale, const real *x, int64_t N, int64_t K) {
+void int8_rows(real *scale, int8_t *q, const real *x, int64_t N, int64_t K) {
     for (int64_t n = 0; n < N; n++, q += K, x += K) {
         real most = 0, odd = 0;
         #pragma omp simd reduction(max : most) reduction(+ : odd)

@@ -106,7 +106,7 @@ void cross_entropy_both(real *loss, real *z, const int64_t *targets, double scal
 
 /* int8.c; a, x, q (N, K), b (F, K) */
 void int8_product(int32_t *y, const int8_t *a, const int8_t *b, int64_t N, int64_t F, int64_t K);
-void int8_rows(int8_t *q, real *scale, const real *x, int64_t N, int64_t K);
+void int8_rows(real *scale, int8_t *q, const real *x, int64_t N, int64_t K);
 void int8_widen(real *y, const int8_t *q, const real *scale, int64_t N, int64_t K);
 
 /* embedding.c */

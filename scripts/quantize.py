@@ -21,7 +21,7 @@ from tqdm import tqdm
 from tinygrad_edu.data.open_models import located
 from tinygrad_edu.files.gguf import load_gguf
 from tinygrad_edu.inference.decoding import generate
-from tinygrad_edu.models.gguf_model import save_gguf_model
+from tinygrad_edu.models.gguf_model import names_there, save_gguf_model
 from tinygrad_edu.models.opened import open_model
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.quant.files import kinds_of, rounded_in
@@ -57,13 +57,14 @@ def main():
         fields = fields_of(settings)
         before = open_model(settings.model, widen=True)
         patterns = [word.strip() for word in settings.keep.split(",") if word.strip()]
-        kinds = kinds_of(before.model, settings.to.upper(), patterns)
+        weights = {name: tensor.data for name, _, tensor in names_there(before.model)}
+        kinds = kinds_of(weights, settings.to.upper(), patterns)
         fields = fields or fields_from(before)
         ids = text_of(settings, before)
         size = weights_of(located(settings.model))
         judged = [measure(settings, before, ids)]
         save_gguf_model(settings.out, before.model, fields, kinds)
-        del before                                 # two models at a time are not needed
+        del before, weights                        # two models at a time are not needed
         after = open_model(settings.out, settings.float32)
         judged.append(measure(settings, after, ids))
     sizes = size, settings.out.stat().st_size

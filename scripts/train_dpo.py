@@ -1,6 +1,7 @@
 """Prefer the better of two answers, without a reward model: DPO and its relatives.
 
-    python scripts/train_dpo.py                          against the fine-tuned model's own mistakes
+    python scripts/train_dpo.py                          right answers rather than wrong ones
+    python scripts/train_dpo.py --rejected own           the wrong ones are its own mistakes
     python scripts/train_dpo.py --loss ipo               or kto, orpo, simpo
     python scripts/train_dpo.py runs/sft --data FILE     preferences of your own
     python scripts/train_dpo.py --resume                 go on where a run stopped
@@ -11,6 +12,7 @@ where it is not there. Every flag: --help.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -40,7 +42,7 @@ from tinygrad_edu.rlhf.stage import (
     run_before,
     saver,
 )
-from tinygrad_edu.rlhf.world import asked, messages_of, problems
+from tinygrad_edu.rlhf.world import asked, messages_of, preferences, problems
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 from tinygrad_edu.train.program import program
 
@@ -60,12 +62,13 @@ class Settings(StageSettings):
     data: Path | None = option(None, "preferences as JSONL; none: mistakes in answers to --task")
     task: str = option("all", "small tasks to answer", choices=("all", "addition", "sort",
                                                                 "brackets", "python"))
-    problems: int = option(6000, "problems that the model answers to find its mistakes", low=2,
-                           high=10**7)
+    rejected: Literal["made", "own"] = option(
+        "made", "wrong answers: made from the right ones, or the fine-tuned model's own mistakes")
+    problems: int = option(6000, "problems whose answers are compared", low=2, high=10**7)
     ask: int = option(400, "held-out problems that both models answer at the end", low=1)
     out: Path = option(Path("runs/dpo"), "run folder")
-    steps: int = option(300, "optimizer steps", low=1, high=2**53)
-    lr: float = option(3e-4, "largest learning rate", low=0.0)
+    steps: int = option(150, "optimizer steps", low=1, high=2**53)
+    lr: float = option(5e-5, "largest learning rate", low=0.0)
 
 
 def main():
@@ -106,9 +109,12 @@ def main():
 
 def examples(settings, reference, turns, context):
     """(pairs of rows to train on, held-out ones)."""
-    if settings.data is None:
-        train = mistakes(settings, reference, turns, settings.problems, held_out=False)
-        held = mistakes(settings, reference, turns, 2 * settings.ask, held_out=True)
+    counts = (settings.problems, False), (settings.ask, True)
+    if settings.data is None and settings.rejected == "made":
+        train, held = (preferences(problems(settings.task, count, settings.seed, side),
+                                   settings.seed) for count, side in counts)
+    elif settings.data is None:
+        train, held = (mistakes(settings, reference, turns, *some) for some in counts)
         print(f"{len(train):,} mistakes to learn from, {len(held):,} held out")
         if not train or not held:
             raise ValueError(f"the model in {settings.sft} makes no mistakes in these tasks: "

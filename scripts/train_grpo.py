@@ -136,7 +136,7 @@ def opened(settings, given):
             raise ValueError(f"--resume goes on with {flag} {was}, not {now}: leave {flag} away, "
                              "or start another run")
         threads.use(state.get("threads") or threads.count())
-        settings = replace(old, out=out)
+        settings = replace(old, out=out, resume=True)
     elif checkpoint_path(note).exists() and not settings.overwrite:
         raise FileExistsError(f"{out} holds a run already: go on with it (--resume), replace it "
                               "(--overwrite), or choose another --out")

@@ -63,7 +63,8 @@ SFT = ["base", "--task", "sort", "--examples", 200, "--ask", 20, "--steps", 12, 
        "--save-every", 5, "--out", "sft"]
 REWARD = ["sft", "--task", "sort", "--pairs", 100, "--held-out", 20, "--steps", 6, "--batch", 8,
           "--out", "reward"]
-DPO = ["sft", "--task", "sort", "--problems", 60, "--ask", 20, "--steps", 6, "--batch", 8]
+DPO = ["sft", "--task", "sort", "--problems", 60, "--rejected", "own", "--ask", 20, "--steps", 6,
+       "--batch", 8]
 
 
 def test_the_stages_chain_and_each_leaves_a_run_for_the_next(folder):

@@ -22,10 +22,18 @@ PPO = ["--task", "addition", "--batch", 4, "--steps", 4, "--save-every", 2, "--e
 
 
 def script(name, *flags):
-    """Run a script's main in this process."""
+    """Run a script's main in this process; returns which steps of practice it took."""
+    module, steps = load(ROOT / "scripts" / name), []
+    usual = getattr(module, "practise_once", None)
+
+    def noting(*arguments):
+        steps.append(arguments[-1])
+        return usual(*arguments)
+    module.practise_once = noting
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [name, *map(str, flags)])
-        load(ROOT / "scripts" / name).main()
+        module.main()
+    return steps
 
 
 def killed(name, step, *flags):
@@ -63,7 +71,9 @@ def test_practice_goes_on_after_a_kill_as_if_nothing_had_been(tmp_path, capsys):
     last = dict(pair.split("=") for pair in capsys.readouterr().out.splitlines()[-1].split())
     assert {"sft", "control", "grpo"} <= last.keys()
     killed("train_grpo.py", 3, "--task", "brackets", *GRPO, "--out", broken)
-    script("train_grpo.py", "--out", broken, "--resume")
+    imitated = (broken / "sft" / "model.safetensors").stat().st_mtime_ns
+    assert script("train_grpo.py", "--out", broken, "--resume") == [2, 3]
+    assert (broken / "sft" / "model.safetensors").stat().st_mtime_ns == imitated
     assert same(weights(whole), weights(broken))
     assert same(weights(whole / "control"), weights(broken / "control"))
     with pytest.raises(SystemExit):
@@ -102,7 +112,7 @@ def test_ppo_goes_on_after_a_kill_and_writes_its_gauges(tmp_path, capsys):
     assert "explained_variance" in out
     assert "exact_before=" in out.splitlines()[-1]
     killed("train_ppo.py", 3, *begin, *PPO, "--out", broken)
-    script("train_ppo.py", "--out", broken, "--resume")
+    assert script("train_ppo.py", "--out", broken, "--resume") == [2, 3]
     assert same(weights(whole), weights(broken))
 
 

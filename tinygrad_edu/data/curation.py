@@ -98,7 +98,7 @@ class LengthReport:
     accuracy: float  # of taking the longer answer: (2)
 
     def __str__(self):
-        verdict = "longer wins" if self.accuracy > 0.5 else "shorter wins"
+        verdict = "longer wins" if self.accuracy >= 0.5 else "shorter wins"
         return (f"{counted(self.pairs, 'pair')}: chosen answers have {self.chosen:.1f} characters "
                 f"on average, rejected ones {self.rejected:.1f}; who always says \"{verdict}\" is "
                 f"right in {100 * max(self.accuracy, 1 - self.accuracy):.1f} %")

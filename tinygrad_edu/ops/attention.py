@@ -32,7 +32,7 @@ import numpy as np
 
 from .. import threads
 from ..foreign import lies_in_rows
-from ..memory import contiguous, empty_like
+from ..memory import beside, contiguous, empty_like
 from ..tensor import Tensor, method, record
 from . import attention_cuda  # noqa: F401  (its bodies register themselves)
 from .attention_kernels import attention_backward, attention_forward
@@ -48,7 +48,7 @@ def _prepare(q, k, causal, start=None, length=None, segments=None, mask=None, sc
     """The last five arguments of both kernels."""
     (B, H, T, D), S = q.shape, k.shape[2]
     query, key = segments if isinstance(segments, (tuple, list)) else (segments, segments)
-    query, key = _array(query), _array(key)
+    query, key = (beside(_array(ids), q) for ids in (query, key))
     if segments is not None and (query.shape != (B, T) or key.shape != (B, S)):
         raise ValueError(
             f"segment ids have shapes {query.shape} and {key.shape}; {(B, T)} queries and {(B, S)} "

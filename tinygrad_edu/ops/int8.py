@@ -49,7 +49,7 @@ def int8_product_native(y, a, b):
 
 
 @Kernel(outputs=2)
-def int8_rows(q, scale, x):
+def int8_rows(scale, q, x):
     with np.errstate(all="ignore"):
         most = np.abs(x).max(axis=1)
         scale[...] = np.where(np.isfinite(most), most / MOST, np.nan)
@@ -59,9 +59,9 @@ def int8_rows(q, scale, x):
         q[...] = np.where(some[:, None], nearest, 0)
 
 
-@int8_rows.body("native", rows="q scale x", when=fits)
-def int8_rows_native(q, scale, x):
-    C(x).int8_rows(out(q), out(scale), ptr(x), *x.shape)
+@int8_rows.body("native", rows="scale q x", when=fits)
+def int8_rows_native(scale, q, x):
+    C(x).int8_rows(out(scale), out(q), ptr(x), *x.shape)
 
 
 @Kernel
@@ -97,7 +97,7 @@ def to_rows(x):
     """(2) for floats (…, K): q (…, K) int8 and scale (…)."""
     x = contiguous(x)
     q, scale = empty_like(x, dtype=np.int8), empty_like(x, x.shape[:-1])
-    int8_rows(q.reshape(-1, x.shape[-1]), scale.reshape(-1), x.reshape(-1, x.shape[-1]))
+    int8_rows(scale.reshape(-1), q.reshape(-1, x.shape[-1]), x.reshape(-1, x.shape[-1]))
     return q, scale
 
 

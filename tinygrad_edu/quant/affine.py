@@ -1,6 +1,6 @@
 """Lesson 6.0 · Scale and zero: floats on a ladder of integers
 
-Needs nothing. Used by algebra, int8_linear.
+Needs nothing. Used by algebra, int8_linear, int4_groups.
 
 Idea      A float of 32 bits can be nearly any number; the weights of one layer are a few million
           that lie close together. Lay a ladder over the range they fill, and say for each only
@@ -61,28 +61,34 @@ def range_of(x, axis=None, share=1.0):
     x = np.asarray(x)
     if not np.isfinite(x).all():
         raise ValueError("there is a NaN or an infinity among the numbers: no ladder reaches them")
-    if share == 1:
-        return x.min(axis=axis, keepdims=axis is not None), x.max(axis=axis,
-                                                                  keepdims=axis is not None)
     outside = (1 - share) / 2
-    return tuple(np.quantile(x, [outside, 1 - outside], axis=axis,
-                             keepdims=axis is not None).astype(x.dtype))
+    options = {"axis": axis, "keepdims": axis is not None}
+    if outside == 0:
+        return x.min(**options), x.max(**options)
+    low, high = np.quantile(x, [outside, 1 - outside], **options)
+    return low.astype(x.dtype), high.astype(x.dtype)
 
 
 def symmetric(low, high):
     """(3) for a range."""
-    most = np.maximum(np.abs(low), np.abs(high))
-    scale = np.where(most == 0, 1, most / 127).astype(np.asarray(low).dtype)
-    return Ladder(scale, np.zeros(scale.shape, np.int32))
+    most = np.maximum(-low, high)
+    scale = filled(most / 127)
+    zero = np.zeros(scale.shape, np.int32)
+    return Ladder(scale, zero)
 
 
 def asymmetric(low, high):
     """(4) for a range."""
-    low, high = np.minimum(low, 0), np.maximum(high, 0)
-    width = high - low
-    scale = np.where(width == 0, 1, width / 255).astype(low.dtype)
+    low = np.minimum(low, 0)
+    high = np.maximum(high, 0)
+    scale = filled((high - low) / 255)
     zero = np.rint(-128 - low / scale)
     return Ladder(scale, zero.astype(np.int32))
+
+
+def filled(scale):
+    """1 in the place of 0: there all numbers are 0."""
+    return np.where(scale == 0, 1, scale).astype(scale.dtype)
 
 
 def _measure(rows=64, columns=256):

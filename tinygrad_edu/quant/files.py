@@ -1,12 +1,12 @@
 """Lesson 6.4 · A model of fewer bits, as a file
 
-Needs blocks, gguf_model. Used by scripts/quantize.py.
+Needs blocks. Used by scripts/quantize.py.
 
 Idea      What lessons affine and int4_groups do to one matrix is done to a whole model, in the
           blocks of lesson blocks, and written as a GGUF file, which llama.cpp reads as well. The
-          matrices become small; vectors, a thousandth of the numbers, stay as they are. Some layers suffer
-          more from it than others, often the first, the last and those that feed the residual
-          stream: they can be left out by name.
+          matrices become small; vectors, a thousandth of the numbers, stay as they are. Some
+          layers suffer more from it than others, often the first, the last and those that feed the
+          residual stream: they can be left out by name.
 Math      bytes of a matrix (F, K) = F·K/(numbers of a block)·(bytes of a block)                (1)
           rise = perplexity after / perplexity before − 1                                       (2)
 Shapes    a pattern such as "blk.0.*" or "output.weight" names tensors as they are called in a GGUF
@@ -28,26 +28,25 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ..files.blocks import READ
-from ..models.gguf_model import names_there
 
 ROUNDED = set(READ) - {"F32", "F16", "BF16"}
 
 
-def kinds_of(model, kind, keep=()):
-    """{name in the file: kind} for every weight of a model, checked.
+def kinds_of(weights, kind, keep=()):
+    """{name: kind} for weights {name in the file: array}, checked.
 
     keep: patterns of names; what one of them fits stays F32, as vectors do. ValueError that names
     the tensor for rows that are no blocks, for NaN and infinity, and for a pattern that fits none.
     """
     kinds, unused = {}, list(keep)
-    for name, _, tensor in names_there(model):
+    for name, array in weights.items():
         fits = [pattern for pattern in keep if fnmatchcase(name, pattern)]
         unused = [pattern for pattern in unused if pattern not in fits]
-        kinds[name] = "F32" if fits or tensor.ndim < 2 else kind
-        must_be_finite(name, tensor.data)
+        kinds[name] = "F32" if fits or array.ndim < 2 else kind
+        must_be_finite(name, array)
         size = READ[kinds[name]][0]
-        if tensor.shape[-1] % size:
-            raise ValueError(f"{name} has rows of {tensor.shape[-1]} numbers, and {kind} wants a "
+        if array.shape[-1] % size:
+            raise ValueError(f"{name} has rows of {array.shape[-1]} numbers, and {kind} wants a "
                              f"multiple of {size}: leave it out with --keep {name}")
     if unused:
         raise ValueError(f"no weight is called {unused[0]!r}; there are {', '.join(kinds)[:200]}")

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..ops.gemv import unpack_int4
-from .affine import range_of
+from .affine import filled, range_of
 
 
 class Int4(NamedTuple):
@@ -87,11 +87,6 @@ def to_int4(w, group=32, zeros=False):
     q = np.clip(np.rint(groups / scale[..., None]) + zero[..., None], 0, 15).astype(np.uint8)
     q = q.reshape(F, K)
     return Int4(q[:, ::2] | q[:, 1::2] << 4, scale, zero)
-
-
-def filled(scale):
-    """1 in the place of 0: there all numbers are 0."""
-    return np.where(scale == 0, 1, scale).astype(scale.dtype)
 
 
 def _measure(F=256, K=1024):
