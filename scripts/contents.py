@@ -59,6 +59,11 @@ READERS = {
         ("bpe", "loader", "gpt", "attention", "rope", "swiglu", "dropout", "adam", "schedule",
          "loop", "checkpoint", "sampling", "ngram"),
         PLUMBING),
+    "assistant": Reader(
+        ("llama", "cache", "decoding", "ladders", "packed", "fused", "ladder", "affine",
+         "conversations", "logprobs", "sft", "lora", "reward", "dpo", "best_of_n", "gae", "ppo",
+         "cartpole", "rollout", "grpo", "gauges"),
+        PLUMBING),
     "systems": Reader(
         ("memory", "threads", "loops", "kernel", "build", "foreign", "pointwise", "reduce", "norm",
          "matmul", "cross_entropy", "attention", "optim", "estimate", "token_folder")),
