@@ -1,7 +1,7 @@
 """Lesson 4.54 · Open: a model and its tokenizer, in whatever they were saved
 
-Needs characters, chat_template, gguf_model, gguf_tokenizer, llama, open_models, packed_llama,
-published, run, tokenizer_file.
+Needs characters, chat_template, gguf_model, gguf_tokenizer, kernel, llama, open_models,
+packed_llama, published, run, tokenizer_file.
 Used by scripts/generate.py, scripts/chat.py, scripts/perplexity.py, scripts/bench_decode.py.
 
 Idea      There are three places where a model may lie: the folder that a training run of ours left,
@@ -26,6 +26,7 @@ See       the lessons run, published and gguf_model
 from dataclasses import dataclass, field
 
 from tinygrad_edu.data.open_models import MODELS, located
+from tinygrad_edu.kernel import backends
 from tinygrad_edu.models.gguf_model import load_gguf_model
 from tinygrad_edu.models.llama import Llama
 from tinygrad_edu.models.packed_llama import PackedLlama
@@ -86,7 +87,8 @@ class Opened:
 def open_model(path, widen=False):
     """What lies at a path, ready to be asked: an Opened. OSError or ValueError in one sentence.
 
-    widen: all weights of a GGUF file become float32; else those of a Llama stay in their blocks.
+    widen: all weights of a GGUF file become float32; else those of a Llama stay in their blocks,
+    where there is C to multiply them.
     path: also the name of a model that has been fetched (lesson open_models).
     """
     path = located(path)
@@ -112,7 +114,9 @@ def open_model(path, widen=False):
 
 def open_gguf(path, widen=False):
     """A GGUF file."""
-    model, file = load_gguf_model(path, Llama if widen else PackedLlama)
+    # Without C, products with blocks are done by their reference, and floats are far faster.
+    packs = not widen and backends["native"].available()
+    model, file = load_gguf_model(path, PackedLlama if packs else Llama)
     try:
         tokenizer = from_fields(file.settings)
     except ValueError as error:

@@ -113,6 +113,10 @@ class PackedLlama(Llama):
         self.shape = Shape(c.layers, c.width, c.heads, c.groups, c.head_width, c.hidden,
                            c.vocabulary, c.window or 0, c.offsets, c.head_norms, c.eps)
 
+    def parameter_count(self):
+        """How many numbers the weights stand for."""
+        return self.config.parameter_count()
+
     def logits(self, x):
         """(5) of lesson llama, for x (…, C)."""
         return packed_linear(x, self.head())

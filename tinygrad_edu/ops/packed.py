@@ -25,8 +25,7 @@ Pitfalls  x·W is not what float32 gives, but within (4); gradients (5) are of t
           taken off the sum, not off each number.
           F16, BF16 and F32 have no ladders: they are widened and multiplied with x as it is.
 Cost      Decoding reads the bytes of W; its share of what a loop that only reads gets, and what
-          many rows of x reach: python -m tinygrad_edu.ops.packed. On a CPU with AVX-512 and its
-          integer dot product, many rows are several times as fast as BLAS in float32.
+          many rows of x reach: python -m tinygrad_edu.ops.packed.
 Try       build it    the same product for two rows of x at a time, for two people who chat.
           break it    leave out `middle` where many rows are taken. Which test notices?
           measure it  python -m tinygrad_edu.ops.packed
