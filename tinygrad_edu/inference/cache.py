@@ -92,7 +92,8 @@ class KVCache:
         self.must_fit(T)
         rows = np.arange(len(starts))[:, None]
         places = np.add.outer(starts, np.arange(T))             # (B, T)
-        rows, places = beside(rows, k), beside(places, k)
+        rows = beside(rows, k)
+        places = beside(places, k)
         for kept, new in ((self.keys[layer], k), (self.values[layer], v)):
             if (starts == starts[0]).all():
                 kept[:, :, starts[0] : end] = new
