@@ -186,7 +186,7 @@ class School:
 
     def __init__(self, settings):
         self.settings = settings
-        self.task = TASKS[settings.task]
+        self.task, self.exams = TASKS[settings.task], {}
         if settings.task == "addition":            # units first: the order in which one adds
             self.task = Addition(backwards=True)
         if settings.start is None:
@@ -224,7 +224,9 @@ class School:
 
     def examine(self, model, count, greedy=True):
         """The share of held-out problems that a model answers rightly."""
-        problems = self.problems(count, 1, held_out=True)
+        if count not in self.exams:                # most draws stand between the two sides
+            self.exams[count] = self.problems(count, 1, held_out=True)
+        problems = self.exams[count]
         answers = rollout(model, self.prompts(problems), self.settings.max_new, self.turns.stop,
                           np.random.default_rng(self.settings.seed), greedy=greedy).answers()
         return float(self.score(problems, answers).mean())

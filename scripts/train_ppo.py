@@ -58,7 +58,7 @@ class Settings(PPOSettings, StageSettings):
     batch: int = option(256, "answers in a step", low=1, high=2**20)
     max_new: int = option(16, "tokens of the longest answer", low=1)
     steps: int = option(100, "steps, each of answers and updates", low=1, high=2**53)
-    lr: float = option(3e-4, "largest learning rate", low=0.0)
+    lr: float = option(1e-4, "largest learning rate", low=0.0)
     shared: bool = option(False, "one trunk for policy and values")
     kl_weight: float = option(0.05, "what a nat of distance costs at the start, β", low=0.0)
     kl_target: float | None = option(6.0, "nats an answer may be away; none: β stays", low=1e-6)
