@@ -179,7 +179,8 @@ INLINE void widen(int type, float *y, const uint8_t *w, int j, const float *step
 
 INLINE void widen_rows(int type, int64_t size, float *y, const uint8_t *w, int64_t count) {
     const int parts = is_large(type) ? 8 : 1;
-    float step[16], low[8] = {0};
+    float step[16], low[8];
+    for (int j = 0; j < 8; j++) low[j] = -0.0f; /* which leaves even the sign of a zero as it is */
     for (int64_t b = 0; b < count; b += 32 * parts, w += size) {
         if (is_large(type)) ladders(type, w, step, low);
         else step[0] = half(w);

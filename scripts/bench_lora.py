@@ -91,7 +91,7 @@ def main():
         if settings.model is None:
             model = Llama(SMOLLM2, np.random.default_rng(settings.seed))
         else:
-            model = open_model(settings.model).model
+            model = open_model(settings.model, widen=True).model
     random = np.random.default_rng(settings.seed)
     shape = BATCHES, settings.batch, settings.context + 1
     batches = random.integers(0, model.config.vocabulary, shape)

@@ -162,8 +162,11 @@ class Settings:
 
 
 def measured_elsewhere(kernel):
-    """Whether a kernel reads text or tables of data: its lesson or bench_ml.py has the time."""
-    return kernel.__module__.startswith(("tinygrad_edu.tokenizers.", "tinygrad_edu.ml."))
+    """Whether a kernel reads text, tables of data or small integers: its lesson, bench_ml.py or
+    bench_decode.py has the time."""
+    return kernel.__module__.startswith((
+        "tinygrad_edu.tokenizers.", "tinygrad_edu.ml.", "tinygrad_edu.models.",
+        "tinygrad_edu.ops.packed", "tinygrad_edu.ops.int8"))
 
 
 def visible(N, H, T, D, **_):

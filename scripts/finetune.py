@@ -159,7 +159,7 @@ def main():
             raise ValueError("name a MODEL and the --data to train it on; see --help")
         stage = open_stage(settings, given, runs)
         settings = stage.settings
-        opened = open_model(settings.model)
+        opened = open_model(settings.model, widen=True)
         settings.context = min(settings.context, opened.model.config.context)
         source = (Talks if settings.data.suffix == ".jsonl" or settings.data.name.endswith(
             ".jsonl.gz") else Texts)(settings, opened)

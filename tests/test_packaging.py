@@ -114,6 +114,7 @@ def test_folders_of_sources_are_not_importable_packages():
     "target, line",
     [
         ("story", "python scripts/train_gpt.py --data stories"),
+        ("chat", "python scripts/chat.py smollm2"),
         ("train", "python scripts/train_gpt.py"),
         ("test", "python -m pytest -n auto --dist worksteal"),
     ],
@@ -123,7 +124,7 @@ def test_make_sets_up_and_then_runs_the_plain_line(target, line):
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     lines = run.stdout.splitlines()
     assert any(line_.endswith("-m venv .venv") for line_ in lines)
-    extras = "pictures,dev,cross" if target == "test" else "pictures"
+    extras = "pictures,dev,cross" if target == "test" else "pictures,chat"
     assert any(f'pip install --quiet -e ".[{extras}]"' in line_ for line_ in lines)
     assert lines[-1].endswith(line)
 

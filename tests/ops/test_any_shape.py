@@ -40,7 +40,7 @@ SHARE_EMULATED = 0.4                               # of them by the emulator of 
 SIZES = (1, 2, 3, 5, 7)
 LARGEST = 150                                      # elements of a drawn array
 DIGITS = {"f": 1e-4, "d": 1e-10, "l": 0}           # relative to the largest number of a result
-NO_OPS = {"elementwise"}                           # it makes ops
+NO_OPS = {"elementwise", "packed_linear"}          # makes ops; is in test_packed: bytes
 
 
 # ---- what is drawn ------------------------------------------------------------------------------

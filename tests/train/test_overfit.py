@@ -120,7 +120,7 @@ def test_a_parameter_that_no_gradient_reaches_is_named():
     model.spare = Tensor(np.ones(3, np.float32), requires_grad=True)
     model.wpe.weight.data[...] = 0
     forward = model.hidden
-    model.hidden = lambda ids, cache=None: forward(ids).detach()
+    model.hidden = lambda ids, cache=None, segments=None: forward(ids).detach()
     found = findings(model, batch(), [1.0, 0.5])
     assert any(text.startswith("reached by no gradient: spare, wpe.weight, h.0.ln_1.weight and ")
                for text in found)
@@ -144,7 +144,7 @@ def test_a_mask_that_leaks_is_noticed_though_the_loss_is_low():
     model = gpt()
     honest = model.hidden
 
-    def leaking(ids, cache=None):
+    def leaking(ids, cache=None, segments=None):
         x = honest(ids)
         return x + x.mean(axis=1, keepdims=True)
     model.hidden = leaking
@@ -154,7 +154,7 @@ def test_a_mask_that_leaks_is_noticed_though_the_loss_is_low():
 
 def test_a_context_that_is_not_used_is_noticed():
     model = gpt()
-    def blind(ids, cache=None):
+    def blind(ids, cache=None, segments=None):
         return model.wte(ids, positions=model.wpe.weight[:ids.shape[1]])
     model.hidden = blind
     assert ("the last position does not see the first: the context is not used"

@@ -7,6 +7,7 @@ from . import dropout as dropout
 from . import embedding as embedding
 from . import extremes as extremes
 from . import gemv as gemv
+from . import int8 as int8
 from . import ladders as ladders
 from . import matmul as matmul
 from . import mixed as mixed
