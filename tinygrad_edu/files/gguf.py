@@ -17,7 +17,7 @@ Shapes    "GGUF" · version (u32: 2 or 3) · tensors (u64) · settings (u64) · 
           type (u32) · offset (u64); here shapes are the other way round, as NumPy has them
 Pitfalls  A count is a claim: a file of 100 bytes may say that it has 2⁶³ settings. Nothing is
           reserved by a count; reading stops where the file ends.
-          An array of 100,000 texts is read number by number in Python: a tenth of a second.
+          A list takes fifty times as much memory here as in the file: LONGEST bounds it.
           Two settings or tensors of one name: which one counts? Refused. So are tensors that
           overlap, and an alignment that is no multiple of 8.
           The order of the rows of some matrices differs from that of safetensors: lesson
@@ -49,7 +49,7 @@ SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "
            12: "d"}  # of a setting, as the struct module spells them
 TEXT, ARRAY = 8, 9
 ALIGNMENT = 32  # bytes, unless general.alignment says otherwise
-DEEPEST = 4  # arrays of arrays
+DEEPEST, LONGEST = 4, 2_000_000  # lists in lists, and things in one
 MOST_AXES = 4
 
 
@@ -164,8 +164,8 @@ class Reader:
     def enough(self, count, size):
         """count, if the rest of the file can hold so many things of `size` bytes."""
         left = len(self.mapped) - self.at
-        require(count <= left // size, f"it speaks of {count} things at byte {self.at}, with "
-                                       f"{left} bytes left")
+        require(count <= min(left // size, LONGEST), f"it speaks of {count} things at byte "
+                f"{self.at}, with {left} bytes left, and {LONGEST} are the most that is read")
         return count
 
 
