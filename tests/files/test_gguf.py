@@ -110,6 +110,8 @@ LIES = {
     "unknown type 99": file_of(settings=[setting("n", 99, b"1")]),
     "2000000 are the most": file_of(
         settings=[setting("n", 9, struct.pack("<IQ", 0, 2_000_001) + bytes(2_000_001))]),
+    "far too long": file_of(
+        settings=[setting("n", 8, struct.pack("<Q", 2_000_001) + bytes(2_000_001))]),
     "lie 4 deep": file_of(settings=[setting("n", 9, DEEP)]),
     "not UTF-8": file_of(settings=[setting("n", 8, struct.pack("<Q", 2) + b"\xff\xfe")]),
     "general.alignment is 12": file_of(

@@ -49,7 +49,7 @@ SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "
            12: "d"}  # of a setting, as the struct module spells them
 TEXT, ARRAY = 8, 9
 ALIGNMENT = 32  # bytes, unless general.alignment says otherwise
-DEEPEST, LONGEST = 4, 2_000_000  # lists in lists, and things in one
+DEEPEST, LONGEST = 4, 2_000_000  # lists in lists; things in one, or bytes in a text
 MOST_AXES = 4
 
 
@@ -131,8 +131,8 @@ class Reader:
             end = begin + 8                        # the length of a text comes before it
             if end <= len(self.mapped):
                 end += struct.unpack_from("<Q", self.mapped, begin)[0]
-            if end > len(self.mapped):
-                raise GGUFError(f"it is cut short: the text at byte {begin} ends at byte {end}")
+            if end > min(len(self.mapped), begin + LONGEST):
+                raise GGUFError(f"it is cut short, or the text at byte {begin} is far too long")
             try:
                 found.append(self.mapped[begin + 8 : end].decode("utf-8"))
             except UnicodeDecodeError:
