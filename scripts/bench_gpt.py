@@ -19,19 +19,16 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
 from tinygrad_edu import threads
-from tinygrad_edu.eval.peer import Peer, take_turns
-from tinygrad_edu.memory import peak_resident_bytes
+from tinygrad_edu.eval.peer import Peer, Trainer, take_turns
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
-from tinygrad_edu.train.loop import train_step
 from tinygrad_edu.train.program import program
 
 # layers, heads, width, context, batch, vocabulary
@@ -61,33 +58,6 @@ class Settings:
     seed: int = option(1, "of weights and batches", low=0, high=2**32 - 1)
 
 
-class Ours:
-    """The side of this library."""
-
-    name = "tinygrad_edu"
-
-    def __init__(self, config, batches, seed):
-        self.model = GPT(config, np.random.default_rng(seed)).train()
-        self.optimizer = AdamW(self.model.named_parameters(), *BETAS, decay=DECAY)
-        self.plan = SimpleNamespace(schedule="constant", lr=LR, min_lr=LR, warmup=0, clip=CLIP,
-                                    seed=seed, steps=1)
-        self.batches, self.done, self.losses, self.peak = batches, 0, [], None
-        self.clock = time.process_time if threads.count() == 1 else time.perf_counter
-
-    def ask(self, steps):
-        """Take these steps; the answer is the seconds of each."""
-        seconds = []
-        for _ in range(steps):
-            ids = self.batches[self.done % len(self.batches)]
-            start = self.clock()
-            batch = [(ids[:, :-1], ids[:, 1:])]
-            self.losses.append(train_step(self.model, self.optimizer, batch, self.plan, 0)[0])
-            seconds.append(self.clock() - start)
-            self.done += 1
-        self.peak = peak_resident_bytes()
-        return seconds
-
-
 def main():
     """Warm up, take turns, and compare."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
@@ -96,7 +66,10 @@ def main():
     random = np.random.default_rng(settings.seed)
     batches = random.integers(0, vocabulary, (BATCHES, size, context + 1))
     with threads.limit(settings.threads), tempfile.TemporaryDirectory() as folder:
-        ours = Ours(config, batches, settings.seed)
+        model = GPT(config, np.random.default_rng(settings.seed)).train()
+        optimizer = AdamW(model.named_parameters(), *BETAS, decay=DECAY)
+        clock = time.process_time if threads.count() == 1 else time.perf_counter
+        ours = Trainer(model, optimizer, batches, LR, settings.seed, CLIP, clock)
         sides = [ours]
         try:
             with errors_in_one_sentence():

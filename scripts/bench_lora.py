@@ -11,19 +11,16 @@ of the timed ones are compared. MODEL is a folder of safetensors or a .gguf file
 import json
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
 from tinygrad_edu import threads
-from tinygrad_edu.eval.peer import Peer, take_turns
-from tinygrad_edu.memory import peak_resident_bytes
+from tinygrad_edu.eval.peer import Peer, Trainer, take_turns
 from tinygrad_edu.models.export import save_published
 from tinygrad_edu.models.llama import Llama, LlamaConfig
 from tinygrad_edu.models.opened import open_model
@@ -31,7 +28,6 @@ from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.rlhf.adapter import save_adapter
 from tinygrad_edu.rlhf.lora import add_lora
-from tinygrad_edu.train.loop import train_step
 from tinygrad_edu.train.program import program
 
 PEER = Path(__file__).resolve().parent.parent / "tests" / "cross" / "lora_in_peft.py"
@@ -58,32 +54,6 @@ class Settings:
     seed: int = option(1, "of weights, adapter and batches", low=0, high=2**32 - 1)
 
 
-class Ours:
-    """The side of this library."""
-
-    name = "tinygrad_edu"
-
-    def __init__(self, model, batches, seed):
-        self.model = model.train()
-        self.optimizer = AdamW(model.named_parameters(), *NUMBERS["betas"], decay=0.0)
-        self.plan = SimpleNamespace(schedule="constant", lr=NUMBERS["lr"], min_lr=NUMBERS["lr"],
-                                    warmup=0, clip=None, seed=seed, steps=1)
-        self.batches, self.done, self.losses, self.peak = batches, 0, [], None
-
-    def ask(self, steps):
-        """Take these steps; the answer is the seconds of each."""
-        seconds = []
-        for _ in range(steps):
-            ids = self.batches[self.done % len(self.batches)]
-            start = time.perf_counter()
-            batch = [(ids[:, :-1], ids[:, 1:])]
-            self.losses.append(train_step(self.model, self.optimizer, batch, self.plan, 0)[0])
-            seconds.append(time.perf_counter() - start)
-            self.done += 1
-        self.peak = peak_resident_bytes()
-        return seconds
-
-
 def main():
     """Make both sides, let them take turns, compare."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
@@ -100,7 +70,8 @@ def main():
             save_published(Path(folder, "base"), model)
         with errors_in_one_sentence():
             add_lora(model, settings.rank, 2.0 * settings.rank, seed=settings.seed)
-        ours = Ours(model, batches, settings.seed)
+        optimizer = AdamW(model.train().named_parameters(), *NUMBERS["betas"], decay=0.0)
+        ours = Trainer(model, optimizer, batches, NUMBERS["lr"], settings.seed)
         sides = [ours]
         try:
             if settings.vs == "peft":

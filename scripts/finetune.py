@@ -32,7 +32,7 @@ from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.rlhf.adapter import save_adapter
 from tinygrad_edu.rlhf.lora import TrainedPart, add_lora, merge_lora, trained_share
 from tinygrad_edu.rlhf.sft import checked_rows, draw_answers, held_out_loss, sft_batch
-from tinygrad_edu.rlhf.stage import StageSettings, draw_curves, fit, open_stage, saver
+from tinygrad_edu.rlhf.stage import StageSettings, fit, open_stage, saver, show_curves
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
 from tinygrad_edu.tokenizers.gguf_tokenizer import to_fields
 from tinygrad_edu.train.loop import evaluate
@@ -233,14 +233,9 @@ def finish(settings, opened, source, general, metrics, before, share):
         with errors_in_one_sentence():
             save_gguf_model(settings.export, model, tokenizer_fields(settings, opened))
         print(f"for llama.cpp: {settings.export}")
-    picture = settings.out / "curves.png"
-    try:
-        draw_curves(metrics.rows, picture, f"fine-tuning: {settings.out}",
-                    [("loss, nats per token", ["loss", "val_loss"]),
-                     ("loss on general text", ["general_loss"])])
-        print(f"the run as a picture: {picture}")
-    except ImportError as error:
-        print(error)
+    show_curves(metrics, settings.out, "fine-tuning",
+                [("loss, nats per token", ["loss", "val_loss"]),
+                 ("loss on general text", ["general_loss"])])
     speed = (metrics.last("tokens") or 0) / (metrics.last("seconds") or math.inf)
     print(f"val_loss={after['val_loss']:.4f} val_loss_before={losses['val_loss']:.4f} "
           f"general_loss={after['general_loss']:.4f} "

@@ -30,19 +30,19 @@ from tinygrad_edu.rlhf.dpo import (
     must_begin_at_the_reference,
     preference_batch,
 )
-from tinygrad_edu.rlhf.reward import accuracy, interval, length_only, pair_rows
-from tinygrad_edu.rlhf.sft import checked_rows, draw_answers, score_answers
+from tinygrad_edu.rlhf.reward import accuracy, fitting_pairs, interval, length_only
+from tinygrad_edu.rlhf.sft import draw_answers, score_answers
 from tinygrad_edu.rlhf.stage import (
     StageSettings,
     checksum_of,
     complete,
-    draw_curves,
     fit,
     open_stage,
     run_before,
     saver,
+    show_curves,
 )
-from tinygrad_edu.rlhf.world import asked, messages_of, preferences, problems
+from tinygrad_edu.rlhf.world import NAMES, asked, messages_of, preferences, problems
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 from tinygrad_edu.train.program import program
 
@@ -60,8 +60,7 @@ class Settings(StageSettings):
     beta: float | None = option(
         None, "how hard it is to leave the reference (default: what suits --loss)", low=1e-6)
     data: Path | None = option(None, "preferences as JSONL; none: mistakes in answers to --task")
-    task: str = option("all", "small tasks to answer", choices=("all", "addition", "sort",
-                                                                "brackets", "python"))
+    task: str = option("all", "small tasks to answer", choices=NAMES)
     rejected: Literal["made", "own"] = option(
         "made", "wrong answers: made from the right ones, or the fine-tuned model's own mistakes")
     problems: int = option(6000, "problems whose answers are compared", low=2, high=10**7)
@@ -124,7 +123,7 @@ def examples(settings, reference, turns, context):
         train, held = split_by_prompt(kept)
         print(f"{len(train):,} pairs to learn from, {len(held):,} held out, {copies:,} copies left "
               "out")
-    return rows_of(train, turns, context), rows_of(held, turns, context)
+    return fitting_pairs(turns, train, context), fitting_pairs(turns, held, context)
 
 
 def mistakes(settings, model, turns, count, held_out):
@@ -146,13 +145,6 @@ def mistakes(settings, model, turns, count, held_out):
             if text.strip() and not task.score(problem, text)]
 
 
-def rows_of(found, turns, context):
-    """Preferences as pairs of rows that fit the model."""
-    rows = [row for preference in found for row in pair_rows(turns, preference)]
-    rows = checked_rows(rows, context, "answer")
-    return list(zip(rows[::2], rows[1::2], strict=True))
-
-
 def finish(settings, model, reference, turns, held, metrics):
     """Compare with the model it began with; draw; sum up."""
     share, low, high = accuracy(implicit_pairs(model, held))
@@ -162,14 +154,9 @@ def finish(settings, model, reference, turns, held, metrics):
     words = f"accuracy={share:.4f}"
     if settings.data is None:
         words += " " + compare(settings, model.policy, reference, turns)
-    picture = settings.out / "curves.png"
-    try:
-        draw_curves(metrics.rows, picture, f"{settings.loss}: {settings.out}",
-                    [("loss", ["loss"]), ("pairs judged right", ["accuracy", "held_out_accuracy"]),
-                     ("ln π of chosen answers, nats", ["chosen"])])
-        print(f"the run as a picture: {picture}")
-    except ImportError as error:
-        print(error)
+    show_curves(metrics, settings.out, settings.loss,
+                [("loss", ["loss"]), ("pairs judged right", ["accuracy", "held_out_accuracy"]),
+                 ("ln π of chosen answers, nats", ["chosen"])])
     speed = (metrics.last("tokens") or 0) / (metrics.last("seconds") or 1)
     print(f"{words} loss={settings.loss} steps={settings.steps} tokens_per_s={speed:.0f} "
           f"out={settings.out}")

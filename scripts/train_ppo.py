@@ -35,7 +35,7 @@ from tinygrad_edu.rlhf.stage import (
     run_before,
     saver,
 )
-from tinygrad_edu.rlhf.world import messages_of, problems
+from tinygrad_edu.rlhf.world import NAMES, messages_of, problems
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 from tinygrad_edu.train.loop import Diverged, Interrupt
 from tinygrad_edu.train.metrics import Metrics
@@ -53,8 +53,7 @@ class Settings(PPOSettings, StageSettings):
     sft: Path = option(SFT, "run folder to begin with, which is the reference too",
                        positional=True)
     reward: Path = option(REWARD, "run folder of the reward model")
-    task: str = option("all", "small tasks to practise", choices=(
-        "all", "addition", "sort", "brackets", "python"))
+    task: str = option("all", "small tasks to practise", choices=NAMES)
     batch: int = option(256, "answers in a step", low=1, high=2**20)
     max_new: int = option(16, "tokens of the longest answer", low=1)
     steps: int = option(100, "steps, each of answers and updates", low=1, high=2**53)

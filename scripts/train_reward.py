@@ -24,23 +24,22 @@ from tinygrad_edu.rlhf.reward import (
     RewardModel,
     accuracy,
     calibration,
+    fitting_pairs,
     length_only,
-    pair_rows,
     pairs_of_step,
     reward_pairs,
 )
-from tinygrad_edu.rlhf.sft import checked_rows
 from tinygrad_edu.rlhf.stage import (
     StageSettings,
     checksum_of,
     complete,
-    draw_curves,
     fit,
     open_stage,
     run_before,
     saver,
+    show_curves,
 )
-from tinygrad_edu.rlhf.world import preferences, problems
+from tinygrad_edu.rlhf.world import NAMES, preferences, problems
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 from tinygrad_edu.train.program import program
 
@@ -55,8 +54,7 @@ class Settings(StageSettings):
     sft: Path = option(SFT, "run folder to begin with; runs/sft is made where it is not there",
                        positional=True)
     data: Path | None = option(None, "preferences as JSONL; none: answers to --task")
-    task: str = option("sort", "small tasks whose answers are judged", choices=(
-        "all", "addition", "sort", "brackets", "python"))
+    task: str = option("sort", "small tasks whose answers are judged", choices=NAMES)
     pairs: int = option(6000, "pairs to learn from", low=2, high=10**7)
     held_out: int = option(1000, "held-out pairs to judge at the end", low=2, high=10**6)
     out: Path = option(Path("runs/reward"), "run folder")
@@ -108,14 +106,7 @@ def examples(settings, turns, context):
         print(f"{len(train):,} pairs to learn from, {len(held):,} held out, {copies:,} copies left "
               "out")
     margins = np.array([preference.margin for preference in train])
-    return rows_of(train, turns, context), margins, rows_of(held, turns, context)
-
-
-def rows_of(found, turns, context):
-    """Preferences as pairs of rows that fit the model."""
-    rows = [row for preference in found for row in pair_rows(turns, preference)]
-    rows = checked_rows(rows, context, "answer")
-    return list(zip(rows[::2], rows[1::2], strict=True))
+    return fitting_pairs(turns, train, context), margins, fitting_pairs(turns, held, context)
 
 
 def finish(settings, model, held, metrics):
@@ -128,15 +119,10 @@ def finish(settings, model, held, metrics):
     print("as sure as it is right?  sure  right  pairs")
     for sure, right, count in calibration(differences):
         print(f"                        {sure:5.1%} {right:6.1%} {count:6,}")
-    picture = settings.out / "curves.png"
-    try:
-        draw_curves(metrics.rows, picture, f"reward model: {settings.out}",
-                    [("loss, nats a pair", ["loss"]),
-                     ("pairs judged right", ["accuracy", "held_out_accuracy"]),
-                     ("reward of chosen − of rejected", ["margin"])])
-        print(f"the run as a picture: {picture}")
-    except ImportError as error:
-        print(error)
+    show_curves(metrics, settings.out, "reward model",
+                [("loss, nats a pair", ["loss"]),
+                 ("pairs judged right", ["accuracy", "held_out_accuracy"]),
+                 ("reward of chosen − of rejected", ["margin"])])
     speed = (metrics.last("tokens") or 0) / (metrics.last("seconds") or 1)
     print(f"accuracy={share:.4f} low={low:.4f} high={high:.4f} length_only={by_length:.4f} "
           f"pairs={len(held)} steps={settings.steps} tokens_per_s={speed:.0f} out={settings.out}")

@@ -25,13 +25,13 @@ from tinygrad_edu.rlhf.stage import (
     StageSettings,
     checksum_of,
     complete,
-    draw_curves,
     fit,
     open_stage,
     run_before,
     saver,
+    show_curves,
 )
-from tinygrad_edu.rlhf.world import asked, conversations, problems, worksheet
+from tinygrad_edu.rlhf.world import NAMES, asked, conversations, problems, worksheet
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 from tinygrad_edu.train.program import program
 
@@ -50,8 +50,7 @@ class Settings(StageSettings):
                         positional=True)
     base_steps: int = option(1500, "steps of a base that is made", low=1)
     data: Path | None = option(None, "conversations as JSONL; none: problems of --task")
-    task: str = option("all", "small tasks to answer", choices=("all", "addition", "sort",
-                                                                "brackets", "python"))
+    task: str = option("all", "small tasks to answer", choices=NAMES)
     examples: int = option(20_000, "problems to learn from", low=2, high=10**7)
     ask: int = option(400, "held-out problems that are answered before and after", low=1)
     out: Path = option(Path("runs/sft"), "run folder")
@@ -128,14 +127,9 @@ def scores(model, turns, questions, settings):
 def finish(settings, model, turns, questions, held_rows, metrics, before, loss_before):
     """Look once more, draw, and print the line that sums the run up."""
     loss = held_out_loss(model, held_rows)
-    picture = settings.out / "curves.png"
-    try:
-        draw_curves(metrics.rows, picture, f"supervised fine-tuning: {settings.out}",
-                    [("loss, nats per token", ["loss", "val_loss"]),
-                     ("norm of the gradient", ["gradient_norm"])])
-        print(f"the run as a picture: {picture}")
-    except ImportError as error:
-        print(error)
+    show_curves(metrics, settings.out, "supervised fine-tuning",
+                [("loss, nats per token", ["loss", "val_loss"]),
+                 ("norm of the gradient", ["gradient_norm"])])
     words = f"val_loss={loss:.4f}"
     if questions:
         after, texts = score_answers(model, turns, questions, 32, settings.seed, greedy=True)

@@ -1,6 +1,6 @@
 """Lesson 8.5 · Peer: another library beside ours, turn by turn
 
-Needs nothing. Used by scripts/bench_gpt.py, scripts/bench_mlp.py.
+Needs loop, memory. Used by scripts/bench_gpt.py, scripts/bench_lora.py, scripts/bench_mlp.py.
 
 Idea      A claim to be faster than somebody needs that somebody, in the same minutes on the same
           machine: what else runs there slows down whoever is at work just then. So the two sides
@@ -24,6 +24,39 @@ See       Georges, Buytaert, Eeckhout 2007 (what a fair measurement of a program
 
 import json
 import subprocess
+import time
+from types import SimpleNamespace
+
+from ..memory import peak_resident_bytes
+from ..train.loop import train_step
+
+
+class Trainer:
+    """Our side of a training: a step on each of `batches` (K, B, T + 1) of ids, over and over.
+
+    clock tells the seconds; clip is the largest norm of the gradient, None for any.
+    """
+
+    name = "tinygrad_edu"
+
+    def __init__(self, model, optimizer, batches, lr, seed, clip=None, clock=time.perf_counter):
+        self.model, self.optimizer, self.clock = model, optimizer, clock
+        self.plan = SimpleNamespace(schedule="constant", lr=lr, min_lr=lr, warmup=0, clip=clip,
+                                    seed=seed, steps=1)
+        self.batches, self.done, self.losses, self.peak = batches, 0, [], None
+
+    def ask(self, steps):
+        """Take these steps; the answer is the seconds of each."""
+        seconds = []
+        for _ in range(steps):
+            ids = self.batches[self.done % len(self.batches)]
+            start = self.clock()
+            batch = [(ids[:, :-1], ids[:, 1:])]
+            self.losses.append(train_step(self.model, self.optimizer, batch, self.plan, 0)[0])
+            seconds.append(self.clock() - start)
+            self.done += 1
+        self.peak = peak_resident_bytes()
+        return seconds
 
 
 class Peer:

@@ -42,7 +42,7 @@ from ..nn.layers import Linear
 from ..nn.module import Module
 from ..ops.shape import stack
 from ..tensor import Tensor, no_grad
-from .sft import examples_of_step, padded
+from .sft import checked_rows, examples_of_step, padded
 
 
 @dataclass
@@ -73,6 +73,14 @@ def pair_rows(turns, preference):
         mask[:len(prompt)] = 0
         rows.append((ids, mask))
     return tuple(rows)
+
+
+def fitting_pairs(turns, preferences, context):
+    """Preferences as a list of `pair_rows`, each row cut at the context: lesson sft, checked_rows.
+    """
+    rows = [row for preference in preferences for row in pair_rows(turns, preference)]
+    rows = checked_rows(rows, context, "answer")
+    return list(zip(rows[::2], rows[1::2], strict=True))
 
 
 def pair_batch(pairs, margins=None):

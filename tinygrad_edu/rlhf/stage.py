@@ -19,6 +19,8 @@ Pitfalls  To resume is to compute what would have been computed: the batch of a 
           whatever moment a kill chooses, the checkpoint is a whole one.
           The file model.safetensors is written last: a folder that has it is complete, and one that
           has only a checkpoint is gone on with.
+          A picture is for people: that the package which draws it is missing ends no run, it is
+          said and the run goes on.
 Cost      That of the training. A checkpoint is 12 bytes a parameter, every tenth of a run.
 Try       build it    a stage of your own: continue an SFT run on other data, with half the lr.
           break it    draw batches from one generator in a row. Which test notices?
@@ -225,6 +227,16 @@ def complete(stage, model):
 
 
 # ---- the picture --------------------------------------------------------------------------------
+
+
+def show_curves(metrics, out, stage, panels):
+    """Draw `panels` of a run into its folder and say where, or what is missing to draw them."""
+    picture = out / "curves.png"
+    try:
+        draw_curves(metrics.rows, picture, f"{stage}: {out}", panels)
+        print(f"the run as a picture: {picture}")
+    except ImportError as error:
+        print(error)
 
 
 def draw_curves(rows, path, title, panels):

@@ -27,6 +27,7 @@ import string
 from tinygrad_edu.data.conversations import Conversation, Preference
 from tinygrad_edu.data.tasks import TASKS
 
+NAMES = "all", *TASKS                              # what tasks_of knows
 LETTERS = {"addition": string.digits, "sort": string.digits, "brackets": ")]}",
            "python": string.digits + "+-*"}
 
