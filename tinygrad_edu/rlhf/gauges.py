@@ -75,7 +75,7 @@ GAUGES = {
         "share of the returns that the value model explains", 0.2, 1.0,
         "the value model knows nothing: its learning rate, its weight, its scale, or a mask", ""),
     "length": Gauge(
-        "length of the answers, of its beginning", 0.5, 1.3,
+        "length of the answers, of its beginning", 0.5, 1.5,
         "answers shrink: is silence the safest answer?",
         "answers grow: does the reward pay by the token?", relative=True),
     "gradient_norm": Gauge(
@@ -154,11 +154,16 @@ def draw_gauges(rows, path, title):
     pyplot.close(figure)
 
 
-def draw_one(axes, rows, name):
-    """One panel: the numbers, their running average, the band; red where the gauge is lit."""
+def draw_one(axes, rows, name, beside=()):
+    """One panel: the numbers, their running average, the band; red where the gauge is lit.
+
+    beside: the rows of another run, drawn in gray.
+    """
     gauge = GAUGES[name]
-    pairs = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
-    steps, values = zip(*pairs, strict=True)
+    steps, values = noted(rows, name)
+    if beside:
+        others, theirs = noted(beside, name)
+        axes.plot(others, smoothed(theirs), color="gray", lw=0.8)
     # A relative band is drawn in the unit of the numbers, around those that it is relative to.
     scale = statistics.median(values[:5]) if gauge.relative else 1.0
     color = "tab:red" if verdict(name, reading(rows, name)) else "tab:blue"
@@ -173,3 +178,9 @@ def draw_one(axes, rows, name):
     axes.set_title(name, fontsize=9)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
+
+
+def noted(rows, name):
+    """(steps, values) of the rows in which a number was written down."""
+    pairs = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+    return zip(*pairs, strict=True)
