@@ -21,12 +21,12 @@ Pitfalls  With both at zero both gradients (2) are zero, for ever. With neither 
           An optimizer that was made before the layers were replaced trains what nobody uses.
           A base in four bits is another model than the one it was rounded from: compare adapters
           on the base that they were trained on, and merge into that one.
-Cost      dW, a third of the work of training, is never computed. The thin products of (1) and (2) have
-          hardly any arithmetic; what they cost is to read x, y and dy once more. So what they add
-          to is added to in pieces that fit a core's cache. To put W + s·B·A together first needs no
-          second pass over y, but passes over W, for every call: slower, unless N is far above in
-          and out. Memory: no gradient and no averages but for r·(in + out) numbers a
-          layer, and of activations x and h: what the layers around keep weighs more.
+Cost      dW, a third of the work of training, is never computed. The thin products of (1) and (2)
+          have hardly any arithmetic; what they cost is to read x, y and dy once more. So what they
+          add to is added to in pieces that fit a core's cache. To put W + s·B·A together first
+          needs no second pass over y, but passes over W, for every call: slower, unless N is far
+          above in and out. Memory: no gradient and no averages but for r·(in + out) numbers a
+          layer; of activations x and h are kept, what the layers around keep weighs more.
 Try       build it    rank-stabilised LoRA: s = α/√r. At which r does it matter?
           break it    start with A = 0 and B = 0. Which test notices?
           measure it  python scripts/bench_lora.py
