@@ -48,6 +48,7 @@ from tinygrad_edu.rlhf.logprobs import frozen_logprobs
 from tinygrad_edu.rlhf.reward import interval
 from tinygrad_edu.rlhf.rollout import rollout, scored
 from tinygrad_edu.rlhf.sft import checked_rows, sft_batch
+from tinygrad_edu.rlhf.world import LEVELS, SLIPS
 from tinygrad_edu.tensor import no_grad
 from tinygrad_edu.tokenizers.characters import train_characters
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
@@ -56,7 +57,6 @@ from tinygrad_edu.train.metrics import Metrics
 from tinygrad_edu.train.program import program
 
 SIGNS = "\n 0123456789+-*=()[]{}abcdefghijklmnopqrstuvwxyz"     # all that a task is written with
-LEVELS = {"addition": 3, "sort": 6, "brackets": 4, "python": 3}
 LONGEST = {"addition": 5, "sort": 12, "brackets": 5, "python": 8}  # tokens, with the end
 WATCHED = tuple(name for name in gauges.GAUGES if name != "gradient_norm")
 REFERENCE_EVERY = 5                                # steps, where the distance costs nothing
@@ -148,34 +148,6 @@ def opened(settings, given):
         for name in (*runs.WRITTEN, "metrics.csv", "gauges.png"):
             (out / name).unlink(missing_ok=True)
     return settings
-
-
-# ---- what beginners get wrong -------------------------------------------------------------------
-
-
-def without_carries(problem):
-    """Every place of a sum by itself, units first: 58+67 -> 51, and not 521."""
-    a, b = (text[::-1] for text in problem.prompt.split("+"))
-    return "".join(str((int(x) + int(y)) % 10) for x, y in zip(a, b, strict=True))
-
-
-def as_given(problem):
-    """Digits that are to be sorted, in the order in which they came."""
-    return problem.prompt.removeprefix("sort ")
-
-
-def first_opened_first(problem):
-    """Brackets closed in the order in which they were opened."""
-    return problem.answer[::-1]
-
-
-def only_sums(problem):
-    """Numbers of which a value is to be made, added up whatever it is."""
-    return "+".join(map(str, problem.key))
-
-
-SLIPS = {"addition": without_carries, "sort": as_given, "brackets": first_opened_first,
-         "python": only_sums}
 
 
 # ---- imitation ----------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from house import ROOT, load
-from tinygrad_edu.data.tasks import Problem
 from tinygrad_edu.models import run as runs
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.nn.adam import AdamW
@@ -79,16 +78,6 @@ def test_practice_goes_on_after_a_kill_as_if_nothing_had_been(tmp_path, capsys):
     with pytest.raises(SystemExit):
         script("train_grpo.py", *GRPO, "--out", whole)
     assert "holds a run already" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("task, wrong", [("addition", "51"), ("sort", "5 2 9"),
-                                         ("brackets", "}]"), ("python", "2+3+7")])
-def test_the_usual_slips(task, wrong):
-    module = load(ROOT / "scripts" / "train_grpo.py")
-    prompts = {"addition": ("58+67", "521", (58, 67)), "sort": ("sort 5 2 9", "2 5 9", None),
-               "brackets": ("close {[", "]}", None), "python": ("make 17 of 2 3 7", "", (2, 3, 7))}
-    prompt, answer, key = prompts[task]
-    assert module.SLIPS[task](Problem(prompt, answer, 2, key)) == wrong
 
 
 def reward_and_sft(folder):
