@@ -1,6 +1,7 @@
 """Lesson 4.115 · Packing: several conversations in a row of tokens, and none sees another
 
-Needs characters, conversations, loader, tasks, turns. Used by tests/data/test_packing.py.
+Needs characters, conversations, loader, tasks, turns.
+Used by scripts/train_sft.py, scripts/finetune.py, tests/data/test_packing.py.
 
 Idea      Conversations have all lengths, and a batch is a rectangle. Filled up with padding most of
           it may be nothing, and nothing costs as much as something. So rows are filled with several
@@ -50,9 +51,14 @@ class Packed:
     y: np.ndarray
     segments: np.ndarray
     padding: float  # share of all places that hold nothing
+    examples: int
 
     def __len__(self):
         return len(self.x)
+
+    def rows_of(self, examples):
+        """How many rows hold about so many examples: at least 1."""
+        return max(1, round(examples * len(self) / self.examples))
 
     def rows(self, places):
         """(x, y, segments) of some rows, up to the last column in which anything is learnt."""
@@ -108,7 +114,7 @@ def pack(examples, context, left_out=None):
             at = end
         segments[row, at:] = len(members)
     used = sum(len(inputs) for inputs, _ in pairs)
-    return Packed(x, y, segments, 1 - used / x.size)
+    return Packed(x, y, segments, 1 - used / x.size, len(pairs))
 
 
 def reason_against(ids, mask, context):
