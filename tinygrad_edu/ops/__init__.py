@@ -15,6 +15,7 @@ from . import norm as norm
 from . import operators as operators
 from . import packed as packed
 from . import packed_cuda as packed_cuda
+from . import packed_loops as packed_loops
 from . import pointwise as pointwise
 from . import reduce as reduce
 from . import rmsnorm as rmsnorm
