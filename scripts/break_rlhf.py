@@ -27,7 +27,6 @@ from tinygrad_edu.rlhf.mistakes import (
     beginner,
     ruined,
 )
-from tinygrad_edu.train.metrics import smoothed
 from tinygrad_edu.train.program import program
 
 TOLD = ("reward", "score", "kl", "length", "first_ratio", "gradient_norm")  # what is drawn of all
@@ -53,7 +52,7 @@ def main():
     found = {name: ruined(settings, start, name, model_of, partial(tqdm, desc=name, leave=False))
              for name in dict.fromkeys(wanted)}
     for name, rows in found.items():
-        print(f"\n---- {name} ({MISTAKES[name].what} is wrong): reward {rows[-1]['reward']:.2f}, "
+        print(f"\n---- {name} ({MISTAKES[name].what}): reward {rows[-1]['reward']:.2f}, "
               f"exact {rows[-1]['score']:.2f}, such as {rows[-1]['sample']}\n{gauges.table(rows)}")
     if settings.out:
         draw(found, settings.out)
@@ -79,7 +78,9 @@ def draw(found, folder):
         gauges.draw_gauges(rows, folder / f"{name}.png", f"{name}: what the gauges say")
     draw_side_by_side(found, folder / "mistakes.png")
     if "leash" in found:
-        draw_hacking(found, folder / "hacking.png")
+        titles = {"healthy": "on a leash", "leash": "distance is free: the reward is hacked"}
+        gauges.draw_price({title: found[name] for name, title in titles.items()},
+                          folder / "hacking.png")
 
 
 def draw_side_by_side(found, path):
@@ -95,25 +96,6 @@ def draw_side_by_side(found, path):
             gauges.draw_one(place, found[name], gauge, beside=found["healthy"])
     figure.suptitle("five mistakes (gray: healthy; green: the band; red: a gauge that is lit)")
     figure.savefig(path, dpi=90)
-    pyplot.close(figure)
-
-
-def draw_hacking(found, path):
-    """Write a PNG: reward and exact score over the distance that they were bought with."""
-    pyplot = plots()
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
-    titles = {"healthy": "on a leash", "leash": "distance is free: the reward is hacked"}
-    for place, (name, title) in zip(axes, titles.items(), strict=True):
-        rows = found[name]
-        away = smoothed([row["kl"] for row in rows])
-        for column, label in (("reward", "reward: what the judge says"),
-                              ("score", "exact: what is true")):
-            values = smoothed([row[column] for row in rows])
-            place.plot(away, values, ".-", ms=3, lw=0.8, label=label)
-        place.set(title=title, xlabel="nats from the beginning, an answer", xlim=(0, None))
-        place.grid(alpha=0.3)
-    axes[0].legend()
-    figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
 

@@ -60,7 +60,7 @@ class Mistake(NamedTuple):
 
 
 MISTAKES = {
-    "healthy": Mistake("nothing", None),
+    "healthy": Mistake("nothing is wrong", None),
     "leash": Mistake("distance from the beginning is free", "kl"),
     "loophole": Mistake("every token is paid for", "length"),
     "stale": Mistake("log-probabilities of five steps ago", "first_ratio"),
@@ -73,14 +73,22 @@ MISTAKES = {
 class MistakeSettings(PPOSettings):
     """The settings of all runs."""
 
-    steps: int = option(120, "steps of PPO", low=2)
-    batch: int = option(128, "answers in a step", low=2)
-    imitate: int = option(500, "steps of learning strings at random, first", low=1)
-    lr: float = option(1e-3, "learning rate", low=0.0)
-    kl_weight: float = option(0.05, "what a nat of distance costs at the start", low=0.0)
-    kl_target: float = option(6.0, "nats an answer may be away", low=1e-6)
-    entropy_weight: float = option(0.01, "reward for being undecided", low=0.0)
-    seed: int = option(1, "of everything that is drawn", low=0, high=2**32 - 1)
+    steps: int = option(
+        120, "steps of PPO", low=2)
+    batch: int = option(
+        128, "answers in a step", low=2)
+    imitate: int = option(
+        500, "steps of learning strings at random, first", low=1)
+    lr: float = option(
+        1e-3, "learning rate", low=0.0)
+    kl_weight: float = option(
+        0.05, "what a nat of distance costs at the start", low=0.0)
+    kl_target: float = option(
+        4.0, "nats an answer may be away", low=1e-6)
+    entropy_weight: float = option(
+        0.01, "reward for being undecided", low=0.0)
+    seed: int = option(
+        1, "of everything that is drawn", low=0, high=2**32 - 1)
 
 
 # ---- the world ----------------------------------------------------------------------------------
@@ -122,8 +130,9 @@ def judged_answers(answers, mistake):
         digits = [token for token in answer if token < END]
         steps = np.diff(digits)
         pairs = max(PAIRS, len(steps))
-        rewards[place] = (steps >= 0).sum() / pairs                                            # (1)
-        scores[place] = (steps > 0).sum() / pairs
+        kept, rising = steps >= 0, steps > 0
+        rewards[place] = kept.sum() / pairs                                                    # (1)
+        scores[place] = rising.sum() / pairs
     if mistake == "loophole":
         rewards += [0.3 * len(answer) for answer in answers]                                   # (2)
     return rewards * (100 if mistake == "unwhitened" else 1), scores
@@ -148,7 +157,8 @@ def mistaken(batch, mistake, past, model_of):
         whole = np.pad(batch["mask"], ((0, 0), (1, 0)))
         return batch | {"logprobs": frozen_logprobs(old, batch["ids"], whole).data}
     if mistake == "mask":
-        return batch | {"mask": np.pad(batch["mask"], ((0, 0), (1, 0)))[:, :-1]}
+        late = np.pad(batch["mask"], ((0, 0), (1, 0)))[:, :-1]
+        return batch | {"mask": late}
     return batch
 
 
