@@ -35,7 +35,7 @@ from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.rlhf.adapter import save_adapter
 from tinygrad_edu.rlhf.lora import TrainedPart, add_lora, merge_lora, trained_share
-from tinygrad_edu.rlhf.sft import draw_answers
+from tinygrad_edu.rlhf.sft import draw_answers, score_answers
 from tinygrad_edu.rlhf.stage import StageSettings, fit, open_stage, saver, show_curves
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
 from tinygrad_edu.tokenizers.gguf_tokenizer import to_fields
@@ -71,6 +71,8 @@ class Settings(StageSettings):
                                "(default: some 256 tokens a pass)", low=1)
     look: int = option(16, "rows of held-out and of general text in a look", low=1)
     max_new: int = option(40, "tokens of the answers before and after", low=1)
+    ask: int = option(0, "held-out questions whose answers are compared, word for word, with those "
+                      "in the data, before and after", low=0)
     export: Path | None = option(None, "write the model, adapter merged, as a .gguf file")
     out: Path = option(Path("runs/finetune"), "run folder")
     steps: int = option(40, "optimizer steps", low=1, high=2**53)
@@ -101,7 +103,9 @@ class Texts:
         self.train, self.held_out = (token_stream(part, opened.tokenizer.encode, end)
                                      for part in (corpus.train, corpus.held_out))
         self.context = settings.context or 256
-        self.settings, self.opened = settings, opened
+        self.settings, self.opened, self.asked = settings, opened, []
+        if settings.ask:
+            raise ValueError("--ask needs questions: conversations, in a .jsonl file")
 
     def rows(self, step):
         """The rows of a step, (x, y)."""
@@ -171,7 +175,7 @@ def main():
         stage.check(f"{checksum(t.data for t in opened.model.parameters())} "
                     f"{checksum([source.train])} {source.context}")
     model = opened.model
-    before = looks(model, source, general, settings), answers(opened, source, settings)
+    before = seen(opened, source, general, settings)
     if not settings.full:
         with errors_in_one_sentence():
             add_lora(model, settings.rank, settings.alpha, seed=settings.seed,
@@ -251,11 +255,27 @@ def answers(opened, source, settings):
     return list(zip(shown, map(opened.tokenizer.decode, drawn), strict=True))
 
 
+def seen(opened, source, general, settings):
+    """(losses, answers, share of exact answers): what is looked at before and after."""
+    losses, exact = looks(opened.model, source, general, settings), None
+    if settings.ask:
+        talks = source.asked[: settings.ask]
+        found, _ = score_answers(opened.model, source.turns, list(map(exactly, talks)),
+                                 settings.max_new, greedy=True)
+        exact = found.mean()
+    return losses, answers(opened, source, settings), exact
+
+
+def exactly(talk):
+    """(messages, score function) of a conversation: 1 for its own answer, 0 for any other."""
+    return talk.prompt, lambda text: float(text.strip() == talk.answer.strip())
+
+
 def finish(settings, opened, source, general, metrics, before, share):
     """Look once more, show answers, write files, sum up."""
-    model, (losses, texts) = opened.model, before
-    after = looks(model, source, general, settings)
-    for (prompt, old), (_, new) in zip(texts, answers(opened, source, settings), strict=True):
+    model, (losses, texts, exact) = opened.model, before
+    after, new_texts, new_exact = seen(opened, source, general, settings)
+    for (prompt, old), (_, new) in zip(texts, new_texts, strict=True):
         print(f"----- {prompt!r}\nbefore: {old!r}\nafter:  {new!r}")
     if not settings.full:
         save_adapter(settings.out / "adapter", model, settings.model.name)
@@ -272,7 +292,8 @@ def finish(settings, opened, source, general, metrics, before, share):
                 [("loss, nats per token", ["loss", "val_loss"]),
                  ("loss on general text", ["general_loss"])])
     speed = (metrics.last("tokens") or 0) / (metrics.last("seconds") or math.inf)
-    print(f"val_loss={after['val_loss']:.4f} val_loss_before={losses['val_loss']:.4f} "
+    words = f"exact={new_exact:.4f} exact_before={exact:.4f} " if settings.ask else ""
+    print(f"{words}val_loss={after['val_loss']:.4f} val_loss_before={losses['val_loss']:.4f} "
           f"general_loss={after['general_loss']:.4f} "
           f"general_loss_before={losses['general_loss']:.4f} trained_share={share:.4f} "
           f"tokens_per_s={speed:.0f} memory_mb={(peak_resident_bytes() or 0) / 1e6:.0f} "
