@@ -20,7 +20,8 @@ Pitfalls  A loop of 16 that the compiler knows to be one of 16 it unrolls, and t
           for a block, and a helper gets a row at least.
           What is written by 16 bytes and read by 64 right afterwards has to wait until it has
           arrived: each step goes over the whole row before the next one begins.
-Cost      A row is read and written once, in the cache: python -m tinygrad_edu.ops.packed_loops
+Cost      A row is read once from memory, and its rungs are written and read in the cache. For
+          kinds with few numbers a block the halves at its head take as long as the rungs.
 Try       build it    Q2_K, from its layout in ggml-common.h.
           break it    write range(16) for range(run) in `lay_halves`. How much slower is Q5_0?
           measure it  python -m tinygrad_edu.ops.packed_loops
