@@ -1,6 +1,7 @@
 """Lesson 4.53 · A Llama whose weights stay as the file has them
 
-Needs blocks, cross_entropy, fused, gguf, gguf_model, layers, llama, memory, module, packed, tensor.
+Needs blocks, cross_entropy, fused, gguf, gguf_model, kernel, layers, llama, memory, module, packed,
+tensor.
 Used by opened, scripts/bench_decode.py, tests/models/test_fused.py.
 
 Idea      Widened to float32, a file of 98 million bytes becomes 540, and every token reads all of
@@ -26,6 +27,7 @@ import numpy as np
 
 from tinygrad_edu.files.blocks import from_blocks, to_blocks
 from tinygrad_edu.files.gguf import NUMBERS
+from tinygrad_edu.kernel import backends
 from tinygrad_edu.memory import empty
 from tinygrad_edu.models.fused import NO_SCALES, Shape, llama_step
 from tinygrad_edu.models.gguf_model import in_halves, must_have, names_there
@@ -124,7 +126,8 @@ class PackedLlama(Llama):
     def next_logits(self, ids, lengths=None, cache=None):
         """As in lesson llama; a single token behind a cache takes the short way."""
         one = ids.shape == (1, 1) and (lengths is None or lengths[0] == 1)
-        if cache is None or not one or cache.keys.dtype not in (np.float32, np.int8):
+        short = one and backends["native"].available()  # its reference widens all, for one token
+        if cache is None or not short or cache.keys.dtype not in (np.float32, np.int8):
             return super().next_logits(ids, lengths, cache)
         # What lesson llama's `hidden` does before its blocks, for one position.
         cache.must_fit(1)

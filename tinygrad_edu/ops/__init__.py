@@ -9,6 +9,7 @@ from . import extremes as extremes
 from . import gemv as gemv
 from . import int8 as int8
 from . import ladders as ladders
+from . import laid_rows as laid_rows
 from . import matmul as matmul
 from . import mixed as mixed
 from . import norm as norm

@@ -240,7 +240,7 @@ def times(a, b):
     return y
 
 
-def _measure(F=8192, K=1536, rows=512, rounds=7):
+def measure(F=8192, K=1536, rows=512, rounds=7):
     """Print, for each kind, the share of what reading alone gets, and Gop/s for many rows of x."""
     from time import perf_counter
 
@@ -265,4 +265,4 @@ def _measure(F=8192, K=1536, rows=512, rounds=7):
 
 
 if __name__ == "__main__":
-    _measure()
+    measure()

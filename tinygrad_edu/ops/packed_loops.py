@@ -1,218 +1,89 @@
-"""Lesson 2.25 · Packed weights in loops
+"""Lesson 2.26 · Packed products in loops
 
-Needs kernel, ladders, loops, memory, packed, threads. Used by every test.
+Needs kernel, ladders, laid_rows, packed. Used by every test.
 
-Idea      The kernels of lesson packed for those who have no C compiler. A row of W is laid out: its
-          rungs as bytes side by side, and for each ladder what a rung is worth and where it begins.
-          Kinds differ in nothing else, so one loop multiplies all of them. For many rows of x there
-          is something faster than any loop: BLAS. Rungs and the integers of x are exact as floats,
-          so rows of W are widened, as many as stay in a core's cache, and multiplied as floats.
-Math      (1) and (2) of lesson packed, with q − middle as rungs
-          y = (scale·q)·Wᵀ        in floats, for many rows of x                                 (1)
-Shapes    those of lesson packed; laid out: rung (K,) int8, step and low (K/ladder,) float32
-Pitfalls  A loop of 16 that the compiler knows to be one of 16 it unrolls, and then it puts numbers
-          of 16 blocks into a vector, which lie far apart. Where it does not know how long the loop
-          is, the vector goes along the loop: hence bounds that come as arguments.
-          An index with a sign could count from the end, and each is asked: np.uintp cannot.
-          A view made inside a loop, or an array given to a helper, is counted by Numba, by an
-          instruction that waits for all cores. So helpers get a row at least, and no view is made
-          for a block.
-Cost      As in C the bytes of W are read once; laying them out costs more than multiplying. What
-          that comes to: python -m tinygrad_edu.ops.packed_loops
-Try       build it    the product straight from the halves of bytes, without laying them out.
-          break it    write range(16) for range(run). How much slower is Q4_0?
+Idea      The product of lesson packed, for those who have no C compiler. One loop multiplies rows
+          of all kinds, once they are laid out (lesson laid_rows). Q4_0 and Q4_1 are simple enough
+          to be multiplied as they lie, which saves writing the rungs and reading them again. For
+          many rows of x there is something faster than any loop of ours: BLAS. Rungs and the
+          integers of x are exact as floats, so some rows of W at a time are widened, and
+          multiplied as floats.
+Math      y_r = Σ over ladders of x: scale·(step·Σ rung·q + low·Σ q)                            (1)
+          y = (scale·q)·Wᵀ        the same, in floats, for many rows of x                       (2)
+Shapes    those of lesson packed
+Pitfalls  A product of two integers has 64 bits in Numba, twice as many as a sum here needs. i4()
+          takes 32 of them; then LLVM finds the instruction that adds up products of bytes.
+          A sum that is asked at each step whether to go on is no vector loop: hence the sum of
+          x·0, which is no number where one of x is infinite or none.
+          F32, F16 and BF16 have no rungs, and take the way of many rows always.
+          (2) adds up in another order than (1), so the last digits of a long text and of one token
+          differ.
+Cost      The bytes of W are read once. Laying them out takes longer than multiplying: what both
+          come to, beside a loop that only reads, says python -m tinygrad_edu.ops.packed_loops
+Try       build it    Q5_0 straight from its bytes, as `halves_loop` does it for Q4_0.
+          break it    leave out middle in `halves_loop`. Which kind is wrong, and which is not?
           measure it  python -m tinygrad_edu.ops.packed_loops
-See       Numba manual, "Performance tips" · LLVM, "Auto-Vectorization" (trip counts)
+See       lessons packed and laid_rows · LLVM, "Auto-Vectorization in LLVM"
 """
-
-import functools
-from typing import NamedTuple
 
 import numpy as np
 
-from ..loops import Compiled, helper
-from .ladders import KINDS, NAMES, PLAIN
+from ..kernel import Backend, backends
+from .ladders import NAMES, PLAIN
+from .laid_rows import LAYOUTS, Q4_0, Q4_1, at, compiled, f4, i1, i4, lay_ladders, lay_rungs, u1
 from .packed import (
+    LEAST,
     PART,
     Packed,
     in_panels,
     in_rows,
+    measure,
     packed_product,
     quantize_rows,
     tiles,
     times,
-    unpack_rows,
 )
 
 FEW = 4  # rows of x for which nothing is widened
-F16 = KINDS["F16"].number
-Q4_1, Q5_0, Q5_1, Q8_0 = (KINDS[name].number for name in ("Q4_1", "Q5_0", "Q5_1", "Q8_0"))
-Q5_K, Q6_K = (KINDS[name].number for name in ("Q5_K", "Q6_K"))
-
-at = np.uintp  # a place in an array, of which nobody asks whether it counts from the end
-f4, i4, u4, i1, u1 = np.float32, np.int32, np.uint32, np.int8, np.uint8
-compiled = functools.cache(Compiled)  # a loop is made ready when it is first called
 
 
-class Layout(NamedTuple):
-    """What lies where in a block of a kind, in numbers and bytes."""
+def halves_loop(y, q, scale, sum, blocks, words, f, first, last):
+    """y[:, first:last] of (1) for Q4_0 and Q4_1, straight from the halves of bytes.
 
-    kind: int
-    size: int                                      # numbers of a block
-    width: int                                     # its bytes
-    ladder: int                                    # numbers that share a step
-    middle: int                                    # the rung that counts as 0
-    rungs: int                                     # the byte where their lower bits begin
-    run: int                                       # bytes: the lower halves of all, then the upper
-    part: int = PART                               # a bound that the compiler does not know
-
-
-LAYOUTS = {
-    KINDS[name].number: Layout(KINDS[name].number, KINDS[name].size, KINDS[name].width, *rest)
-    for name, *rest in (
-        ("Q8_0", 32, 0, 2, 0), ("Q4_0", 32, 8, 2, 16), ("Q4_1", 32, 0, 4, 16),
-        ("Q5_0", 32, 16, 6, 16), ("Q5_1", 32, 0, 8, 16), ("Q4_K", 32, 0, 16, 32),
-        ("Q5_K", 32, 0, 48, 32), ("Q6_K", 16, 32, 0, 64), ("F16", 1, 0, 0, 0))
-}
-
-
-# ---- a row of blocks, laid out -------------------------------------------------------------------
+    words: blocks as numbers of 16 bits, for the heads of blocks.
+    """
+    (N, K), run = q.shape, f.run
+    step, low = np.empty(K // PART, f4), np.empty(K // PART, f4)
+    for r in range(first, last):
+        lay_ladders(step, low, blocks[r], words[r], f)
+        for n in range(N):
+            total = f4(0)
+            for b in range(K // PART):
+                p, k, t = b * f.width + f.rungs, b * PART, i4(-f.middle * sum[n, b])
+                for i in range(run):
+                    two = blocks[r, at(p + i)]
+                    t = i4(t + i4(two & u1(15)) * i4(q[n, at(k + i)])
+                           + i4(two >> u1(4)) * i4(q[n, at(k + run + i)]))
+                total += scale[n, b] * (step[b] * f4(t) + low[b] * f4(sum[n, b]))              # (1)
+            y[n, r] = total
 
 
-@helper
-def half(low, high):
-    """Two bytes as a float: lesson packed's C explains it. Nothing is asked, so that a loop over
-    them can be a vector loop: infinity and NaN get their exponent by a product with 0 or 1."""
-    word = u4(low) | u4(u4(high) << u4(8))
-    size = f4(u4(u4(word & u4(0x7FFF)) << u4(13)).view(f4) * f4(2.0**112))
-    odd = u4(u4(word & u4(0x7C00)) == u4(0x7C00)) * u4(0x7F800000)
-    sign = u4(u4(word & u4(0x8000)) << u4(16))
-    return u4(size.view(u4) | odd | sign).view(f4)
-
-
-@helper
-def lay_halves(q, w, f, run):
-    """Four bits of each number: of `run` bytes all lower halves, then all upper ones."""
-    for b in range(len(w) // f.width):
-        for c in range(f.size // (2 * run)):
-            to, begin = b * f.size + 2 * run * c, b * f.width + f.rungs + run * c
-            for i in range(run):
-                q[at(to + i)] = w[at(begin + i)] & u1(15)
-            for i in range(run):
-                q[at(to + run + i)] = w[at(begin + i)] >> u1(4)
-
-
-@helper
-def add_fifth(q, w, f, part):
-    """Bit i of the 32 in front of the halves belongs to number i."""
-    for b in range(len(w) // f.width):
-        word = u4(0)
-        for i in range(4):
-            word |= u4(w[at(b * f.width + f.rungs - 4 + i)]) << u4(8 * i)
-        for i in range(part):
-            q[at(b * part + i)] |= u4(u4(word >> u4(i)) & u4(1)) << u4(4)
-
-
-@helper
-def add_upper(q, w, f, begin, bits, part):
-    """A byte of 32 has `bits` bits for each of 8/bits numbers, 32 apart."""
-    mask, groups = u1((1 << bits) - 1), 8 // bits
-    for b in range(len(w) // f.width):
-        for j in range(f.size // part):
-            to, source = b * f.size + j * part, b * f.width + begin + j // groups * part
-            shift = u1(j % groups * bits)
-            for i in range(part):
-                q[at(to + i)] |= (w[at(source + i)] >> shift & mask) << u1(4)
-
-
-@helper
-def lay_rungs(q, w, f, part):
-    """q (K,) from the bytes w of a row."""
-    if f.kind == Q8_0:
-        for b in range(len(w) // f.width):
-            for i in range(part):
-                q[at(b * part + i)] = w[at(b * f.width + f.rungs + i)]
-        return
-    lay_halves(q, w, f, f.run)
-    if f.kind == Q5_0 or f.kind == Q5_1:
-        add_fifth(q, w, f, part)
-    if f.kind == Q5_K:
-        add_upper(q, w, f, 16, 1, part)
-    if f.kind == Q6_K:
-        add_upper(q, w, f, 128, 2, part)
-    for k in range(len(q)):
-        q[at(k)] -= i1(f.middle)
-
-
-@helper
-def lay_ladders(step, low, w, f):
-    """step and low (K/ladder,), lesson ladders, (3) to (6)."""
-    low[:] = f4(0)
-    for b in range(len(w) // f.width):
-        p = b * f.width
-        if f.kind == Q6_K:
-            d = half(w[p + 208], w[p + 209])
-            for j in range(16):
-                step[16 * b + j] = d * f4(i1(w[p + 192 + j]))
-            continue
-        d, e = half(w[p], w[p + 1]), half(w[p + 2], w[p + 3])
-        if f.size == PART:
-            step[b] = d
-            low[b] = e if f.kind == Q4_1 or f.kind == Q5_1 else f4(0)
-            continue
-        for j in range(4):
-            s, m, rest = w[p + 4 + j], w[p + 8 + j], w[p + 12 + j]
-            step[8 * b + j] = d * f4(s & u1(63))
-            low[8 * b + j] = -(e * f4(m & u1(63)))
-            step[8 * b + j + 4] = d * f4(rest & u1(15) | s >> u1(6) << u1(4))
-            low[8 * b + j + 4] = -(e * f4(rest >> u1(4) | m >> u1(6) << u1(4)))
-
-
-# ---- the bodies ----------------------------------------------------------------------------------
-
-
-def product_loop(y, q, scale, sum, blocks, f, first, last):
-    """y[:, first:last] of (2) of lesson packed."""
+def product_loop(y, q, scale, sum, blocks, words, f, first, last):
+    """y[:, first:last] of (1), for any kind with ladders."""
     (N, K), ladder = q.shape, f.ladder
     rung = np.empty(K, i1)
     step, low = np.empty(K // ladder, f4), np.empty(K // ladder, f4)
     for r in range(first, last):
         lay_rungs(rung, blocks[r], f, f.part)
-        lay_ladders(step, low, blocks[r], f)
+        lay_ladders(step, low, blocks[r], words[r], f)
         for n in range(N):
             total = f4(0)
             for g in range(K // ladder):
                 k, b, t = g * ladder, g * ladder // PART, i4(0)
                 for i in range(ladder):
                     t = i4(t + i4(rung[at(k + i)]) * i4(q[n, at(k + i)]))
-                total += scale[n, b] * (step[g] * f4(t) + low[g] * f4(sum[n, b]))
+                total += scale[n, b] * (step[g] * f4(t) + low[g] * f4(sum[n, b]))              # (1)
             y[n, r] = total
-
-
-def unpack_loop(y, blocks, f):
-    """(1) of lesson ladders, for rows."""
-    K, ladder = y.shape[1], f.ladder
-    rung = np.empty(K, i1)
-    step, low = np.empty(K // ladder, f4), np.empty(K // ladder, f4)
-    for r in range(len(y)):
-        if f.kind == F16:
-            for k in range(K):
-                y[r, at(k)] = half(blocks[r, at(2 * k)], blocks[r, at(2 * k + 1)])
-            continue
-        lay_rungs(rung, blocks[r], f, f.part)
-        lay_ladders(step, low, blocks[r], f)
-        for g in range(K // ladder):
-            for i in range(ladder):
-                k = at(g * ladder + i)
-                y[r, k] = step[g] * f4(rung[k]) + low[g]
-
-
-@unpack_rows.body("numba", rows="y blocks", when=in_rows, jit=False)
-def unpack_rows_numba(y, blocks, kind):
-    if kind in LAYOUTS:
-        compiled(unpack_loop)(y, blocks, LAYOUTS[kind])
-    else:
-        unpack_rows.__wrapped__(y, blocks, kind)
 
 
 @quantize_rows.body("numba", rows="q scale sum x", when=in_rows)
@@ -223,10 +94,10 @@ def quantize_rows_numba(q, scale, sum, x):
             for i in range(PART):
                 most = max(most, abs(x[n, b * PART + i]))
                 odd += x[n, b * PART + i] * f4(0)  # no 0 where x is infinite or no number
-            some = odd == 0 and most >= f4(2.0**-100)
+            some = odd == 0 and most >= LEAST
             inverse, total = f4(127) / most if some else f4(0), i4(0)
             for i in range(PART):
-                nearest = i4(np.rint(x[n, b * PART + i] * inverse)) if some else i4(0)         # (1)
+                nearest = i4(np.rint(x[n, b * PART + i] * inverse)) if some else i4(0)
                 q[n, b * PART + i] = nearest
                 total += nearest
             sum[n, b] = total
@@ -235,15 +106,23 @@ def quantize_rows_numba(q, scale, sum, x):
 
 @packed_product.body("numba", when=in_rows, jit=False)
 def packed_product_numba(y, x, q, scale, sum, blocks, kind):
-    few = len(x) < FEW and NAMES[kind] not in PLAIN
-    if few:
+    if len(x) < FEW and NAMES[kind] not in PLAIN:
+        f, words = LAYOUTS[kind], blocks.view(np.uint16)
+        loop = compiled(halves_loop if f.kind in (Q4_0, Q4_1) else product_loop)
+
         def some(first, last):
-            compiled(product_loop)(y, q, scale, sum, blocks, LAYOUTS[kind], first, last)
+            loop(y, q, scale, sum, blocks, words, f, first, last)
         in_panels(some, len(x), blocks)
         return
+    # The integers of x and their scale make floats again: rounded as in (1), and as exact as it.
     if NAMES[kind] not in PLAIN:
         parts = q.reshape(len(x), -1, PART)
         x = (parts * scale[..., None]).reshape(x.shape)
     with np.errstate(all="ignore"):
         for rows, wide in tiles(Packed(blocks, NAMES[kind])):
-            y[:, rows] = times(x, wide.T)                                                      # (1)
+            y[:, rows] = times(x, wide.T)                                                      # (2)
+
+
+if __name__ == "__main__":
+    backends["native"] = Backend("native", lambda: False)  # as where there is no C
+    measure()
