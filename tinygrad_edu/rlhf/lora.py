@@ -26,7 +26,9 @@ Cost      dW, a third of the work of training, is never computed. The thin produ
           add to is added to in pieces that fit a core's cache. To put W + s·B·A together first
           needs no second pass over y, but passes over W, for every call: slower, unless N is far
           above in and out. Memory: no gradient and no averages but for r·(in + out) numbers a
-          layer; of activations x and h are kept, what the layers around keep weighs more.
+          layer; of activations x and h are kept, what the layers around keep weighs more. Beside
+          transformers and peft (python scripts/bench_lora.py --vs peft, two cores, the shape of
+          SmolLM2-135M): 1.3 to 1.6 times as many tokens a second, in 1.3 GB where they take 2.9.
 Try       build it    rank-stabilised LoRA: s = α/√r. At which r does it matter?
           break it    start with A = 0 and B = 0. Which test notices?
           measure it  python scripts/bench_lora.py
