@@ -45,12 +45,20 @@ def checked_rows(rows, context, name="example"):
     found = []
     for place, row in enumerate(rows, start=1):
         ids, mask = map(np.asarray, row)
-        if not mask[1:context].any():
-            begin = int(np.argmax(mask)) if mask.any() else len(ids)
-            raise ValueError(f"{name} {place}: its prompt has {begin} tokens and leaves no room "
-                             f"for an answer in the model's context of {context}: shorten it")
+        try:
+            must_leave_room(mask, context)
+        except ValueError as error:
+            raise ValueError(f"{name} {place}: {error}") from None
         found.append((ids[:context], mask[:context]))
     return found
+
+
+def must_leave_room(mask, context):
+    """ValueError where no token of an answer is inside the context of the model."""
+    if not mask[1:context].any():
+        begin = int(np.argmax(mask)) if mask.any() else len(mask)
+        raise ValueError(f"its prompt has {begin} tokens and leaves no room for an answer in the "
+                         f"model's context of {context}: shorten it")
 
 
 def padded(rows):

@@ -1,7 +1,7 @@
 """Lesson 7.8 · World: what the small models of this floor are asked, and a crowd that slips
 
-Needs conversations, instructions, tasks. Used by scripts/train_sft.py, scripts/train_reward.py,
-scripts/train_dpo.py, scripts/train_grpo.py.
+Needs conversations, instructions, preference_pairs, tasks. Used by scripts/train_sft.py,
+scripts/train_reward.py, scripts/train_dpo.py, scripts/train_grpo.py.
 
 Idea      To see what an algorithm does, one needs questions that a small model can learn within
           minutes and a program can judge. Lesson tasks has them. What is to be seen is also a gap:
@@ -36,20 +36,24 @@ import string
 
 from tinygrad_edu.data.conversations import Conversation, Preference
 from tinygrad_edu.data.instructions import INSTRUCTIONS
+from tinygrad_edu.data.preference_pairs import draw_preferences
 from tinygrad_edu.data.tasks import TASKS as SHORT
 from tinygrad_edu.data.tasks import Addition
 
 TASKS = SHORT | {"addition": Addition(backwards=True)} | INSTRUCTIONS
 NAMES = "all", *TASKS                              # what tasks_of knows; all are the short ones
+JUDGED = "all", *SHORT, "stories"                  # of what there are pairs of answers
 LEVELS = {"addition": 3, "sort": 6, "brackets": 4, "python": 3}  # hard for so small a model
 LETTERS = {"addition": string.digits, "sort": string.digits, "brackets": ")]}",
            "python": string.digits + "+-*"}
 
 
 def tasks_of(name):
-    """The tasks that a name stands for: one of TASKS, or "all". ValueError for another."""
+    """The tasks that a name of NAMES or JUDGED stands for. ValueError for another."""
     if name == "all":
         return [TASKS[short] for short in SHORT]
+    if name == "stories":                          # their beginnings are what its pairs compare
+        return [TASKS["begin"]]
     if name not in TASKS:
         raise ValueError(f"there is no task {name!r}; there are all, {', '.join(TASKS)}")
     return [TASKS[name]]
@@ -143,6 +147,14 @@ def preferences(found, seed, slips=0.5):
     random = python_random.Random(f"{seed} wrong")
     return [Preference(messages_of(problem), problem.answer,
                        wrong_answer(task, problem, random, slips)) for task, problem in found]
+
+
+def pairs_of(name, count, seed, held_out=False, level=None, slips=0.5):
+    """Preferences of one of JUDGED: those of lesson preference_pairs, or right and wrong answers.
+    """
+    if name == "stories":
+        return draw_preferences(python_random.Random(f"{seed} {held_out}"), count, held_out)
+    return preferences(problems(name, count, seed, held_out, level), seed, slips)
 
 
 def wrong_answer(task, problem, random, slips):
