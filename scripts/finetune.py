@@ -44,6 +44,7 @@ from tinygrad_edu.train.program import program
 
 ANSWERS = 5
 PROMPT = 24  # tokens of held-out text that an answer goes on with
+ROW = 256  # tokens that are read together
 PASS = 256  # tokens that go through the model together: more are hardly faster, and need memory
 LONGEST = 1024  # tokens of a conversation, unless --context says otherwise
 RATES = {"lora": 1e-3, "full": 3e-5}
@@ -65,8 +66,8 @@ class Settings(StageSettings):
     four_bit: bool = option(False, "keep the frozen weights of an adapter's base in four bits")
     rank: int = option(8, "rank of the adapter", low=1, high=4096)
     alpha: float = option(16.0, "its scale is alpha / rank", low=1e-6)
-    context: int | None = option(None, "tokens that are read together (default: 256; of "
-                                 "conversations as many as the longest has, up to 1,024)", low=8)
+    context: int | None = option(None, "tokens that are read together (default: 256; more where "
+                                 "a conversation is longer, up to 1,024)", low=8)
     parts: int | None = option(None, "passes that a step is cut into, to need less memory "
                                "(default: some 256 tokens a pass)", low=1)
     look: int = option(16, "rows of held-out and of general text in a look", low=1)
@@ -102,7 +103,7 @@ class Texts:
         print(corpus.statistics())
         self.train, self.held_out = (token_stream(part, opened.tokenizer.encode, end)
                                      for part in (corpus.train, corpus.held_out))
-        self.context = settings.context or 256
+        self.context = min(settings.context or ROW, opened.model.config.context)
         self.settings, self.opened, self.asked = settings, opened, []
         if settings.ask:
             raise ValueError("--ask needs questions: conversations, in a .jsonl file")
@@ -134,8 +135,8 @@ class Talks:
         train, self.asked = split_by_prompt(read_conversations(settings.data))
         sides = [list(map(self.turns.tokens_and_mask, part)) for part in (train, self.asked)]
         longest = max(len(ids) - 1 for side in sides for ids, _ in side)
-        most = settings.context or LONGEST
-        self.context, left_out = min(longest, most, opened.model.config.context), []
+        row = settings.context or min(max(longest, ROW), LONGEST)
+        self.context, left_out = min(row, opened.model.config.context), []
         packed, self.held_out = (pack(side, self.context, left_out) for side in sides)
         print(f"{len(train):,} conversations to learn from in {len(packed):,} rows of "
               f"{self.context} tokens, {packed.padding:.1%} of them empty; {len(self.asked):,} "

@@ -21,15 +21,25 @@ Pitfalls  With both at zero both gradients (2) are zero, for ever. With neither 
           An optimizer that was made before the layers were replaced trains what nobody uses.
           A base in four bits is another model than the one it was rounded from: compare adapters
           on the base that they were trained on, and merge into that one.
+          An adapter wants a learning rate some times higher than all weights do, and three times
+          that is too much: measure it, below.
 Cost      dW, a third of the work of training, is never computed. The thin products of (1) and (2)
           have hardly any arithmetic; what they cost is to read x, y and dy once more. So what they
           add to is added to in pieces that fit a core's cache. To put W + s·B·A together first
           needs no second pass over y, but passes over W, for every call: slower, unless N is far
           above in and out. Memory: no gradient and no averages but for r·(in + out) numbers a
-          layer; of activations x and h are kept, what the layers around keep weighs more.
+          layer; of activations x and h are kept, what the layers around keep weighs more. Beside
+          transformers and peft (python scripts/bench_lora.py --vs peft, two cores, the shape of
+          SmolLM2-135M): 1.3 to 1.6 times as many tokens a second, in 1.3 GB where they take 2.9.
 Try       build it    rank-stabilised LoRA: s = α/√r. At which r does it matter?
           break it    start with A = 0 and B = 0. Which test notices?
-          measure it  python scripts/bench_lora.py
+          measure it  python scripts/bench_lora.py. Then two trainings on the same questions, for a
+                      base of 0.4 million numbers, made by train_sft.py --slips 0 --base-steps 400:
+                      python scripts/make_data.py sort --level 4 --count 4000 --out sort.jsonl
+                      python scripts/finetune.py runs/base --data sort.jsonl --ask 300 --steps 150
+                      --batch 16 --rank 2 --lr 1e-2, and --full --lr 2e-3 in place of the last two:
+                      1.92 % of the numbers trained, or all; 100.0 % of the held-out answers exact
+                      with both. Of brackets (without --level) 99.3 and 97.3 %
 See       Hu et al. 2021, eq. 3 and section 4.1 · Dettmers et al. 2023 (QLoRA) · Biderman et al.
           2024 (where it falls behind)
 """
