@@ -1,5 +1,5 @@
-/* Calls of native/packed*.c that tests/ops/test_packed_on_arm.py has written into a file, on whatever
- * CPU this is built for: reads the arguments of packed_product one after another, writes y. */
+/* Calls of native/packed*.c that tests/ops/test_packed_on_arm.py has written into a file, on the CPU
+ * that this is built for: reads what packed_product needs, call by call, and writes what it says. */
 #include <stdio.h>
 #include <stdlib.h>
 
