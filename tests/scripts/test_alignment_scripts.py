@@ -3,6 +3,10 @@
 import csv
 import io
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from tinygrad_edu.models.export import save_published
 from tinygrad_edu.models.gguf_model import load_gguf_model, save_gguf_model
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.models.llama import Llama, LlamaConfig
+from tinygrad_edu.models.opened import open_model
 from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.rlhf.reward import load_reward
 from tinygrad_edu.rlhf.stage import Stage
@@ -25,7 +30,7 @@ from tinygrad_edu.tokenizers.characters import train_characters
 from tinygrad_edu.tokenizers.gguf_tokenizer import to_fields
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 from tinygrad_edu.train.loop import Interrupt
-from tinygrad_edu.train.metrics import read_metrics
+from tinygrad_edu.train.metrics import COLUMNS, read_metrics
 
 TEXT = "".join(f"the cat number {k} sat on mat {k * k % 17}, said the dog.\n" for k in range(300))
 
@@ -220,6 +225,51 @@ def test_conversations_four_bits_and_all_weights(model, data, flags, llama):
     told = call("finetune.py", model, "--data", data, *TUNE, *flags)
     assert float(told["val_loss"]) < float(told["val_loss_before"])
     assert (float(told["trained_share"]) == 1) == (flags == ["--full"])
+
+
+def test_the_merged_folder_and_the_exported_file_are_the_same_model(llama):
+    call("finetune.py", "it.gguf", "--data", "talks.jsonl", *TUNE, "--export", "tuned.gguf")
+    found = []
+    for name in ("runs/finetune/merged", "tuned.gguf"):
+        opened = open_model(name, widen=True)
+        ids = opened.tokenizer.encode("the cat number 12")
+        found.append((opened.ends, ids.tolist(), opened.model(ids[None]).numpy()))
+    assert found[0][:2] == found[1][:2] and np.abs(found[0][2] - found[1][2]).max() <= 1e-5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_a_fine_tuning_that_was_killed_ends_as_one_that_was_not(llama):
+    flags = ["it", "--data", "text.txt", *TUNE, "--steps", 6, "--save-every", 2, "--out"]
+    call("finetune.py", *flags, "whole")
+    kills = Path(__file__).with_name("test_kills.py")
+    command = [kills, "in an optimizer step", 50, 0, ROOT / "scripts" / "finetune.py", *flags]
+    killed = subprocess.run([sys.executable, *map(str, command), "parts"], timeout=120, check=False,
+                            capture_output=True)
+    assert killed.returncode == -signal.SIGKILL and not Path("parts/adapter").exists()
+    assert 0 < load_checkpoint("parts")[1]["done"] < 6
+    call("finetune.py", "--out", "parts", "--resume")
+    for name in ("adapter/adapter_model.safetensors", "merged/model.safetensors"):
+        assert Path("whole", name).read_bytes() == Path("parts", name).read_bytes()
+    columns = (*COLUMNS, "general_loss")
+    losses = [[row["loss"] for row in read_metrics(Path(out, "metrics.csv"), columns)]
+              for out in ("whole", "parts")]
+    assert losses[0] == losses[1] and len(losses[0]) == 6
+
+
+@pytest.mark.parametrize("name, text, flags, said", [
+    ("a.txt", b"", [], "has 0 bytes, too few"),
+    ("a.txt", b"a line of text, alone", [], "the text has .* tokens, a context of 32 needs 33"),
+    ("a.txt", TEXT.encode(), ["--context", 65], "--context 65 is more than the 64 tokens"),
+    ("a.txt", b"\0\1\2" * 99, [], "is not plain text"),
+    ("a.jsonl", b'{"prompt": "a", "completion": "b"}\n{"prompt": 1}\n', [], "a.jsonl, line 2"),
+    ("a.jsonl", b"", [], "a.jsonl"),
+    ("a.txt", TEXT.encode(), ["--export", "no/it.gguf"], "no/it.gguf: there is no such folder"),
+    ("a.txt", TEXT.encode(), ["--general", "a.md"], "there is no file or folder 'a.md'"),
+])
+def test_data_that_nothing_can_be_learnt_from_is_refused(name, text, flags, said, llama, capsys):
+    Path(name).write_bytes(text)
+    found = complaint(capsys, "finetune.py", "it", "--data", name, *TUNE, *flags)
+    assert found.count("\n") == 1 and re.search(said, found), found
 
 
 def test_what_finetune_cannot_do_is_said(llama, capsys):
