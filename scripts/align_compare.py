@@ -29,14 +29,13 @@ from tinygrad_edu.models import run as runs
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.rlhf.best_of_n import curve
 from tinygrad_edu.rlhf.logprobs import frozen_logprobs
-from tinygrad_edu.rlhf.practice import Exercise
+from tinygrad_edu.rlhf.practice import Exercise, answers_gauges, learnt
 from tinygrad_edu.rlhf.reward import load_reward, reward_rows
 from tinygrad_edu.rlhf.rollout import refuse_other_tokenizer
 from tinygrad_edu.rlhf.stage import run_before
 from tinygrad_edu.train.program import program
 
 HERE = Path(__file__).resolve().parent
-TASK = "addition"
 METHODS = "base", "SFT", "best of n", "DPO", "PPO", "GRPO"
 BATCH, GROUP = 256, 8                              # answers in a step of practice; to one problem
 SFT, REWARD = Path("runs/sft"), Path("runs/reward")  # what all seeds begin with
@@ -89,7 +88,7 @@ def made(settings, seed):
 
     sft = run("sft", to=None if settings.fresh else SFT)
     reward = run("reward", sft, to=None if settings.fresh else REWARD)
-    room = exercise(sft, seed).room                # tokens of an answer: all sums have as many
+    room = exercise(sft, seed).room                # tokens of an answer at most; all sums need it
     dpo = run("dpo", sft)
     ppo = run("ppo", sft, "--reward", reward, "--batch", BATCH, "--steps",
               settings.tokens // (BATCH * room))
@@ -100,9 +99,10 @@ def made(settings, seed):
 
 
 def exercise(folder, seed):
-    """The Exercise of a run of train_sft.py."""
+    """The Exercise of what a run of train_sft.py has learnt."""
     _, tokenizer = runs.load_run(folder)
-    return Exercise(tokenizer, TASK, seed=seed)
+    task, level, _ = learnt(folder, runs)
+    return Exercise(tokenizer, task, level, seed)
 
 
 # ---- the examination ----------------------------------------------------------------------------
@@ -119,10 +119,11 @@ def seen(settings, seed, folders):
     for name, (model, _) in models.items():
         written, found = exam.answers(model, settings.examine, "exam", held_out=True)
         base = frozen_logprobs(reference, written.ids, written.mask).data
-        away = ((written.logprobs - base) * written.mask[:, 1:]).sum(axis=1).mean()
-        rows.append({"method": name, "seed": seed, "exact": exam.exact(written, found).mean(),
-                     "greedy": exam.examine(model, settings.examine), "kl": float(away),
-                     "reward": float(reward_rows(judge, written.rows()).mean())})
+        rows.append({"method": name, "n": 1, "seed": seed,
+                     "exact": exam.exact(written, found).mean(),
+                     "greedy": exam.examine(model, settings.examine),
+                     "kl": answers_gauges(written, base)["kl"],
+                     "reward": reward_rows(judge, written.rows()).mean()})
     return [*rows, *best_of(settings, seed, exam, reference, judge)]
 
 
@@ -134,8 +135,9 @@ def best_of(settings, seed, exam, model, judge):
     ks = sorted({min(n, 2**k) for k in range(n.bit_length() + 1)})
     points = curve(reward_rows(judge, written.rows()).reshape(shape),
                    exam.exact(written, found).reshape(shape), ks)
-    return [{"method": "best of n" if k == n else f"best of {k}", "seed": seed, "exact": score,
-             "greedy": None, "kl": bound, "reward": reward} for k, bound, reward, score in points]
+    return [{"method": "best of n" if k == n else f"best of {k}", "n": k, "seed": seed,
+             "exact": score, "greedy": None, "kl": bound, "reward": reward}
+            for k, bound, reward, score in points]
 
 
 # ---- table and picture --------------------------------------------------------------------------
@@ -153,7 +155,7 @@ def summed_up(rows):
     """name -> column -> its values over the seeds."""
     names = dict.fromkeys(row["method"] for row in rows)
     return {name: {column: [row[column] for row in rows if row["method"] == name]
-                   for column in ("exact", "greedy", "kl", "reward")} for name in names}
+                   for column in ("n", "exact", "greedy", "kl", "reward")} for name in names}
 
 
 def interval_of(values):
@@ -164,9 +166,9 @@ def interval_of(values):
 
 def print_table(found, settings):
     """One line a method."""
-    n = max(2, settings.tokens // (settings.examine * 5))
+    n = found["best of n"]["n"][0]
     print(f"{settings.seeds} seeds, {settings.tokens:,} generated tokens each, "
-          f"{settings.examine:,} held-out sums; best of n: n = {n}")
+          f"{settings.examine:,} held-out problems; best of n: n = {n}")
     print(f"{'':10} {'exact':>6} {'19 in 20':>13}  {'greedy':>6} {'nats away':>9} {'reward':>7}")
     for name in METHODS:
         mean, low, high = interval_of(found[name]["exact"])
@@ -196,7 +198,7 @@ def draw(found, rows, settings):
                [np.mean(found[name]["exact"]) for name in ladder], "o-", ms=4, color="C2",
                label="best of 1, 2, 4, … n")
     left.set(yticks=range(len(METHODS)), yticklabels=METHODS, xlim=(0, 1),
-             xlabel="share of held-out sums that are right")
+             xlabel="share of held-out problems answered rightly")
     left.invert_yaxis()
     right.set(xlabel="nats from the fine-tuned model", ylabel="share that is right", ylim=(0, 1))
     right.grid(alpha=0.3)

@@ -76,7 +76,7 @@ class Settings(StageSettings):
     rejected: Literal["made", "own"] = option(
         "made", "wrong answers: made from the right ones, or the fine-tuned model's own mistakes")
     problems: int = option(10_000, "problems whose answers are compared", low=2, high=10**7)
-    ask: int = option(400, "held-out problems that both models answer at the end", low=1)
+    ask: int = option(1000, "held-out problems that both models answer at the end", low=1)
     out: Path = option(Path("runs/dpo"), "run folder")
     optimizer: str = option("muon", "how a gradient becomes a step", choices=(*OPTIMIZERS,))
     steps: int = option(200, "optimizer steps", low=1, high=2**53)

@@ -156,7 +156,6 @@ def test_six_ways_are_compared_on_the_same_questions(folder, monkeypatch, capsys
     folders = dict.fromkeys(("SFT", "DPO", "PPO", "GRPO"), "sft") | {"base": "base",
                                                                      "reward": "reward"}
     monkeypatch.setattr(module, "made", lambda settings, seed: folders)
-    monkeypatch.setattr(module, "TASK", "sort")
     monkeypatch.setattr(sys, "argv", ["align_compare.py", "--examine", "40", "--seeds", "2",
                                       "--tokens", "5000", "--out", "compare"])
     module.main()
