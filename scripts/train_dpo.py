@@ -7,7 +7,10 @@
     python scripts/train_dpo.py --resume                 go on where a run stopped
 
 SFT is the run folder that it begins with, and its reference: that of train_sft.py, which is made
-where it is not there. Every flag: --help.
+where it is not there. It has imitated a crowd that slips (lesson world), so there is something to
+prefer: the right answer to the usual slip, and to answers with exchanged characters (--slips says
+how many of which). At the end both models answer unseen problems, and a program says who is right.
+Every flag: --help.
 """
 
 from dataclasses import dataclass
@@ -17,12 +20,11 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from tinygrad_edu.data.conversations import Preference, read_preferences
-from tinygrad_edu.data.curation import deduplicate, split_by_prompt
+from tinygrad_edu.data.conversations import Preference
 from tinygrad_edu.data.turns import Turns
 from tinygrad_edu.models import run as runs
-from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
+from tinygrad_edu.nn.optimizers import OPTIMIZERS, make_optimizer
 from tinygrad_edu.rlhf.dpo import (
     LOSSES,
     PreferenceTraining,
@@ -30,7 +32,13 @@ from tinygrad_edu.rlhf.dpo import (
     must_begin_at_the_reference,
     preference_batch,
 )
-from tinygrad_edu.rlhf.reward import accuracy, fitting_pairs, interval, length_only
+from tinygrad_edu.rlhf.reward import (
+    accuracy,
+    fitting_pairs,
+    interval,
+    length_only,
+    preferences_of_file,
+)
 from tinygrad_edu.rlhf.sft import draw_answers, score_answers
 from tinygrad_edu.rlhf.stage import (
     StageSettings,
@@ -42,7 +50,7 @@ from tinygrad_edu.rlhf.stage import (
     saver,
     show_curves,
 )
-from tinygrad_edu.rlhf.world import NAMES, asked, messages_of, preferences, problems
+from tinygrad_edu.rlhf.world import JUDGED, asked, messages_of, pairs_of, problems, room_for
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 from tinygrad_edu.train.program import program
 
@@ -60,14 +68,20 @@ class Settings(StageSettings):
     beta: float | None = option(
         None, "how hard it is to leave the reference (default: what suits --loss)", low=1e-6)
     data: Path | None = option(None, "preferences as JSONL; none: mistakes in answers to --task")
-    task: str = option("all", "small tasks to answer", choices=NAMES)
+    task: str = option("addition", "small tasks to answer", choices=JUDGED)
+    level: int | None = option(None, "their difficulty (default: what is hard for so small a "
+                               "model)", low=1)
+    slips: float = option(0.5, "share of made wrong answers that are the usual slip; in the others "
+                          "characters are exchanged", low=0.0, high=1.0)
     rejected: Literal["made", "own"] = option(
         "made", "wrong answers: made from the right ones, or the fine-tuned model's own mistakes")
-    problems: int = option(6000, "problems whose answers are compared", low=2, high=10**7)
+    problems: int = option(10_000, "problems whose answers are compared", low=2, high=10**7)
     ask: int = option(400, "held-out problems that both models answer at the end", low=1)
     out: Path = option(Path("runs/dpo"), "run folder")
-    steps: int = option(150, "optimizer steps", low=1, high=2**53)
-    lr: float = option(5e-5, "largest learning rate", low=0.0)
+    optimizer: str = option("muon", "how a gradient becomes a step", choices=(*OPTIMIZERS,))
+    steps: int = option(200, "optimizer steps", low=1, high=2**53)
+    batch: int = option(64, "pairs in a step", low=1, high=2**20)
+    lr: float = option(1e-3, "largest learning rate", low=0.0)
 
 
 def main():
@@ -93,13 +107,13 @@ def main():
         if stage.done == 0:
             must_begin_at_the_reference(model.eval().loss(*batch(0)[0]).item(), settings.loss)
             model.train()
-        optimizer = AdamW(policy.named_parameters(), decay=settings.decay)
+        optimizer = make_optimizer(settings.optimizer, policy.named_parameters(), settings.decay)
         stage.restore(policy, optimizer)
 
     def look(step):
         return {"held_out_accuracy": accuracy(implicit_pairs(model, held[:200]))[0]}
 
-    columns = "accuracy", "margin", "chosen", "held_out_accuracy"
+    columns = "accuracy", "margin", "chosen", "rejected", "held_out_accuracy"
     metrics = fit(stage, model, optimizer, batch, saver(stage, policy, optimizer), columns, look,
                   "train_dpo.py")
     complete(stage, policy)
@@ -110,8 +124,8 @@ def examples(settings, reference, turns, context):
     """(pairs of rows to train on, held-out ones)."""
     counts = (settings.problems, False), (settings.ask, True)
     if settings.data is None and settings.rejected == "made":
-        train, held = (preferences(problems(settings.task, count, settings.seed, side),
-                                   settings.seed) for count, side in counts)
+        train, held = (pairs_of(settings.task, count, settings.seed, side, settings.level,
+                                settings.slips) for count, side in counts)
     elif settings.data is None:
         train, held = (mistakes(settings, reference, turns, *some) for some in counts)
         print(f"{len(train):,} mistakes to learn from, {len(held):,} held out")
@@ -119,16 +133,13 @@ def examples(settings, reference, turns, context):
             raise ValueError(f"the model in {settings.sft} makes no mistakes in these tasks: "
                              "there is nothing to prefer; choose a harder --task")
     else:
-        kept, copies = deduplicate(read_preferences(settings.data))
-        train, held = split_by_prompt(kept)
-        print(f"{len(train):,} pairs to learn from, {len(held):,} held out, {copies:,} copies left "
-              "out")
+        train, held = preferences_of_file(settings.data, turns, context)
     return fitting_pairs(turns, train, context), fitting_pairs(turns, held, context)
 
 
 def mistakes(settings, model, turns, count, held_out):
     """Preferences: the right answer, rather than a wrong one that the model has given."""
-    found = problems(settings.task, count, settings.seed + 1, held_out)
+    found = problems(settings.task, count, settings.seed + 1, held_out, settings.level)
     prompts = [turns.prompt(messages_of(problem)).tolist() for _, problem in found]
     bar = tqdm(total=len(prompts), desc="its own answers", leave=False)
 
@@ -137,7 +148,8 @@ def mistakes(settings, model, turns, count, held_out):
             yield place
             bar.update(places.step)
 
-    drawn = draw_answers(model, prompts, turns.stop, 32, settings.seed, progress=progress)
+    drawn = draw_answers(model, prompts, turns.stop, room_for(found), settings.seed,
+                         progress=progress)
     bar.close()
     texts = map(turns.tokenizer.decode, drawn)
     return [Preference(messages_of(problem), problem.answer, text)
@@ -148,15 +160,16 @@ def mistakes(settings, model, turns, count, held_out):
 def finish(settings, model, reference, turns, held, metrics):
     """Compare with the model it began with; draw; sum up."""
     share, low, high = accuracy(implicit_pairs(model, held))
-    by_length = accuracy(length_only(held))[0]
+    by_length, least, most = accuracy(length_only(held))
     print(f"of {len(held):,} held-out pairs the policy's own reward judges {share:.1%} right "
-          f"(95 %: {low:.1%} to {high:.1%}); by length alone {by_length:.1%}")
-    words = f"accuracy={share:.4f}"
+          f"(95 %: {low:.1%} to {high:.1%}); by length alone {by_length:.1%} ({least:.1%} to "
+          f"{most:.1%})")
+    words = f"accuracy={share:.4f} low={low:.4f} high={high:.4f} length_only={by_length:.4f}"
     if settings.data is None:
         words += " " + compare(settings, model.policy, reference, turns)
     show_curves(metrics, settings.out, settings.loss,
                 [("loss", ["loss"]), ("pairs judged right", ["accuracy", "held_out_accuracy"]),
-                 ("ln π of chosen answers, nats", ["chosen"])])
+                 ("ln π of the answers, nats", ["chosen", "rejected"])])
     speed = (metrics.last("tokens") or 0) / (metrics.last("seconds") or 1)
     print(f"{words} loss={settings.loss} steps={settings.steps} tokens_per_s={speed:.0f} "
           f"out={settings.out}")
@@ -164,8 +177,8 @@ def finish(settings, model, reference, turns, held, metrics):
 
 def compare(settings, policy, reference, turns):
     """Both answer held-out problems, drawn at temperature 1, and the checker says who is right."""
-    questions = asked(problems(settings.task, settings.ask, settings.seed + 2, held_out=True))
-    before, after = (score_answers(model, turns, questions, 32, settings.seed)[0]
+    found = problems(settings.task, settings.ask, settings.seed + 2, True, settings.level)
+    before, after = (score_answers(model, turns, asked(found), room_for(found), settings.seed)[0]
                      for model in (reference, policy))
     won, lost = int((after > before).sum()), int((after < before).sum())
     wins = won / max(1, won + lost)

@@ -5,7 +5,9 @@
     python scripts/train_reward.py --resume               go on where a run stopped
 
 SFT is the run folder that it begins with: that of train_sft.py, which is made where it is not
-there. FILE is JSONL with prompt, chosen and rejected, or chosen and rejected alone. Flags: --help.
+there. Without --data a right answer is compared with a wrong one of the same length: the slip that
+is usual for the task (lesson world), or characters exchanged; --slips says how many of which. FILE
+is JSONL with prompt, chosen and rejected, or chosen and rejected alone, as HH-RLHF. Flags: --help.
 """
 
 from dataclasses import dataclass
@@ -13,12 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_edu.data.conversations import read_preferences
-from tinygrad_edu.data.curation import deduplicate, split_by_prompt
 from tinygrad_edu.data.turns import Turns
 from tinygrad_edu.models import run as runs
-from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
+from tinygrad_edu.nn.optimizers import OPTIMIZERS, make_optimizer
 from tinygrad_edu.rlhf.reward import (
     HEAD,
     RewardModel,
@@ -27,6 +27,7 @@ from tinygrad_edu.rlhf.reward import (
     fitting_pairs,
     length_only,
     pairs_of_step,
+    preferences_of_file,
     reward_pairs,
 )
 from tinygrad_edu.rlhf.stage import (
@@ -39,7 +40,7 @@ from tinygrad_edu.rlhf.stage import (
     saver,
     show_curves,
 )
-from tinygrad_edu.rlhf.world import NAMES, preferences, problems
+from tinygrad_edu.rlhf.world import JUDGED, pairs_of
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 from tinygrad_edu.train.program import program
 
@@ -54,11 +55,18 @@ class Settings(StageSettings):
     sft: Path = option(SFT, "run folder to begin with; runs/sft is made where it is not there",
                        positional=True)
     data: Path | None = option(None, "preferences as JSONL; none: answers to --task")
-    task: str = option("sort", "small tasks whose answers are judged", choices=NAMES)
-    pairs: int = option(6000, "pairs to learn from", low=2, high=10**7)
+    task: str = option("addition", "small tasks whose answers are judged", choices=JUDGED)
+    level: int | None = option(None, "their difficulty (default: what is hard for so small a "
+                               "model)", low=1)
+    slips: float = option(0.5, "share of wrong answers that are the usual slip; in the others "
+                          "characters are exchanged", low=0.0, high=1.0)
+    pairs: int = option(60_000, "pairs to learn from", low=2, high=10**7)
     held_out: int = option(1000, "held-out pairs to judge at the end", low=2, high=10**6)
     out: Path = option(Path("runs/reward"), "run folder")
-    steps: int = option(150, "optimizer steps", low=1, high=2**53)
+    optimizer: str = option("muon", "how a gradient becomes a step", choices=(*OPTIMIZERS,))
+    steps: int = option(400, "optimizer steps", low=1, high=2**53)
+    batch: int = option(256, "pairs in a step", low=1, high=2**20)
+    lr: float = option(4e-3, "largest learning rate", low=0.0)
 
 
 def main():
@@ -75,7 +83,7 @@ def main():
         stage.check(f"{checksum_of(settings.sft)} {len(pairs)} {settings.data}")
         save_tokenizer(tokenizer, stage.path / "tokenizer.json")
     model = RewardModel(trunk).train()
-    optimizer = AdamW(model.named_parameters(), decay=settings.decay)
+    optimizer = make_optimizer(settings.optimizer, model.named_parameters(), settings.decay)
     with errors_in_one_sentence():
         if stage.arrays is not None:
             model.head.weight.assign(stage.arrays[HEAD])
@@ -97,14 +105,11 @@ def main():
 def examples(settings, turns, context):
     """(pairs of rows to train on, their margins, held-out pairs of rows)."""
     if settings.data is None:
-        seed, sides = settings.seed, ((settings.pairs, False), (settings.held_out, True))
-        train, held = (preferences(problems(settings.task, count, seed, side), seed)
-                       for count, side in sides)
+        sides = ((settings.pairs, False), (settings.held_out, True))
+        train, held = (pairs_of(settings.task, count, settings.seed, side, settings.level,
+                                settings.slips) for count, side in sides)
     else:
-        kept, copies = deduplicate(read_preferences(settings.data))
-        train, held = split_by_prompt(kept)
-        print(f"{len(train):,} pairs to learn from, {len(held):,} held out, {copies:,} copies left "
-              "out")
+        train, held = preferences_of_file(settings.data, turns, context)
     margins = np.array([preference.margin for preference in train])
     return fitting_pairs(turns, train, context), margins, fitting_pairs(turns, held, context)
 

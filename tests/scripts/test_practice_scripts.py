@@ -1,24 +1,27 @@
 """The scripts that learn from rewards, in miniature: they run, go on after a kill, and refuse."""
 
+import os
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from house import ROOT, load
-from tinygrad_edu.data.tasks import Problem
+from tinygrad_edu.files.checkpoint import load_checkpoint
 from tinygrad_edu.models import run as runs
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.nn.adam import AdamW
+from tinygrad_edu.rlhf import gauges
 from tinygrad_edu.rlhf.reward import HEAD
 from tinygrad_edu.tokenizers.characters import train_characters
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 
-GRPO = ["--layers", 1, "--width", 8, "--demonstrations", 20, "--sft-steps", 2, "--sft-batch", 4,
-        "--prompts", 2, "--group", 4, "--steps", 4, "--save-every", 2, "--evaluate-every", 3,
+GRPO = ["--batch", 2, "--group", 4, "--steps", 4, "--save-every", 2, "--evaluate-every", 3,
         "--examine", 5]
-PPO = ["--task", "addition", "--batch", 4, "--steps", 4, "--save-every", 2, "--evaluate-every", 3,
-       "--examine", 4, "--max-new", 4, "--minibatch", 2, "--epochs", 1]
+PPO = ["--batch", 4, "--steps", 4, "--save-every", 2, "--evaluate-every", 3, "--examine", 4,
+       "--minibatch", 2, "--epochs", 1]
 
 
 def script(name, *flags):
@@ -27,7 +30,7 @@ def script(name, *flags):
     usual = getattr(module, "practise_once", None)
 
     def noting(*arguments):
-        steps.append(arguments[-1])
+        steps.append(arguments[-2])
         return usual(*arguments)
     module.practise_once = noting
     with pytest.MonkeyPatch.context() as patch:
@@ -42,7 +45,7 @@ def killed(name, step, *flags):
     usual = module.practise_once
 
     def dying(*arguments):
-        if arguments[-1] == step:
+        if arguments[-2] == step:
             raise MemoryError("a kill")
         return usual(*arguments)
     module.practise_once = dying
@@ -51,12 +54,13 @@ def killed(name, step, *flags):
         module.main()
 
 
-def weights(folder):
-    return runs.load_run(folder)[0].state()
-
-
-def same(first, second):
-    return all(np.array_equal(first[name], second[name]) for name in first)
+def what_is_left(folder):
+    """Weights, optimizer, critic, price of the leash, as bytes; the metrics, their times aside."""
+    arrays, state = load_checkpoint(folder)
+    lines = (folder / "metrics.csv").read_text().splitlines()
+    seconds = lines[0].split(",").index("seconds")
+    rows = [[text for k, text in enumerate(line.split(",")) if k != seconds] for line in lines]
+    return {name: np.array(arrays[name]).tobytes() for name in arrays}, state["done"], rows
 
 
 @pytest.fixture(autouse=True)
@@ -65,59 +69,84 @@ def no_lock(monkeypatch):
     monkeypatch.setattr(runs, "claim", lambda folder: None)
 
 
-def test_practice_goes_on_after_a_kill_as_if_nothing_had_been(tmp_path, capsys):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    script("train_grpo.py", "--task", "brackets", *GRPO, "--out", whole)
-    last = dict(pair.split("=") for pair in capsys.readouterr().out.splitlines()[-1].split())
-    assert {"sft", "control", "grpo"} <= last.keys()
-    killed("train_grpo.py", 3, "--task", "brackets", *GRPO, "--out", broken)
-    imitated = (broken / "sft" / "model.safetensors").stat().st_mtime_ns
-    assert script("train_grpo.py", "--out", broken, "--resume") == [2, 3]
-    assert (broken / "sft" / "model.safetensors").stat().st_mtime_ns == imitated
-    assert same(weights(whole), weights(broken))
-    assert same(weights(whole / "control"), weights(broken / "control"))
-    with pytest.raises(SystemExit):
-        script("train_grpo.py", *GRPO, "--out", whole)
-    assert "holds a run already" in capsys.readouterr().err
+@pytest.fixture
+def begin(tmp_path, monkeypatch):
+    """Runs as train_sft.py and train_reward.py leave them, untrained: flags that name them.
 
-
-@pytest.mark.parametrize("task, wrong", [("addition", "51"), ("sort", "5 2 9"),
-                                         ("brackets", "}]"), ("python", "2+3+7")])
-def test_the_usual_slips(task, wrong):
-    module = load(ROOT / "scripts" / "train_grpo.py")
-    prompts = {"addition": ("58+67", "521", (58, 67)), "sort": ("sort 5 2 9", "2 5 9", None),
-               "brackets": ("close {[", "]}", None), "python": ("make 17 of 2 3 7", "", (2, 3, 7))}
-    prompt, answer, key = prompts[task]
-    assert module.SLIPS[task](Problem(prompt, answer, 2, key)) == wrong
-
-
-def reward_and_sft(folder):
-    """Runs as train_sft.py and train_reward.py leave them, untrained."""
+    Pictures, which would take most of the time, are off.
+    """
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     tokenizer = train_characters(["\n0123456789+"])
     for name in ("sft", "reward"):
         model = GPT(GPTConfig(tokenizer.vocab_size, 24, 1, 2, 8), np.random.default_rng(len(name)))
-        (folder / name).mkdir()
+        (tmp_path / name).mkdir()
         head = np.random.default_rng(0).standard_normal((1, 8)).astype("f")
-        save_tokenizer(tokenizer, folder / name / "tokenizer.json")
-        runs.save_run(folder / name, model, AdamW(model.named_parameters()), {}, 0,
+        save_tokenizer(tokenizer, tmp_path / name / "tokenizer.json")
+        runs.save_run(tmp_path / name, model, AdamW(model.named_parameters()),
+                      {"task": "addition", "level": 1, "slips": 0.9}, 0,
                       more={HEAD: head} if name == "reward" else None)
-    return [folder / "sft", "--reward", folder / "reward"]
+    return [tmp_path / "sft", "--reward", tmp_path / "reward"]
 
 
-def test_ppo_goes_on_after_a_kill_and_writes_its_gauges(tmp_path, capsys):
-    begin = reward_and_sft(tmp_path)
+def test_practice_with_a_program_goes_on_after_a_kill_as_if_nothing_had_been(
+    begin, tmp_path, capsys
+):
+    flags = [begin[0], *GRPO, "--no-control"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    script("train_ppo.py", *begin, *PPO, "--out", whole)
+    script("train_grpo.py", *flags, "--out", whole)
+    last = dict(pair.split("=") for pair in capsys.readouterr().out.splitlines()[-1].split())
+    assert {"sft", "grpo", "generated"} <= last.keys()
+    killed("train_grpo.py", 3, *flags, "--out", broken)
+    assert script("train_grpo.py", "--out", broken, "--resume") == [2, 3]
+    assert what_is_left(whole) == what_is_left(broken)
+    with pytest.raises(SystemExit):
+        script("train_grpo.py", *flags, "--out", whole)
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_the_control_imitates_for_as_many_operations_as_the_practice_took(
+    begin, tmp_path, monkeypatch, capsys
+):
+    module, asked = load(ROOT / "scripts" / "train_grpo.py"), []
+
+    def imitate(folder, path, *flags):
+        asked.extend(flags)
+        return begin[0]
+    monkeypatch.setattr(module, "run_before", imitate)
+    monkeypatch.setattr(sys, "argv", ["", *map(str, [begin[0], *GRPO, "--out", tmp_path / "out"])])
+    module.main()
+    flags = dict(zip(asked[1::2], asked[2::2], strict=True))
+    assert flags["--task"] == "addition" and flags["--level"] == 1 and flags["--slips"] == 0.9
+    # Of a problem such as 3+4 and its answer, with the marks around them, are 8 tokens in a row.
+    rows = 4 * 8                                   # steps and answers of a step
+    at_most = rows * (8 * (1 / 4 + 3) + 3) / (3 * 256 * 7)
+    assert 1 <= flags["--steps"] <= at_most + 1
+    assert "control=" in capsys.readouterr().out
+
+
+def test_practice_with_a_reward_model_ends_alike_after_a_kill_by_the_clock(begin, tmp_path, capsys):
+    """SIGKILL, whatever it was doing: nothing is flushed, closed or cleaned up."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    flags = [*begin, *PPO, "--steps", 12]
+    script("train_ppo.py", *flags, "--out", whole)
     out = capsys.readouterr().out
     assert "explained_variance" in out
     assert "exact_before=" in out.splitlines()[-1]
-    killed("train_ppo.py", 3, *begin, *PPO, "--out", broken)
-    assert script("train_ppo.py", "--out", broken, "--resume") == [2, 3]
-    assert same(weights(whole), weights(broken))
+    command = [sys.executable, ROOT / "scripts" / "train_ppo.py", *flags, "--out", broken]
+    process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    metrics, deadline = broken / "metrics.csv", time.time() + 60
+    while not (metrics.exists() and metrics.read_text().count("\n") > 4) and time.time() < deadline:
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert not (broken / "model.safetensors").exists() or os.name == "nt"
+    steps = script("train_ppo.py", "--out", broken, "--resume")
+    assert steps and steps[0] > 0
+    assert what_is_left(whole) == what_is_left(broken)
 
 
-def test_a_reward_model_with_another_tokenizer_is_refused(tmp_path, capsys):
-    begin = reward_and_sft(tmp_path)
+def test_a_reward_model_with_another_tokenizer_is_refused(begin, tmp_path, capsys):
     other = train_characters(["\n0123456789-"])
     save_tokenizer(other, tmp_path / "reward" / "tokenizer.json")
     with pytest.raises(SystemExit):
@@ -132,8 +161,10 @@ def test_a_pole_is_balanced_a_little_longer_after_a_few_rounds(capsys):
     assert float(last.split()[0].removeprefix("mean_return=")) > 5
 
 
-def test_each_mistake_lights_its_gauge(capsys):
-    script("break_rlhf.py", "--only", "stale", "--steps", 12, "--imitate", 5, "--batch", 16)
+def test_the_pictures_of_the_mistakes_are_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gauges, "draw_gauges", lambda rows, path, title: None)  # test_gauges has it
+    script("break_rlhf.py", "--only", "leash", "--steps", 3, "--imitate", 2, "--batch", 8,
+           "--out", tmp_path)
     last = dict(pair.split("=") for pair in capsys.readouterr().out.splitlines()[-1].split())
-    assert "first_ratio" in last["stale"]
-    assert "first_ratio" not in last["healthy"]
+    assert last.keys() == {"healthy", "leash"}
+    assert {path.stem for path in tmp_path.iterdir()} == {"mistakes", "hacking"}

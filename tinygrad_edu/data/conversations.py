@@ -68,26 +68,30 @@ class Preference:
     margin: float = 0.0
 
 
-def read_conversations(path, left_out=None):
+def read_conversations(path, left_out=None, check=None):
     """A list of Conversations from a file of lesson jsonl, in any form but those of preferences.
 
     ValueError, with file, line and field, for the first that is wrong; with a list `left_out` the
-    sentence goes there and reading goes on. OSError where the file cannot be read.
+    sentence goes there and reading goes on. check: called with each, may raise ValueError, too, say
+    for one that is too long for a model. OSError where the file cannot be read.
     """
-    return read(path, conversation_from, left_out)
+    return read(path, conversation_from, left_out, check)
 
 
-def read_preferences(path, left_out=None):
+def read_preferences(path, left_out=None, check=None):
     """A list of Preferences, otherwise as `read_conversations`."""
-    return read(path, preference_from, left_out)
+    return read(path, preference_from, left_out, check)
 
 
-def read(path, parse, left_out):
+def read(path, parse, left_out, check=None):
     """What `parse` makes of every line."""
     found = []
     for number, fields in read_objects(path, left_out):
         with fault_of_line(path, number, left_out):
-            found.append(parse(fields))
+            example = parse(fields)
+            if check:
+                check(example)
+            found.append(example)
     if not found and not left_out:
         raise ValueError(f"{path} is empty: it holds no example")
     return found

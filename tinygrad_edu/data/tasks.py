@@ -106,19 +106,23 @@ def is_held_out_name(name):
 
 @dataclass(frozen=True)
 class Addition(Task):
-    """Sums of two numbers of `level` digits. backwards: the answer's last digit comes first."""
+    """Sums of two numbers of `level` digits.
+
+    backwards: the answer in columns, as one works it out: the last digit first, and a place more
+    than the numbers have, 0 where nothing is carried there. So all answers have the same length.
+    """
 
     backwards: bool = False
     name = "addition"
     levels = 1, 2, 3
 
     def make(self, random, level):
-        """58+67 -> 125; 521, if backwards: the order in which one works it out."""
+        """58+67 -> 125; if backwards 521, and 12+34 -> 640."""
         low = 10 ** (level - 1) if level > 1 else 0
         numbers = [below(random, range(low, 10 ** level)) for _ in range(2)]
         answer = str(sum(numbers))
         if self.backwards:
-            answer = answer[::-1]
+            answer = answer[::-1].ljust(level + 1, "0")
         prompt = f"{numbers[0]}+{numbers[1]}"
         return Problem(prompt, answer, level, tuple(sorted(numbers)))
 

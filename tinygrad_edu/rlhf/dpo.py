@@ -190,7 +190,8 @@ class PreferenceTraining(Module):
         found = Pairs(ours[:B], ours[B:], Tensor(theirs[:B]), Tensor(theirs[B:]),
                       Tensor(lengths[:B]), Tensor(lengths[B:2 * B]), drift)
         self.last = preference_numbers(implicit_differences(found, self.kind, self.options["beta"]))
-        self.last["chosen"] = float(found.chosen.data.mean())
+        self.last |= {"chosen": float(found.chosen.data.mean()),
+                      "rejected": float(found.rejected.data.mean())}
         return found
 
 

@@ -1,6 +1,7 @@
 """Lesson 7.13 · Gauges: what healthy looks like
 
-Needs metrics, plots. Used by scripts/train_grpo.py, scripts/train_ppo.py, scripts/break_rlhf.py.
+Needs metrics, plots. Used by practice, scripts/train_grpo.py, scripts/train_ppo.py,
+scripts/break_rlhf.py.
 
 Idea      Most runs that do not learn from rewards fail in silence: the loss of PPO says nothing, it
           may rise while all goes well. What speaks are ten other numbers, and only to those who
@@ -8,6 +9,11 @@ Idea      Most runs that do not learn from rewards fail in silence: the loss of 
           word for leaving it on either side: what it means, and what to do. They are rules of
           thumb, from the runs of these lessons and of the papers below; a number outside is a
           reason to look, and several at once are a diagnosis.
+          One picture needs no band: reward and exact score over the distance from the beginning.
+          As long as both rise, the judge is right about what the model has begun to write. Where
+          the reward goes on rising and the score turns down, the model has found what the judge
+          does not know: that is reward hacking, and the distance where it begins is what the leash
+          should be set to.
 Math      a gauge is lit where its median over the last w rows lies outside its band: w a tenth of
           the rows, 5 at least                                                                   (1)
 Shapes    rows: dicts name → number or None, one a step · GAUGES: name → Gauge(band, below, above)
@@ -16,6 +22,8 @@ Pitfalls  The reward alone is the worst gauge: it also rises when the judge is b
           A band is about a state, not a moment: a single step outside is noise, hence the median.
           Entropy and lengths have no band of their own that suits all tasks; what counts is how far
           they are from where they began, so they are measured against the first rows.
+          The largest ratio of a step is that of one token among tens of thousands: it is large
+          where a rare token was drawn and becomes likely, which is what practice is for.
 Cost      Nothing.
 Try       build it    a gauge of your own: the share of answers that end by themselves.
           break it    python scripts/break_rlhf.py: which gauges are lit by which mistake?
@@ -75,7 +83,7 @@ GAUGES = {
         "share of the returns that the value model explains", 0.2, 1.0,
         "the value model knows nothing: its learning rate, its weight, its scale, or a mask", ""),
     "length": Gauge(
-        "length of the answers, of its beginning", 0.5, 1.3,
+        "length of the answers, of its beginning", 0.5, 1.5,
         "answers shrink: is silence the safest answer?",
         "answers grow: does the reward pay by the token?", relative=True),
     "gradient_norm": Gauge(
@@ -154,11 +162,16 @@ def draw_gauges(rows, path, title):
     pyplot.close(figure)
 
 
-def draw_one(axes, rows, name):
-    """One panel: the numbers, their running average, the band; red where the gauge is lit."""
+def draw_one(axes, rows, name, beside=()):
+    """One panel: the numbers, their running average, the band; red where the gauge is lit.
+
+    beside: the rows of another run, drawn in gray.
+    """
     gauge = GAUGES[name]
-    pairs = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
-    steps, values = zip(*pairs, strict=True)
+    steps, values = noted(rows, name)
+    if beside:
+        others, theirs = noted(beside, name)
+        axes.plot(others, smoothed(theirs), color="gray", lw=0.8)
     # A relative band is drawn in the unit of the numbers, around those that it is relative to.
     scale = statistics.median(values[:5]) if gauge.relative else 1.0
     color = "tab:red" if verdict(name, reading(rows, name)) else "tab:blue"
@@ -168,8 +181,38 @@ def draw_one(axes, rows, name):
         axes.axhspan(gauge.low * scale, gauge.high * scale, color="tab:green", alpha=0.08)
         # The numbers decide what is seen, or a wide band would press them flat.
         low, high = min(values), max(values)
-        room = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
+        # What only differs by rounding is a straight line.
+        room = max(0.05 * (high - low), 0.01 * abs(high)) or 0.05
         axes.set_ylim(low - room, high + room)
     axes.set_title(name, fontsize=9)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
+
+
+def draw_price(found, path, title=""):
+    """Write a PNG: reward and exact score over the distance that they were bought with.
+
+    found: title -> rows, a panel for each. Reward rises and score falls: the reward is hacked.
+    """
+    pyplot = plots("the picture of reward and score needs")
+    figure, axes = pyplot.subplots(1, len(found), figsize=(5 * len(found), 3.6), squeeze=False,
+                                   layout="constrained")
+    for place, (name, rows) in zip(axes[0], found.items(), strict=True):
+        twin = place.twinx()
+        for side, column, color in ((place, "reward", "tab:blue"), (twin, "score", "tab:orange")):
+            known = [row for row in rows if row.get(column) is not None]
+            away, values = ([row[each] for row in known] for each in ("kl", column))
+            side.plot(smoothed(away), smoothed(values), ".-", ms=4, lw=0.8, color=color)
+            side.set_ylabel("reward, what the judge says" if column == "reward" else
+                            "exact score, what is true", color=color)
+        place.set(title=name, xlabel="nats from the beginning, an answer")
+        place.grid(alpha=0.3)
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+def noted(rows, name):
+    """(steps, values) of the rows in which a number was written down."""
+    pairs = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+    return zip(*pairs, strict=True)

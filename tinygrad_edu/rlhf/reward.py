@@ -1,6 +1,7 @@
 """Lesson 7.4 · Reward model: what people like, learnt from what they chose
 
-Needs conversations, layers, module, sft, shape, tensor. Used by dpo, scripts/train_reward.py.
+Needs conversations, curation, layers, module, sft, shape, tensor. Used by dpo,
+scripts/train_reward.py.
 
 Idea      Nobody can write down a formula for a good answer, but anybody can say which of two is
           better. A language model gets a second head, one number instead of a logit for every
@@ -36,13 +37,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygrad_edu.data.conversations import Conversation
+from tinygrad_edu.data.conversations import Conversation, read_preferences
+from tinygrad_edu.data.curation import deduplicate, split_by_prompt
 
 from ..nn.layers import Linear
 from ..nn.module import Module
 from ..ops.shape import stack
 from ..tensor import Tensor, no_grad
-from .sft import checked_rows, examples_of_step, padded
+from .sft import checked_rows, examples_of_step, must_leave_room, padded
 
 
 @dataclass
@@ -81,6 +83,28 @@ def fitting_pairs(turns, preferences, context):
     rows = [row for preference in preferences for row in pair_rows(turns, preference)]
     rows = checked_rows(rows, context, "answer")
     return list(zip(rows[::2], rows[1::2], strict=True))
+
+
+def must_fit(turns, preference, context):
+    """ValueError for a Preference of which a model with this context would see too little."""
+    (ids, mask), (other, counts) = pair_rows(turns, preference)
+    must_leave_room(mask, context)
+    must_leave_room(counts, context)
+    if np.array_equal(ids[:context], other[:context]):
+        raise ValueError(f"both answers are equal as far as the model's context of {context} "
+                         "reaches: shorten the prompt")
+
+
+def preferences_of_file(path, turns, context):
+    """(Preferences to learn from, held-out ones) of a file; says how many there are.
+
+    ValueError, with file and line, for one that is faulty or does not fit the model.
+    """
+    found = read_preferences(path, check=lambda one: must_fit(turns, one, context))
+    kept, copies = deduplicate(found)
+    train, held = split_by_prompt(kept)
+    print(f"{len(train):,} pairs to learn from, {len(held):,} held out, {copies:,} copies left out")
+    return train, held
 
 
 def pair_batch(pairs, margins=None):

@@ -21,7 +21,8 @@ Pitfalls  The mean in (1) is over tokens, not over answers: one long answer outw
           are perfect, held-out ones get worse, and the model is surer of both.
           A row that is cut at the context has lost the mark of its end: it teaches to go on.
 Cost      That of pretraining, 6 operations a parameter and token; but thousands of examples are
-          enough where that took billions of tokens.
+          enough where that took billions of tokens. Padding costs as much as tokens: lesson packing
+          puts several examples into a row, and the scripts train on its batches in place of (2).
 Try       build it    weights: an example counts twice if it was judged good.
           break it    learn the prompts too (a mask of ones). What does the model write after its
                       answer?
@@ -44,12 +45,20 @@ def checked_rows(rows, context, name="example"):
     found = []
     for place, row in enumerate(rows, start=1):
         ids, mask = map(np.asarray, row)
-        if not mask[1:context].any():
-            begin = int(np.argmax(mask)) if mask.any() else len(ids)
-            raise ValueError(f"{name} {place}: its prompt has {begin} tokens and leaves no room "
-                             f"for an answer in the model's context of {context}: shorten it")
+        try:
+            must_leave_room(mask, context)
+        except ValueError as error:
+            raise ValueError(f"{name} {place}: {error}") from None
         found.append((ids[:context], mask[:context]))
     return found
+
+
+def must_leave_room(mask, context):
+    """ValueError where no token of an answer is inside the context of the model."""
+    if not mask[1:context].any():
+        begin = int(np.argmax(mask)) if mask.any() else len(mask)
+        raise ValueError(f"its prompt has {begin} tokens and leaves no room for an answer in the "
+                         f"model's context of {context}: shorten it")
 
 
 def padded(rows):

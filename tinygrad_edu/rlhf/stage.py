@@ -204,10 +204,15 @@ def fit(stage, objective, optimizer, batch, save, more=(), look=None, script="")
             complain(f"{error}; the checkpoint before it is kept, a smaller --lr may help")
     save(done)
     if done < settings.steps:
-        print(f"interrupted after {done:,} of {settings.steps:,} steps; nothing is lost, go on "
-              f"with\n    python scripts/{script} --out {stage.path} --resume")
-        raise SystemExit(130)
+        interrupted(stage, done, script)
     return metrics
+
+
+def interrupted(stage, done, script):
+    """Say how a run that was saved after `done` steps goes on, and end the program."""
+    print(f"interrupted after {done:,} of {stage.settings.steps:,} steps; nothing is lost, go on "
+          f"with\n    python scripts/{script} --out {stage.path} --resume")
+    raise SystemExit(130)
 
 
 def saver(stage, model, optimizer, more=None):
