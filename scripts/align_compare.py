@@ -8,8 +8,9 @@
 A base model; the fine-tuned one that has imitated a crowd that slips (lesson world); and four ways
 to do better from there, each of which may let a model write --tokens tokens. What is counted:
 best-of-n trains nothing, so its tokens are those of the examination, and n is what they pay for;
-DPO writes once, the mistakes that it learns to avoid; PPO and GRPO write in every step. Reading
-and updating is not counted. All are examined on problems that no training saw, by a program.
+PPO and GRPO write in every step of practice. DPO writes none: a program has made its pairs, so it
+stays below the budget. Reading and updating is not counted. All are examined on problems that no
+training saw, by a program; the intervals are over the seeds of the last training.
 Missing runs are made by their scripts in --out, and what is there is not made again. Every flag:
 --help.
 """
@@ -89,7 +90,7 @@ def made(settings, seed):
     sft = run("sft", to=None if settings.fresh else SFT)
     reward = run("reward", sft, to=None if settings.fresh else REWARD)
     room = exercise(sft, seed).room                # tokens of an answer: all sums have as many
-    dpo = run("dpo", sft, "--rejected", "own", "--problems", settings.tokens // room)
+    dpo = run("dpo", sft)
     ppo = run("ppo", sft, "--reward", reward, "--batch", BATCH, "--steps",
               settings.tokens // (BATCH * room))
     grpo = run("grpo", sft, "--batch", BATCH // GROUP, "--group", GROUP, "--steps",

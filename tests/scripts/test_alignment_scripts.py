@@ -117,7 +117,7 @@ def test_runs_are_not_replaced_and_not_resumed_with_other_settings(folder, capsy
     more = json.dumps({"prompt": "b", "completion": "b"})
     (folder / "talks.jsonl").write_text(f"{talk}\n{more}\n")
     said = complaint(capsys, "train_sft.py", "base", "--data", "talks.jsonl", "--out", "other")
-    assert "its prompt has" in said and "context of 48" in said
+    assert "talks.jsonl, line 1: its prompt has" in said and "context of 48" in said
 
 
 GOOD = {"prompt": "a", "chosen": "x", "rejected": "y"}
