@@ -56,8 +56,8 @@ class Settings(PPOSettings, StageSettings):
     warmup: int = option(10, "steps over which it grows", low=0)
     shared: bool = option(False, "one trunk for policy and values")
     value_clip: float = option(1.0, "deviations that a guess may move in a step; 0: any", low=0.0)
-    kl_weight: float = option(0.05, "what a nat of distance costs at the start, β", low=0.0)
-    kl_target: float | None = option(6.0, "nats an answer may be away; none: β stays", low=1e-6)
+    kl_weight: float = option(0.2, "what a nat of distance costs at the start, β", low=0.0)
+    kl_target: float | None = option(4.0, "nats an answer may be away; none: β stays", low=1e-6)
     examine: int = option(500, "held-out problems in the examinations", low=2)
     out: Path = option(Path("runs/ppo"), "run folder")
 
