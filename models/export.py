@@ -1,6 +1,6 @@
 """Lesson 4.48 · Export: a model of ours, for other people's programs
 
-Needs atomic, gpt, llama, safetensors. Used by every test.
+Needs atomic, gpt, llama, safetensors, tokenizer_file. Used by every test.
 
 Idea      What was trained here should not be locked in here. A folder with a config.json and a
           safetensors file is what most programs of the field read, so a GPT or a Llama is written
@@ -27,10 +27,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_edu.files.atomic import atomic_write
+from tinygrad_edu.files.atomic import atomic_write, write_text
 from tinygrad_edu.files.safetensors import save
 from tinygrad_edu.models.gpt import INNER
 from tinygrad_edu.models.llama import Llama
+from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 
 FAMILIES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 
@@ -51,6 +52,23 @@ def save_published(folder, model):
     save(folder / "model.safetensors", arrays, {"format": "pt"})
     with atomic_write(folder / "config.json") as file:
         file.write(json.dumps(settings | {"dtype": "float32"}, indent=1).encode())
+
+
+def save_opened(folder, opened):
+    """Write what `open_model` reads: a model (lesson opened) with its tokenizer and its ends.
+
+    A mark that its texts begin with, as in runs of ours, is not written: nothing would read it.
+    ValueError for a tokenizer or a model that cannot be written.
+    """
+    folder, names = Path(folder), dict(opened.names or {})
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tokenizer(opened.tokenizer, folder / "tokenizer.json")
+    if opened.template:
+        names["chat_template"] = opened.template
+    write_text(folder / "tokenizer_config.json", json.dumps(names, indent=1))
+    ends = {"eos_token_id": list(opened.ends)}
+    write_text(folder / "generation_config.json", json.dumps(ends, indent=1))
+    save_published(folder, opened.model)
 
 
 def gpt_settings(config):

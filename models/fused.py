@@ -1,6 +1,6 @@
 """Lesson 4.52 · A token in one call
 
-Needs blocks, foreign, gguf, kernel, threads.
+Needs blocks, foreign, gguf, int8, kernel, threads.
 Used by packed_llama, scripts/bench_decode.py.
 
 Idea      Written out as operations, a token of a Llama is some five hundred calls for vectors of a
@@ -18,9 +18,11 @@ Math      n = w·x/√(mean x² + ε)                                           
           M = max m:   Σ e^(m−M)·y / Σ e^(m−M)·t     over the shares                            (4)
           x ← x + W_O·y       x ← x + W_d·(silu(W_g·n)·W_u·n)                                   (5)
           logits = W_H·n of the last block's x                                                  (6)
-Shapes    x (C,) the row of the embedding · keys, values (L, G, S, D) · turn (2, D/2) cos and sin at
-          this position · store: all matrices as bytes, one after the other · places (7·L + 1, 4):
-          begin, bytes a row, rows and kind of each · vectors: norms and offsets, block by block
+Shapes    x (C,) the row of the embedding · keys, values (L, G, S, D) floats, or int8 with their
+          key_scales, value_scales (L, G, S); of floats these are NO_SCALES · turn (2, D/2) cos and
+          sin at this position · store: all matrices as bytes, one after the other · places
+          (7·L + 1, 4): begin, bytes a row, rows and kind of each · vectors: norms and offsets,
+          block by block
 Pitfalls  A matrix in blocks of small integers is multiplied by x rounded to 8 bits, 32 numbers a
           scale (lesson packed). That is part of what this kernel means, not an error of a body.
           Threads that wait for each other in C must all be there: a pool that is taken runs its
@@ -28,9 +30,11 @@ Pitfalls  A matrix in blocks of small integers is multiplied by x rounded to 8 b
           Ctrl-C may strike between two starts. Then nobody comes, and whoever waits gives up after
           a few seconds; a step can be begun again, since it writes nothing that it reads.
           A sum over shares of keys depends on how many threads there are, in its last digits.
-Cost      All weights once, and 2·L·G·S·D numbers of the cache. Meetings: five in a block, each a
-          fraction of a microsecond while all threads have a core.
-Try       build it    a cache of 8 bits: half of the bytes of a long text.
+          A cache of 8 bits is rounded where a row is written, the token's own key too: a step that
+          looked at its own key unrounded would see something else than every later one.
+Cost      All weights once, and 2·L·G·S·D numbers of the cache, of 4 bytes or of 1. Meetings: five
+          in a block, each a fraction of a microsecond while all threads have a core.
+Try       build it    a cache of 16 bits: half of the bytes, and nothing to scale.
           break it    leave out the meeting before (4). How often is it wrong?
           measure it  python scripts/bench_decode.py MODEL --prompt-tokens 16
 See       Dao et al. 2023 (Flash-Decoding: shares of keys) · llama.cpp, ggml-cpu.c (its barrier)
@@ -45,8 +49,10 @@ from tinygrad_edu.files.blocks import READ, from_blocks
 from tinygrad_edu.files.gguf import TYPES
 from tinygrad_edu.foreign import C, fits, out, ptr
 from tinygrad_edu.kernel import Kernel
+from tinygrad_edu.ops.int8 import from_rows, to_rows
 
 PART = 32  # numbers of x that share a scale
+NO_SCALES = np.empty(0, np.float32)  # of keys and values that are floats
 MATRICES = "q", "k", "v", "o", "gate", "up", "down"  # of a block, in the order of `places`
 
 
@@ -135,8 +141,19 @@ def vectors_of(shape, vectors):
     return [dict(zip(sizes, block, strict=True)) for block in blocks], last
 
 
-@Kernel(outputs=1, inout="keys values")
-def llama_step(logits, keys, values, x, store, places, vectors, turn, position, shape):
+def kept(rows, scales, layer, position, oldest, new):
+    """Write new (G, D) into a cache's rows at a position: (G, S', D) floats from the oldest on."""
+    seen = layer, slice(None), slice(oldest, position + 1)
+    if rows.dtype == np.int8:
+        rows[layer, :, position], scales[layer, :, position] = to_rows(new)
+        return from_rows(rows[seen], scales[seen])
+    rows[layer, :, position] = new
+    return rows[seen]
+
+
+@Kernel(outputs=1, inout="keys values key_scales value_scales")
+def llama_step(logits, keys, values, key_scales, value_scales, x, store, places, vectors, turn,
+               position, shape):
     D, eps, n = shape.head, shape.eps, len(MATRICES)
     blocks, last = vectors_of(shape, vectors)
     oldest = max(0, position + 1 - shape.window) if shape.window else 0
@@ -147,9 +164,9 @@ def llama_step(logits, keys, values, x, store, places, vectors, turn, position, 
         q, k, v = q.reshape(-1, D), k.reshape(-1, D), v.reshape(-1, D)
         if shape.head_norms:
             q, k = norm(q, own["q_norm"], eps), norm(k, own["k_norm"], eps)
-        keys[layer, :, position], values[layer, :, position] = turned(k, turn), v
-        seen = layer, slice(None), slice(oldest, position + 1)
-        y = looked(turned(q, turn), keys[seen], values[seen])                                  # (3)
+        k = kept(keys, key_scales, layer, position, oldest, turned(k, turn))
+        v = kept(values, value_scales, layer, position, oldest, v)
+        y = looked(turned(q, turn), k, v)                                                      # (3)
         x = x + product(y.ravel(), store, w["o"])                                              # (5)
         near = norm(x, own["output_norm"], eps)
         gate, up = product(near, store, w["gate"]), product(near, store, w["up"])
@@ -161,8 +178,9 @@ buffers = []  # that nobody works with now: (Shape with the room, threads, bytes
 
 
 @llama_step.body("native", when=fits)
-def llama_step_native(logits, keys, values, x, store, places, vectors, turn, position, shape):
-    numbers = [*shape[:7], keys.shape[2], *shape[7:10]]
+def llama_step_native(logits, keys, values, key_scales, value_scales, x, store, places, vectors,
+                      turn, position, shape):
+    numbers = [*shape[:7], keys.shape[2], *shape[7:10], keys.dtype == np.int8]
     sizes = np.array(numbers, np.int64)
     library, cos, sin = C(x), ptr(turn[0]), ptr(turn[1])
     count = threads.count()
@@ -170,8 +188,9 @@ def llama_step_native(logits, keys, values, x, store, places, vectors, turn, pos
     shared = buffers.pop() if buffers else np.zeros(needed, np.uint8)
     if len(shared) < needed:
         shared = np.zeros(needed, np.uint8)
-    arguments = (out(logits), out(keys), out(values), out(shared), ptr(x), ptr(store), ptr(places),
-                 ptr(vectors), cos, sin, ptr(sizes), shape.eps, position)
+    arguments = (out(logits), out(keys), out(values), out(key_scales), out(value_scales),
+                 out(shared), ptr(x), ptr(store), ptr(places), ptr(vectors), cos, sin, ptr(sizes),
+                 shape.eps, position)
     met = []
 
     def share(thread, count):

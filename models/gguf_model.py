@@ -185,14 +185,20 @@ def save_gguf_model(path, model, tokenizer=None, kind="F32"):
     kind: "F32", "F16", "Q8_0", "Q4_0" or "Q4_1", for the matrices; vectors stay F32. Or a kind for
     each name in the file.
     """
-    describe = llama_settings if isinstance(model, Llama) else gpt_settings
-    settings = describe(model.config)
+    settings = describe(model)
     tensors, kinds = {}, {}
     for name, heads, tensor in names_there(model):
         array = tensor.numpy()
         tensors[name] = in_neighbours(array, heads) if heads else array
         kinds[name] = "F32" if array.ndim < 2 else kind[name] if isinstance(kind, dict) else kind
     save_gguf(path, settings | (tokenizer or {}), tensors, kinds)
+
+
+def describe(model):
+    """What a file says of a model. ValueError where its readers would pass over some of it."""
+    if isinstance(model, Llama):
+        return llama_settings(model.config)
+    return gpt_settings(model.config)
 
 
 def llama_settings(config):

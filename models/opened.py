@@ -88,7 +88,7 @@ def open_model(path, widen=False):
     """What lies at a path, ready to be asked: an Opened. OSError or ValueError in one sentence.
 
     widen: all weights of a GGUF file become float32; else those of a Llama stay in their blocks,
-    where there is C to multiply them.
+    where there is C or Numba to multiply them.
     path: also the name of a model that has been fetched (lesson open_models).
     """
     path = located(path)
@@ -114,8 +114,8 @@ def open_model(path, widen=False):
 
 def open_gguf(path, widen=False):
     """A GGUF file."""
-    # Without C, products with blocks are done by their reference, and floats are far faster.
-    packs = not widen and backends["native"].available()
+    # The reference of products with blocks is no match for floats and BLAS. Loops are.
+    packs = not widen and any(backends[name].available() for name in ("native", "numba"))
     model, file = load_gguf_model(path, PackedLlama if packs else Llama)
     try:
         tokenizer = from_fields(file.settings)

@@ -1,6 +1,7 @@
 """Lesson 4.53 · A Llama whose weights stay as the file has them
 
-Needs blocks, cross_entropy, fused, gguf, gguf_model, layers, llama, memory, module, packed, tensor.
+Needs blocks, cross_entropy, fused, gguf, gguf_model, kernel, layers, llama, memory, module, packed,
+tensor.
 Used by opened, scripts/bench_decode.py, tests/models/test_fused.py.
 
 Idea      Widened to float32, a file of 98 million bytes becomes 540, and every token reads all of
@@ -26,8 +27,9 @@ import numpy as np
 
 from tinygrad_edu.files.blocks import from_blocks, to_blocks
 from tinygrad_edu.files.gguf import NUMBERS
+from tinygrad_edu.kernel import backends
 from tinygrad_edu.memory import empty
-from tinygrad_edu.models.fused import Shape, llama_step
+from tinygrad_edu.models.fused import NO_SCALES, Shape, llama_step
 from tinygrad_edu.models.gguf_model import in_halves, must_have, names_there
 from tinygrad_edu.models.llama import Llama
 from tinygrad_edu.nn.layers import Embedding, Linear
@@ -124,7 +126,8 @@ class PackedLlama(Llama):
     def next_logits(self, ids, lengths=None, cache=None):
         """As in lesson llama; a single token behind a cache takes the short way."""
         one = ids.shape == (1, 1) and (lengths is None or lengths[0] == 1)
-        if cache is None or not one or cache.keys.dtype != np.float32:
+        short = one and backends["native"].available()  # its reference widens all, for one token
+        if cache is None or not short or cache.keys.dtype not in (np.float32, np.int8):
             return super().next_logits(ids, lengths, cache)
         # What lesson llama's `hidden` does before its blocks, for one position.
         cache.must_fit(1)
@@ -135,8 +138,9 @@ class PackedLlama(Llama):
         cos, sin = self._tables(position + 1, x)
         turn = np.stack([cos[position], sin[position]])
         logits = empty((1, self.config.vocabulary), np.float32)
-        self.kernel(logits[0], cache.keys[:, 0], cache.values[:, 0], x, self.store, self.places,
-                    self.vectors, turn, int(cache.starts[0]), self.shape)
+        keys, values, *scales = (getattr(cache, name)[:, 0] for name in cache.ARRAYS)
+        self.kernel(logits[0], keys, values, *(scales or (NO_SCALES, NO_SCALES)), x, self.store,
+                    self.places, self.vectors, turn, int(cache.starts[0]), self.shape)
         cache.advance(1)
         return Tensor(logits)
 

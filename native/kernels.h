@@ -178,10 +178,10 @@ void lion_update(real *w, real *m, const real *g, double lr, double beta1, doubl
 /* llama_step.c; called by all threads at once; `shared` has llama_step_bytes, zeros at first;
  * returns 0 where the threads have not met */
 int64_t llama_step_bytes(const int64_t *shape, int64_t threads);
-int64_t llama_step(float *logits, float *keys, float *values, uint8_t *shared, const float *x,
-                   const uint8_t *store, const int64_t *places, const float *vectors,
-                   const float *cos, const float *sin, const int64_t *shape, double eps,
-                   int64_t position, int64_t thread, int64_t threads);
+int64_t llama_step(float *logits, void *keys, void *values, float *key_scales, float *value_scales,
+                   uint8_t *shared, const float *x, const uint8_t *store, const int64_t *places,
+                   const float *vectors, const float *cos, const float *sin, const int64_t *shape,
+                   double eps, int64_t position, int64_t thread, int64_t threads);
 
 /* cpu.c; bytes: 64 with AVX-512, 32 with AVX2; of this library's vectors, and of this CPU's */
 int64_t vector_bytes(void);

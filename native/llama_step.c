@@ -15,13 +15,15 @@
 #endif
 
 #include "exponential.h"
+#include "int8.h"
 #include "kernels.h"
 #include "packed.h"
 #include "vector.h"
 
 /* What Python hands over as rows of int64, in this order. */
 typedef struct {
-    int64_t layers, width, heads, groups, head, hidden, vocabulary, room, window, offsets, norms;
+    int64_t layers, width, heads, groups, head, hidden, vocabulary, room, window, offsets, norms,
+        eight_bits;
 } sizes;
 typedef struct { int64_t at, row, rows, kind; } matrix; /* at: in the store, row: bytes of one */
 typedef struct { matrix q, k, v, o, gate, up, down; } block;
@@ -86,9 +88,11 @@ typedef struct {
     meeting *meeting;
     float *x, *branch, *qkv, *gate, *up, *parts;
     rounded gate_rounded;
-    float *y, *q, *scores;
+    float *y, *q, *scores, *tile;
     rounded y_rounded;
 } memory;
+
+enum { TILE = 64 }; /* rows of a cache of 8 bits that are floats at a time */
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -111,6 +115,9 @@ static rounded take_rounded(room *r, int64_t n) {
 /* A part of attention: for every head its maximum and its total, then a row for each. */
 static int64_t part_size(const sizes *s) { return s->heads * (s->head + 2); }
 
+/* Scores of a head: whole vectors are written, so there is one more of them. */
+static int64_t scores_row(const sizes *s) { return s->room + LANES; }
+
 /* Where everything lies, and how many bytes it takes. */
 static int64_t lay_out(memory *m, uint8_t *base, const sizes *s, int64_t thread, int64_t threads) {
     const int64_t q = s->heads * s->head, longest = most(s->width, q);
@@ -127,7 +134,8 @@ static int64_t lay_out(memory *m, uint8_t *base, const sizes *s, int64_t thread,
         m->y = take(&r, longest * 4);
         m->y_rounded = take_rounded(&r, longest);
         m->q = take(&r, q * 4);
-        m->scores = take(&r, (s->room + LANES) * 4);
+        m->scores = take(&r, s->heads / s->groups * scores_row(s) * 4);
+        m->tile = take(&r, s->eight_bits * TILE * s->head * 4);
     }
     return r.used;
 }
@@ -219,11 +227,12 @@ static void scores(float *s, const float *q, const float *k, int64_t n, int64_t 
     }
 }
 
-/* The four vectors (or one) of y = sum over j of p[j] * row j of v, from number d on. */
+/* The four vectors (or one) of y += sum over j of p[j] * row j of v, from number d on. */
 #define GATHER(vectors)                                                                          \
     INLINE void gather_##vectors(float *y, const float *p, const float *v, int64_t n,            \
                                  int64_t D) {                                                    \
-        vec sum[vectors] = {0};                                                                  \
+        vec sum[vectors];                                                                        \
+        UNROLL for (int i = 0; i < vectors; i++) sum[i] = load(y + i * LANES);                   \
         for (int64_t j = 0; j < n; j++)                                                          \
             UNROLL for (int i = 0; i < vectors; i++)                                             \
                 sum[i] += p[j] * load(v + j * D + i * LANES);                                    \
@@ -236,10 +245,8 @@ static void gather(float *y, const float *p, const float *v, int64_t n, int64_t 
     int64_t d = 0;
     for (; d + 4 * LANES <= D; d += 4 * LANES) gather_4(y + d, p, v + d, n, D);
     for (; d + LANES <= D; d += LANES) gather_1(y + d, p, v + d, n, D);
-    for (; d < D; d++) {
-        y[d] = 0;
+    for (; d < D; d++)
         for (int64_t j = 0; j < n; j++) y[d] += p[j] * v[j * D + d];
-    }
 }
 
 /* From scores to exp(s - maximum), in place; the maximum and the sum go to top. */
@@ -257,15 +264,53 @@ static void weights(float *s, float *top, int64_t n) {
     top[1] = total;
 }
 
-/* (3) over some of the keys, for all heads. */
-static void attend(float *part, const memory *m, const float *keys, const float *values,
-                   const sizes *s, range seen) {
-    const int64_t D = s->head, n = seen.last - seen.first;
-    for (int64_t h = 0; h < s->heads; h++) {
-        const int64_t at = (h / (s->heads / s->groups) * s->room + seen.first) * D;
-        scores(m->scores, m->q + h * D, keys + at, n, D);
-        weights(m->scores, part + 2 * h, n);
-        gather(part + 2 * s->heads + h * D, m->scores, values + at, n, D);
+/* Keys or values of a layer: floats, or integers of 8 bits with a scale a row. */
+typedef struct { float *floats; int8_t *integers; float *scales; } cached;
+
+static cached cached_of(void *all, float *scales, const sizes *s, int64_t layer) {
+    const int64_t row = layer * s->groups * s->room, at = row * s->head;
+    const cached integers = {NULL, (int8_t *)all + at, scales + row};
+    const cached floats = {(float *)all + at, NULL, NULL};
+    return s->eight_bits ? integers : floats;
+}
+
+static void keep(cached c, int64_t row, const float *x, int64_t D) {
+    if (c.floats)
+        memcpy(c.floats + row * D, x, D * 4);
+    else
+        c.scales[row] = round_row(c.integers + row * D, x, D);
+}
+
+/* n rows as floats: as they are, or widened into the tile, where they stay in the nearest cache
+ * of the CPU while all heads of the group ask for them. */
+static const float *rows_of(cached c, float *tile, int64_t row, int64_t n, int64_t D) {
+    if (c.floats) return c.floats + row * D;
+    for (int64_t j = 0; j < n; j++)
+        widen_row(tile + j * D, c.integers + (row + j) * D, c.scales[row + j], D);
+    return tile;
+}
+
+/* (3) over some of the keys, for the heads that share them. */
+static void attend(float *part, const memory *m, cached keys, cached values, const sizes *s,
+                   int64_t group, range seen) {
+    const int64_t D = s->head, n = seen.last - seen.first, heads = s->heads / s->groups;
+    const int64_t row = group * s->room + seen.first, tile = keys.floats ? most(n, 1) : TILE;
+    const float *q = m->q + group * heads * D;
+    float *tops = part + 2 * group * heads;
+    float *y = part + 2 * s->heads + group * heads * D;
+    for (int64_t j = 0; j < n; j += tile) {
+        const int64_t some = least(tile, n - j);
+        const float *k = rows_of(keys, m->tile, row + j, some, D);
+        for (int64_t h = 0; h < heads; h++)
+            scores(m->scores + h * scores_row(s) + j, q + h * D, k, some, D);
+    }
+    for (int64_t h = 0; h < heads; h++) weights(m->scores + h * scores_row(s), tops + 2 * h, n);
+    memset(y, 0, heads * D * 4);
+    for (int64_t j = 0; j < n; j += tile) {
+        const int64_t some = least(tile, n - j);
+        const float *v = rows_of(values, m->tile, row + j, some, D);
+        for (int64_t h = 0; h < heads; h++)
+            gather(y + h * D, m->scores + h * scores_row(s) + j, v, some, D);
     }
 }
 
@@ -294,8 +339,8 @@ typedef struct {
     const sizes *s;
     const uint8_t *store;
     const float *cos, *sin;
-    float *keys, *values;
-    float eps;
+    void *keys, *values;
+    float *key_scales, *value_scales, eps;
     int64_t position, thread, threads;
     memory m;
     uint32_t round;
@@ -324,11 +369,11 @@ static void ask(step *c, const float *x, const block *w, const float *vectors) {
 /* Attention of the new token to this thread's share of what came before: (3). */
 static void look(step *c, const float *vectors, int64_t layer) {
     const sizes *s = c->s;
-    const int64_t D = s->head, q = s->heads * D, k = s->groups * D, size = s->room * D;
+    const int64_t D = s->head, q = s->heads * D, k = s->groups * D;
     const float *wq = vectors + 2 * s->width + (s->offsets ? q + 2 * k : 0), *wk = wq + D;
     if (!s->norms) wq = wk = NULL;
-    float *keys = c->keys + layer * s->groups * size;
-    float *values = c->values + layer * s->groups * size;
+    const cached keys = cached_of(c->keys, c->key_scales, s, layer);
+    const cached values = cached_of(c->values, c->value_scales, s, layer);
     const int64_t oldest = s->window ? most(0, c->position + 1 - s->window) : 0;
     range seen = share(c->position + 1 - oldest, 1, c->thread, c->threads);
     seen.first += oldest;
@@ -338,11 +383,13 @@ static void look(step *c, const float *vectors, int64_t layer) {
                   1 / sqrtf((float)D), D);
     if (c->thread == c->threads - 1) /* whose share the new token is in */
         for (int64_t g = 0; g < s->groups; g++) {
-            const int64_t at = g * size + c->position * D;
-            turn_head(keys + at, c->m.qkv + q + g * D, wk, c->eps, c->cos, c->sin, 1, D);
-            memcpy(values + at, c->m.qkv + q + k + g * D, D * 4);
+            const int64_t row = g * s->room + c->position;
+            turn_head(c->m.y, c->m.qkv + q + g * D, wk, c->eps, c->cos, c->sin, 1, D);
+            keep(keys, row, c->m.y, D);
+            keep(values, row, c->m.qkv + q + k + g * D, D);
         }
-    attend(c->m.parts + c->thread * part_size(s), &c->m, keys, values, s, seen);
+    float *part = c->m.parts + c->thread * part_size(s);
+    for (int64_t g = 0; g < s->groups; g++) attend(part, &c->m, keys, values, s, g, seen);
 }
 
 /* x = from + W y, this thread's rows of it. */
@@ -374,16 +421,17 @@ static void widen(step *c, const block *w, const float *vectors) {
     }
 }
 
-int64_t llama_step(float *logits, float *keys, float *values, uint8_t *shared, const float *x,
-                   const uint8_t *store, const int64_t *places, const float *vectors,
-                   const float *cos, const float *sin, const int64_t *shape, double eps,
-                   int64_t position, int64_t thread, int64_t threads) {
+int64_t llama_step(float *logits, void *keys, void *values, float *key_scales, float *value_scales,
+                   uint8_t *shared, const float *x, const uint8_t *store, const int64_t *places,
+                   const float *vectors, const float *cos, const float *sin, const int64_t *shape,
+                   double eps, int64_t position, int64_t thread, int64_t threads) {
     const sizes *s = (const sizes *)shape;
     const block *w = (const block *)places;
     const int64_t C = s->width, D = s->head, q = s->heads * D;
     int64_t more = 2 * C + (s->offsets ? q + 2 * s->groups * D : 0) + (s->norms ? 2 * D : 0);
     step c = {.s = s, .store = store, .cos = cos, .sin = sin, .keys = keys, .values = values,
-              .eps = (float)eps, .position = position, .thread = thread, .threads = threads};
+              .key_scales = key_scales, .value_scales = value_scales, .eps = (float)eps,
+              .position = position, .thread = thread, .threads = threads};
     lay_out(&c.m, shared, s, thread, threads);
     const memory *m = &c.m;
     c.round = m->meeting->round;

@@ -29,8 +29,8 @@ from tqdm import tqdm
 
 from tinygrad_edu import threads
 from tinygrad_edu.eval.peer import Peer, take_turns
-from tinygrad_edu.inference.cache import KVCache
-from tinygrad_edu.inference.decoding import generate
+from tinygrad_edu.inference.cache import CACHES
+from tinygrad_edu.inference.decoding import Reading, generate
 from tinygrad_edu.inference.ladder import RUNGS, climb
 from tinygrad_edu.memory import peak_resident_bytes
 from tinygrad_edu.models import fused
@@ -38,7 +38,6 @@ from tinygrad_edu.models.llama import Llama
 from tinygrad_edu.models.opened import open_model
 from tinygrad_edu.models.packed_llama import packed
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
-from tinygrad_edu.tensor import no_grad
 from tinygrad_edu.train.program import program
 
 CROSS = Path(__file__).resolve().parent.parent / "tests" / "cross"
@@ -64,6 +63,7 @@ class Settings:
     vs: Literal["none", "llama.cpp", "transformers"] = option("none", "who takes turns with us")
     peer_python: Path = option(Path(sys.executable), "the Python that has it")
     float32: bool = option(False, "widen the weights of a .gguf file")
+    cache: str = option("float", "what keys and values are kept as", choices=tuple(CACHES))
     ladder: bool = option(False, "climb the rungs of lesson ladder, of a Llama, instead")
 
 
@@ -72,11 +72,11 @@ class Ours:
 
     name = "tinygrad_edu"
 
-    def __init__(self, model, mode, prompt, new):
-        self.model, self.inside = model, 0.0
+    def __init__(self, model, mode, prompt, new, cache):
+        self.model, self.mode, self.cache = model, mode, cache
         ids = np.random.default_rng(1).integers(1000, 20000, prompt) % model.config.vocabulary
-        self.ids, self.mode = ids, mode
-        self.tokens = generate(model, ids.tolist(), new, None, greedy=True)
+        self.ids = ids.tolist()
+        self.tokens = generate(model, self.ids, new, None, cached=cache, greedy=True)
         if mode == "decode":
             next(self.tokens)
 
@@ -86,13 +86,12 @@ class Ours:
 
     def step(self):
         """The seconds of one."""
-        cache = KVCache(*self.model.cache(1, len(self.ids)))
+        reading = Reading(self.model, [self.ids], 0, self.cache)
         start = time.perf_counter()
         if self.mode == "decode":
             next(self.tokens)
         else:
-            with no_grad():
-                self.model.next_logits(self.ids[None], cache=cache).numpy()
+            reading.logits()
         return time.perf_counter() - start
 
 
@@ -136,16 +135,16 @@ def climb_ladder(settings):
 def timed(settings, model, folder, mode, *counts):
     """(name -> (tokens/s, peak in bytes), share of our time outside of the kernel of a token)."""
     numbers = settings.prompt_tokens, settings.new + WARMUP + 1
-    ours = Ours(model, mode, *numbers)
+    ours = Ours(model, mode, *numbers, settings.cache)
     clock = Clock(model)
     sides = [ours]
     try:
         with errors_in_one_sentence():
             if settings.vs != "none":
                 sides.append(peer(settings, folder, mode, numbers))
-        total = len(sides) * sum(counts[:2])
-        with tqdm(total=total, unit="step", leave=False, desc=mode) as bar:
-            times = take_turns(sides, *counts, bar.update)
+            total = len(sides) * sum(counts[:2])
+            with tqdm(total=total, unit="step", leave=False, desc=mode) as bar:
+                times = take_turns(sides, *counts, bar.update)
     finally:
         clock.end()
         for side in sides[1:]:
@@ -205,20 +204,20 @@ def bandwidth(size, rounds=7):
     return x.nbytes / best
 
 
-def bytes_a_token(model, position):
+def bytes_a_token(model, position, cache):
     """Bytes of the weights, and of the keys and values in the cache, that a token reads."""
     if hasattr(model, "places"):
         weights = int((model.places[:, 1] * model.places[:, 2]).sum()) + model.vectors.nbytes
     else:
         weights = sum(tensor.data.nbytes for tensor in model.parameters())
-    L, _, G, _, D = model.cache(1, 1)[:5]
-    return weights, 2 * L * G * D * 4 * position
+    return weights, CACHES[cache](*model.cache(1, 1)).nbytes * position
 
 
 def report(settings, model, prefill, decode, inside, load, rss):
     """A table, then one line for programs."""
     mine = decode[Ours.name][0]
-    weights, cached = bytes_a_token(model, settings.prompt_tokens + settings.new // 2)
+    weights, cached = bytes_a_token(model, settings.prompt_tokens + settings.new // 2,
+                                    settings.cache)
     speed = bandwidth(weights)
     floor = speed / (weights + cached)
     print(f"a token reads {weights / 1e6:.1f} MB of weights and {cached / 1e6:.1f} MB of keys and "

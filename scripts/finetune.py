@@ -10,6 +10,7 @@ part of your text that is held out, what it has forgotten on general text. Every
 """
 
 import math
+import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +18,24 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_edu.data.conversations import read_conversations
+from tinygrad_edu.data.corpus import in_memory
 from tinygrad_edu.data.curation import split_by_prompt
 from tinygrad_edu.data.loader import draw_batch, evaluation_batches, token_stream
+from tinygrad_edu.data.open_models import located
+from tinygrad_edu.data.packing import pack
 from tinygrad_edu.data.sources import read_corpus
 from tinygrad_edu.data.turns import ChatTurns, Turns
 from tinygrad_edu.files.gguf import load_gguf
 from tinygrad_edu.memory import peak_resident_bytes
 from tinygrad_edu.models import run as runs
-from tinygrad_edu.models.export import save_published
-from tinygrad_edu.models.gguf_model import save_gguf_model
+from tinygrad_edu.models.export import save_opened
+from tinygrad_edu.models.gguf_model import describe, save_gguf_model
 from tinygrad_edu.models.opened import open_model
 from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.rlhf.adapter import save_adapter
 from tinygrad_edu.rlhf.lora import TrainedPart, add_lora, merge_lora, trained_share
-from tinygrad_edu.rlhf.sft import checked_rows, draw_answers, held_out_loss, sft_batch
+from tinygrad_edu.rlhf.sft import draw_answers, score_answers
 from tinygrad_edu.rlhf.stage import StageSettings, fit, open_stage, saver, show_curves
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
 from tinygrad_edu.tokenizers.gguf_tokenizer import to_fields
@@ -40,7 +44,12 @@ from tinygrad_edu.train.program import program
 
 ANSWERS = 5
 PROMPT = 24  # tokens of held-out text that an answer goes on with
-RATES = {"lora": 5e-4, "full": 3e-5}
+ROW = 256  # tokens that are read together
+PASS = 256  # tokens that go through the model together: more are hardly faster, and need memory
+LONGEST = 1024  # tokens of a conversation, unless --context says otherwise
+RATES = {"lora": 1e-3, "full": 3e-5}
+GENERAL = 200_000  # characters of general text
+BEGAN = time.perf_counter()
 
 
 @dataclass
@@ -57,14 +66,19 @@ class Settings(StageSettings):
     four_bit: bool = option(False, "keep the frozen weights of an adapter's base in four bits")
     rank: int = option(8, "rank of the adapter", low=1, high=4096)
     alpha: float = option(16.0, "its scale is alpha / rank", low=1e-6)
-    context: int = option(256, "tokens that are read together, of texts", low=8)
-    parts: int = option(4, "passes that a step is cut into, to need less memory", low=1)
-    look: int = option(16, "windows of held-out and of general text in a look", low=1)
+    context: int | None = option(None, "tokens that are read together (default: 256; more where "
+                                 "a conversation is longer, up to 1,024)", low=8)
+    parts: int | None = option(None, "passes that a step is cut into, to need less memory "
+                               "(default: some 256 tokens a pass)", low=1)
+    look: int = option(16, "rows of held-out and of general text in a look", low=1)
     max_new: int = option(40, "tokens of the answers before and after", low=1)
+    ask: int = option(0, "held-out questions whose answers are compared, word for word, with those "
+                      "in the data, before and after", low=0)
     export: Path | None = option(None, "write the model, adapter merged, as a .gguf file")
     out: Path = option(Path("runs/finetune"), "run folder")
-    steps: int = option(60, "optimizer steps", low=1, high=2**53)
-    batch: int = option(8, "windows or conversations in a step", low=1, high=2**20)
+    steps: int = option(40, "optimizer steps", low=1, high=2**53)
+    batch: int = option(8, "rows of --context tokens in a step; a row holds one stretch of text, "
+                        "or several conversations", low=1, high=2**20)
     warmup: int = option(5, "steps over which the learning rate grows", low=0)
     lr: float = option(0.0, "largest learning rate (default: what suits an adapter or all weights)",
                        low=0.0)
@@ -72,35 +86,36 @@ class Settings(StageSettings):
     def __post_init__(self):
         if self.lora and self.full:
             raise ValueError("--lora and --full exclude each other: give one of them")
-        if self.batch % self.parts:
+        if self.parts and self.batch % self.parts:
             raise ValueError(f"--batch {self.batch} does not divide into {self.parts} --parts")
         self.lr = self.lr or RATES["full" if self.full else "lora"]
+        self.evaluate_every = self.evaluate_every or max(1, self.steps // 4)
         super().__post_init__()
 
 
 class Texts:
-    """Text to go on with: windows of a stream of tokens."""
+    """Text to go on with: rows are windows of a stream of tokens."""
 
     def __init__(self, settings, opened):
         special = opened.tokenizer.special
         end = special.get(END_OF_TEXT, opened.ends[0] if opened.ends else None)
-        corpus = read_corpus(str(settings.data))
+        corpus = read_corpus(settings.data)
         print(corpus.statistics())
-        encode = opened.tokenizer.encode
-        self.train, self.held_out = (token_stream(part, encode, end) for part in
-                                     (corpus.train, corpus.held_out))
-        self.settings, self.opened = settings, opened
-        self.batch(0)                              # refuses a text that is too short
+        self.train, self.held_out = (token_stream(part, opened.tokenizer.encode, end)
+                                     for part in (corpus.train, corpus.held_out))
+        self.context = min(settings.context or ROW, opened.model.config.context)
+        self.settings, self.opened, self.asked = settings, opened, []
+        if settings.ask:
+            raise ValueError("--ask needs questions: conversations, in a .jsonl file")
 
-    def batch(self, step):
-        """The (x, y) parts of a step."""
+    def rows(self, step):
+        """The rows of a step, (x, y)."""
         of = self.settings
-        x, y = draw_batch(self.train, of.batch, of.context, of.seed, step)
-        return list(zip(np.split(x, of.parts), np.split(y, of.parts), strict=True))
+        return draw_batch(self.train, of.batch, self.context, of.seed, step)
 
-    def held_out_loss(self, model):
-        """Nats a token on windows from all over the held-out text."""
-        return loss_of(model, self.held_out, self.settings)
+    def held_out_batches(self):
+        """Rows from all over the held-out text, one at a time."""
+        return evaluation_batches(self.held_out, 1, self.context, self.settings.look)
 
     def prompts(self):
         """(shown, ids) of beginnings from the held-out text."""
@@ -109,46 +124,40 @@ class Texts:
             ids = self.held_out[place : place + PROMPT]
             yield self.opened.tokenizer.decode(ids), [*self.opened.begins, *ids.tolist()]
 
-    def checksum(self):
-        """A number for what is trained on."""
-        return zlib.crc32(self.train.tobytes())
-
 
 class Talks:
-    """Conversations: the answers are learnt."""
+    """Conversations: their answers are learnt, and a row holds as many of them as fit."""
 
     def __init__(self, settings, opened):
-        if opened.template is None:
-            turns = Turns(opened.tokenizer)
-        else:
-            turns = ChatTurns(opened.tokenizer, opened.template, opened.names)
-        found = read_conversations(settings.data)
-        train, self.asked = split_by_prompt(found)
-        context = min(opened.model.config.context, 4 * settings.context)
-        self.rows, self.held = (checked_rows(map(turns.tokens_and_mask, part), context)
-                                for part in (train, self.asked))
-        print(f"{len(train):,} conversations to learn from, {len(self.asked):,} held out")
-        self.settings, self.turns = settings, turns
+        self.turns = Turns(opened.tokenizer)
+        if opened.template is not None:
+            self.turns = ChatTurns(opened.tokenizer, opened.template, opened.names)
+        train, self.asked = split_by_prompt(read_conversations(settings.data))
+        sides = [list(map(self.turns.tokens_and_mask, part)) for part in (train, self.asked)]
+        longest = max(len(ids) - 1 for side in sides for ids, _ in side)
+        row = settings.context or min(max(longest, ROW), LONGEST)
+        self.context, left_out = min(row, opened.model.config.context), []
+        packed, self.held_out = (pack(side, self.context, left_out) for side in sides)
+        print(f"{len(train):,} conversations to learn from in {len(packed):,} rows of "
+              f"{self.context} tokens, {packed.padding:.1%} of them empty; {len(self.asked):,} "
+              "held out")
+        if left_out:
+            print(f"{len(left_out):,} are left out; a longer --context takes those that are too "
+                  f"long. The first: {left_out[0]}")
+        self.settings, self.packed, self.train = settings, packed, packed.x
 
-    def batch(self, step):
-        """The (x, y) parts of a step; each is padded by itself."""
-        of = self.settings
-        size = of.batch // of.parts
-        return [sft_batch(self.rows, size, of.seed, step * of.parts + part)
-                for part in range(of.parts)]
+    def rows(self, step):
+        """The rows of a step, (x, y, segments)."""
+        return self.packed.of_step(self.settings.batch, self.settings.seed, step)
 
-    def held_out_loss(self, model):
-        """Nats a token of held-out answers."""
-        return held_out_loss(model, self.held[: 4 * self.settings.look], 4)
+    def held_out_batches(self):
+        """Rows of held-out conversations, one at a time."""
+        return (self.held_out.rows([row]) for row in range(len(self.held_out))[:self.settings.look])
 
     def prompts(self):
         """(shown, ids) of held-out questions."""
         for talk in self.asked[:ANSWERS]:
             yield talk.prompt[-1][1], self.turns.prompt(talk.prompt).tolist()
-
-    def checksum(self):
-        """A number for what is trained on."""
-        return zlib.crc32(b"".join(ids.tobytes() for ids, _ in self.rows))
 
 
 def main():
@@ -159,14 +168,15 @@ def main():
             raise ValueError("name a MODEL and the --data to train it on; see --help")
         stage = open_stage(settings, given, runs)
         settings = stage.settings
-        opened = open_model(settings.model, widen=True)
-        settings.context = min(settings.context, opened.model.config.context)
-        source = (Talks if settings.data.suffix == ".jsonl" or settings.data.name.endswith(
-            ".jsonl.gz") else Texts)(settings, opened)
+        opened = open_to_train(settings)
+        talks = settings.data.name.endswith((".jsonl", ".jsonl.gz"))
+        source = (Talks if talks else Texts)(settings, opened)
+        source.rows(0)                             # a text that is too short is refused now
         general = general_text(settings, opened)
-        stage.check(f"{settings.model.name} {source.checksum()}")
+        stage.check(f"{checksum(t.data for t in opened.model.parameters())} "
+                    f"{checksum([source.train])} {source.context}")
     model = opened.model
-    before = look_at(model, source, general, settings), answers(opened, source, settings)
+    before = seen(opened, source, general, settings)
     if not settings.full:
         with errors_in_one_sentence():
             add_lora(model, settings.rank, settings.alpha, seed=settings.seed,
@@ -179,13 +189,29 @@ def main():
         stage.restore(part, optimizer)
     model.train()
 
-    def look(step):
-        return look_at(model, source, general, settings)
+    def batch(step):
+        return in_parts(source.rows(step), settings.parts)
 
-    metrics = fit(stage, model, optimizer, source.batch, saver(stage, part, optimizer),
+    def look(step):
+        return looks(model, source, general, settings)
+
+    metrics = fit(stage, model, optimizer, batch, saver(stage, part, optimizer),
                   ("general_loss",), look, "finetune.py")
     model.eval()
     finish(settings, opened, source, general, metrics, before, share)
+
+
+def open_to_train(settings):
+    """The model with float32 weights. What could not be written at the end is refused now."""
+    opened = open_model(settings.model, widen=True)
+    if settings.context and settings.context > opened.model.config.context:
+        raise ValueError(f"--context {settings.context} is more than the "
+                         f"{opened.model.config.context} tokens that this model reads")
+    if settings.export:
+        describe(opened.model)
+        if not settings.export.parent.is_dir():
+            raise FileNotFoundError(f"--export {settings.export}: there is no such folder")
+    return opened
 
 
 def general_text(settings, opened):
@@ -193,23 +219,34 @@ def general_text(settings, opened):
     if settings.general is None:
         from pydoc_data.topics import topics
 
-        text = "\n".join(topics[name] for name in sorted(topics))[:200_000]
+        text = "\n".join(topics[name] for name in sorted(topics))[:GENERAL]
+        found = in_memory([("topics", text.encode())])
     else:
-        text = settings.general.read_text(encoding="utf-8")
-    return np.asarray(opened.tokenizer.encode(text))
+        corpus = read_corpus(settings.general)
+        found = corpus.train + corpus.held_out
+    return token_stream(found, opened.tokenizer.encode)
 
 
-def loss_of(model, tokens, settings):
-    """Nats a token on some windows of a stream."""
-    batches = evaluation_batches(tokens, settings.batch // settings.parts, settings.context,
-                                 settings.look)
-    return evaluate(model, batches)[0]
+def checksum(arrays):
+    """A number for some arrays."""
+    found = 0
+    for array in arrays:
+        found = zlib.crc32(np.ascontiguousarray(array), found)
+    return found
 
 
-def look_at(model, source, general, settings):
-    """Both losses: on held-out text of the user, and on general text."""
-    return {"val_loss": source.held_out_loss(model),
-            "general_loss": loss_of(model, general, settings)}
+def in_parts(rows, parts):
+    """Arrays with the rows of a step -> its passes, as many or of about PASS tokens each."""
+    B, T = rows[0].shape
+    parts = min(B, parts or -(-B * T // max(PASS, T)))
+    return list(zip(*(np.array_split(array, parts) for array in rows), strict=True))
+
+
+def looks(model, source, general, settings):
+    """Nats a token: on held-out text of the user, and on general text."""
+    rows = evaluation_batches(general, 1, source.context, settings.look)
+    batches = {"val_loss": source.held_out_batches(), "general_loss": rows}
+    return {name: evaluate(model, some)[0] for name, some in batches.items()}
 
 
 def answers(opened, source, settings):
@@ -219,16 +256,35 @@ def answers(opened, source, settings):
     return list(zip(shown, map(opened.tokenizer.decode, drawn), strict=True))
 
 
+def seen(opened, source, general, settings):
+    """(losses, answers, share of exact answers): what is looked at before and after."""
+    losses, exact = looks(opened.model, source, general, settings), None
+    if settings.ask:
+        talks = source.asked[: settings.ask]
+        found, _ = score_answers(opened.model, source.turns, list(map(exactly, talks)),
+                                 settings.max_new, greedy=True)
+        exact = found.mean()
+    return losses, answers(opened, source, settings), exact
+
+
+def exactly(talk):
+    """(messages, score function) of a conversation: 1 for its own answer, 0 for any other."""
+    return talk.prompt, lambda text: float(text.strip() == talk.answer.strip())
+
+
 def finish(settings, opened, source, general, metrics, before, share):
     """Look once more, show answers, write files, sum up."""
-    model, (losses, texts) = opened.model, before
-    after = look_at(model, source, general, settings)
-    for (prompt, old), (_, new) in zip(texts, answers(opened, source, settings), strict=True):
+    model, (losses, texts, exact) = opened.model, before
+    after, new_texts, new_exact = seen(opened, source, general, settings)
+    for (prompt, old), (_, new) in zip(texts, new_texts, strict=True):
         print(f"----- {prompt!r}\nbefore: {old!r}\nafter:  {new!r}")
     if not settings.full:
         save_adapter(settings.out / "adapter", model, settings.model.name)
         merge_lora(model)
-    save_published(settings.out / "merged", model)
+    try:
+        save_opened(settings.out / "merged", opened)
+    except ValueError as error:
+        print(f"no folder with the merged weights: {error}")
     if settings.export:
         with errors_in_one_sentence():
             save_gguf_model(settings.export, model, tokenizer_fields(settings, opened))
@@ -237,17 +293,19 @@ def finish(settings, opened, source, general, metrics, before, share):
                 [("loss, nats per token", ["loss", "val_loss"]),
                  ("loss on general text", ["general_loss"])])
     speed = (metrics.last("tokens") or 0) / (metrics.last("seconds") or math.inf)
-    print(f"val_loss={after['val_loss']:.4f} val_loss_before={losses['val_loss']:.4f} "
+    words = f"exact={new_exact:.4f} exact_before={exact:.4f} " if settings.ask else ""
+    print(f"{words}val_loss={after['val_loss']:.4f} val_loss_before={losses['val_loss']:.4f} "
           f"general_loss={after['general_loss']:.4f} "
           f"general_loss_before={losses['general_loss']:.4f} trained_share={share:.4f} "
           f"tokens_per_s={speed:.0f} memory_mb={(peak_resident_bytes() or 0) / 1e6:.0f} "
-          f"seconds={metrics.last('seconds') or 0:.0f} steps={settings.steps} out={settings.out}")
+          f"seconds={time.perf_counter() - BEGAN:.0f} steps={settings.steps} out={settings.out}")
 
 
 def tokenizer_fields(settings, opened):
     """What a GGUF file says of the tokenizer: as its source had it, or made from it."""
-    if settings.model.suffix == ".gguf":
-        found = load_gguf(settings.model).settings
+    path = located(settings.model)
+    if path.is_file():
+        found = load_gguf(path).settings
         return {name: value for name, value in found.items() if name.startswith("tokenizer.")}
     fields = to_fields(opened.tokenizer)
     if opened.ends:

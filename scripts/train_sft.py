@@ -13,11 +13,13 @@ wrong, and knows the right way as the rare answer. That is where the scripts of 
 preferences begin; --slips 0 gives a model that is mostly right. Every flag: --help.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinygrad_edu.data.conversations import read_conversations
 from tinygrad_edu.data.curation import deduplicate, split_by_prompt
+from tinygrad_edu.data.packing import pack
 from tinygrad_edu.data.turns import Turns
 from tinygrad_edu.files.atomic import write_text
 from tinygrad_edu.files.checkpoint import checkpoint_path
@@ -25,7 +27,13 @@ from tinygrad_edu.models import run as runs
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.nn.optimizers import OPTIMIZERS, make_optimizer
 from tinygrad_edu.rlhf.reward import interval
-from tinygrad_edu.rlhf.sft import checked_rows, held_out_loss, score_answers, sft_batch
+from tinygrad_edu.rlhf.sft import (
+    checked_rows,
+    held_out_loss,
+    must_leave_room,
+    score_answers,
+    sft_batch,
+)
 from tinygrad_edu.rlhf.stage import (
     StageSettings,
     checksum_of,
@@ -63,6 +71,8 @@ class Settings(StageSettings):
                           high=1.0)
     examples: int = option(20_000, "problems to learn from", low=2, high=10**7)
     ask: int = option(400, "held-out problems that are answered before and after", low=1)
+    padded: bool = option(False, "a row for each example, filled up, in place of rows that hold "
+                          "several: to compare")
     out: Path = option(Path("runs/sft"), "run folder")
     optimizer: str = option("muon", "how a gradient becomes a step", choices=(*OPTIMIZERS,))
     steps: int = option(300, "optimizer steps", low=1, high=2**53)
@@ -88,8 +98,7 @@ def main():
     with errors_in_one_sentence():
         stage.restore(model, optimizer)
 
-    def batch(step):
-        return [sft_batch(train_rows, settings.batch, settings.seed, step)]
+    batch, tokens = batches(settings, train_rows, model.config.context)
 
     def look(step):
         return {"val_loss": held_out_loss(model, held_rows[:200])}
@@ -97,7 +106,8 @@ def main():
     metrics = fit(stage, model, optimizer, batch, saver(stage, model, optimizer), look=look,
                   script="train_sft.py")
     complete(stage, model)
-    finish(settings, model, turns, exam, held_rows, metrics, before)
+    speed = settings.steps * tokens / (metrics.last("seconds") or math.inf)
+    finish(settings, model, turns, exam, held_rows, metrics, before, speed)
 
 
 def base_to_begin_with(settings):
@@ -121,7 +131,10 @@ def examples(settings, turns, context):
         train, held = (conversations(some, settings.slips, settings.seed)
                        for some in (found, exam))
     else:
-        kept, copies = deduplicate(read_conversations(settings.data))
+        def fits(talk):
+            must_leave_room(turns.tokens_and_mask(talk)[1], context)
+
+        kept, copies = deduplicate(read_conversations(settings.data, check=fits))
         train, held = split_by_prompt(kept)
         exam = []
         print(f"{len(train):,} conversations to learn from, {len(held):,} held out, "
@@ -137,7 +150,19 @@ def scores(model, turns, exam, settings):
     return score_answers(model, turns, asked(exam), room_for(exam), settings.seed, greedy=True)
 
 
-def finish(settings, model, turns, exam, held_rows, metrics, before):
+def batches(settings, rows, context):
+    """(step -> its batches, how many tokens of examples a step has, on average)."""
+    tokens, seed = sum(len(ids) - 1 for ids, _ in rows), settings.seed
+    if settings.padded:
+        share = settings.batch / len(rows)
+        return lambda step: [sft_batch(rows, settings.batch, seed, step)], share * tokens
+    packed = pack(rows, context)
+    size = packed.rows_of(settings.batch)
+    print(f"{len(rows):,} examples fill {len(packed):,} rows, but for {packed.padding:.1%}")
+    return lambda step: [packed.of_step(size, seed, step)], size / len(packed) * tokens
+
+
+def finish(settings, model, turns, exam, held_rows, metrics, before, speed):
     """Look once more, draw, and print the line that sums the run up."""
     loss = held_out_loss(model, held_rows)
     show_curves(metrics, settings.out, "supervised fine-tuning",
@@ -153,7 +178,6 @@ def finish(settings, model, turns, exam, held_rows, metrics, before):
                  f"exact_before={before.mean():.3f} {words}")
         print(f"ask it: python scripts/generate.py {settings.out} --prompt "
               f"'{exam[0][1].prompt}\n'")
-    speed = (metrics.last("tokens") or 0) / (metrics.last("seconds") or 1)
     print(f"{words} steps={settings.steps} tokens_per_s={speed:.0f} out={settings.out}")
 
 

@@ -13,6 +13,7 @@ from tinygrad_edu.models.gguf_model import load_gguf_model, save_gguf_model
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.models.llama import Llama, LlamaConfig
 from tinygrad_edu.nn.adam import AdamW
+from tinygrad_edu.rlhf.lora import add_lora, merge_lora
 from tinygrad_edu.tensor import no_grad
 from tinygrad_edu.tokenizers.bpe import train_bpe
 from tinygrad_edu.tokenizers.gguf_tokenizer import to_fields
@@ -21,7 +22,8 @@ llama_cpp = pytest.importorskip("llama_cpp")
 
 TEXT = ("The cat sat on the mat, and the dog did not. The dog ran to the door; the cat saw it. "
         "In 1987 there were 12 cats here, and nobody counted the dogs. ") * 12
-SIZE = {"context": 64, "layers": 2, "heads": 4, "width": 64}
+OTHER = "A bird flew over the house, and nobody in the house saw the bird that flew. " * 12
+SIZE = {"context": 96, "layers": 2, "heads": 4, "width": 64}
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +40,23 @@ def trained(kind, tokenizer):
         more = {"qwen2": {"offsets": True, "tied": False}, "qwen3": {"head_norms": True}}
         model = Llama(LlamaConfig(**size, groups=2, hidden=96, base=5000.0, **more.get(kind, {})),
                       random)
-    optimizer = AdamW(model.named_parameters())
-    ids = np.array(tokenizer.encode(TEXT))
-    for _ in range(60):
+    return learnt(model, tokenizer.encode(TEXT), 60, 3e-3)
+
+
+def learnt(model, ids, steps, rate):
+    """The model after some steps on a text."""
+    random, optimizer = np.random.default_rng(0), AdamW(model.named_parameters())
+    for _ in range(steps):
         starts = random.integers(0, len(ids) - 33, 8)
         batch = np.stack([ids[start : start + 33] for start in starts])
         model.loss(batch[:, :-1], batch[:, 1:]).backward()
-        optimizer.step(lr=3e-3, clip=1.0)
+        optimizer.step(lr=rate, clip=1.0)
     return model.eval()
+
+
+def in_llama_cpp(path):
+    return llama_cpp.Llama(str(path), n_ctx=SIZE["context"], logits_all=True, verbose=False,
+                           n_threads=1)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen2", "qwen3"])
@@ -57,8 +68,7 @@ def test_a_model_trained_here_writes_the_same_tokens_in_llama_cpp(kind, tokenize
     for weights, tolerance in (("F32", 0.02), ("F16", 0.02), ("Q8_0", 0.5)):
         save_gguf_model(tmp_path / "it.gguf", model, to_fields(tokenizer), weights)
         ours, _ = load_gguf_model(tmp_path / "it.gguf")
-        theirs = llama_cpp.Llama(str(tmp_path / "it.gguf"), n_ctx=64, logits_all=True,
-                                 verbose=False, n_threads=1)
+        theirs = in_llama_cpp(tmp_path / "it.gguf")
         assert theirs.tokenize(prompt, add_bos=False) == ids
         expected = list(generate(ours, ids, 30, None, greedy=True))
         if weights != "Q8_0":
@@ -70,3 +80,16 @@ def test_a_model_trained_here_writes_the_same_tokens_in_llama_cpp(kind, tokenize
         theirs.eval(ids + expected)
         assert np.abs(theirs.scores[: len(logits)] - logits).max() <= tolerance
         theirs.close()
+
+
+def test_an_adapter_that_was_merged_writes_the_same_tokens_in_llama_cpp(tokenizer, tmp_path):
+    model, prompt = trained("llama", tokenizer), tokenizer.encode("A bird flew").tolist()
+    before = list(generate(model, prompt, 64, None, greedy=True))
+    learnt(add_lora(model, rank=8), tokenizer.encode(OTHER), 60, 1e-2)
+    expected = list(generate(model, prompt, 64, None, greedy=True))
+    assert expected != before
+    save_gguf_model(tmp_path / "it.gguf", merge_lora(model), to_fields(tokenizer))
+    theirs = in_llama_cpp(tmp_path / "it.gguf")
+    found = list(islice(theirs.generate(prompt, temp=0.0, repeat_penalty=1.0), 64))
+    assert found == expected and len(set(found)) > 5
+    theirs.close()

@@ -8,12 +8,13 @@ import pytest
 
 from harness import body_cases, check_body
 from tinygrad_edu import threads
-from tinygrad_edu.inference.cache import KVCache
+from tinygrad_edu.inference.cache import Int8Cache, KVCache
 from tinygrad_edu.models import fused
-from tinygrad_edu.models.fused import llama_step
+from tinygrad_edu.models.fused import NO_SCALES, llama_step
 from tinygrad_edu.models.gguf_model import load_gguf_model, save_gguf_model
 from tinygrad_edu.models.llama import Llama, LlamaConfig
 from tinygrad_edu.models.packed_llama import PackedLlama, packed
+from tinygrad_edu.ops.int8 import to_rows
 from tinygrad_edu.tensor import no_grad
 
 SMALL = {"vocabulary": 11, "context": 64, "layers": 2, "heads": 4, "groups": 2, "width": 64,
@@ -40,19 +41,23 @@ def model_of(kind="F32", seed=0, **changes):
     return model, packed(model, kind)
 
 
-def call_of(kind, position, **changes):
+def call_of(kind, position, eight_bits=False, **changes):
     """A case: the arguments of llama_step for a small model, with a cache that is half full."""
     def make(draw):
         model = model_of(kind, **changes)[1]
         layers, _, *room = model.cache(1, 40)[:5]
-        keys, values = draw.array(layers, *room), draw.array(layers, *room)
+        rows = [draw.array(layers, *room) for _ in range(2)]
+        scales = [NO_SCALES, NO_SCALES]
+        if eight_bits:
+            rows, scales = zip(*map(to_rows, rows), strict=True)
         turn = np.stack([table[position] for table in model._tables(64, np.empty(0, np.float32))])
-        return (draw.out(11), keys, values, draw.array(64), model.store, model.places,
+        return (draw.out(11), *rows, *scales, draw.array(64), model.store, model.places,
                 model.vectors, turn, position, model.shape)
     return make
 
 
-CASES = {llama_step: [call_of("F32", 20, **EVERYTHING), call_of("Q8_0", 0)]}
+CASES = {llama_step: [call_of("F32", 20, **EVERYTHING), call_of("Q8_0", 0),
+                      call_of("F32", 20, eight_bits=True, **EVERYTHING)]}
 
 
 @pytest.mark.parametrize("kernel, case, body, real", body_cases(CASES))
@@ -62,9 +67,9 @@ def test_bodies_agree_with_the_reference(kernel, case, body, real):
     check_body(kernel, case, body, real)
 
 
-def write(model, ids, count, room=40):
+def write(model, ids, count, room=40, kind=KVCache):
     """The logits of each of `count` tokens behind ids, (count, V); the likeliest is written."""
-    cache, found = KVCache(*model.cache(1, room)), []
+    cache, found = kind(*model.cache(1, room)), []
     with no_grad():
         z = model.next_logits(np.array([ids]), cache=cache).numpy()
         for _ in range(count):
@@ -79,6 +84,20 @@ def test_a_text_is_written_as_by_the_model_of_floats(family, count):
     model, same = model_of(**FAMILIES[family])
     with threads.limit(count):
         got, want = write(same, [1, 5, 3, 8], 6), write(model, [1, 5, 3, 8], 6)
+    assert np.abs(got - want).max() <= 1e-4 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("family", ["llama", "one key head", "qwen3", "mistral"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_cache_of_eight_bits_is_read_as_by_plain_operations(family, count):
+    changes = FAMILIES[family] | {"context": 200}
+    if "window" in changes:
+        changes["window"] = 90
+    plain, same = model_of(**changes)[1], model_of(**changes)[1]
+    plain.next_logits = functools.partial(Llama.next_logits, plain)
+    prompt = [int(i) for i in np.random.default_rng(3).integers(0, 11, 150)]
+    with threads.limit(count):  # keys are widened 64 at a time
+        got, want = (write(model, prompt, 6, 160, Int8Cache) for model in (same, plain))
     assert np.abs(got - want).max() <= 1e-4 * np.abs(want).max()
 
 

@@ -83,7 +83,7 @@ def test_kinds_and_their_numbers_are_those_of_the_files():
     assert sorted(NAMES.values()) == sorted(KINDS)
 
 
-@pytest.mark.parametrize("body", ["numpy", "native"])
+@pytest.mark.parametrize("body", ["numpy", "numba", "native"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_product_is_as_near_to_the_exact_one_as_eight_bits_allow(kind, body):
     need(body)
@@ -124,7 +124,7 @@ def test_threads_do_not_change_a_bit(rows_of_x):
     assert all(np.array_equal(results[0], y) for y in results[1:])
 
 
-@pytest.mark.parametrize("body", ["numpy", "native"])
+@pytest.mark.parametrize("body", ["numpy", "numba", "native"])
 @pytest.mark.parametrize("worst", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("rows_of_x", [2, 6])
 def test_what_is_no_finite_number_in_x_makes_its_row_nan_and_no_other(worst, rows_of_x, body):

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from harness import body_cases, check_body
 from tinygrad_edu.files.blocks import from_blocks, to_blocks
 from tinygrad_edu.files.safetensors import load
 from tinygrad_edu.gradcheck import gradcheck
@@ -12,8 +13,10 @@ from tinygrad_edu.models.llama import Llama, LlamaConfig
 from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.rlhf.adapter import load_adapter, save_adapter
 from tinygrad_edu.rlhf.lora import (
+    PIECE,
     adapted_linear,
     add_lora,
+    add_product,
     linear_names,
     lora_layers,
     merge_lora,
@@ -22,6 +25,8 @@ from tinygrad_edu.rlhf.lora import (
 from tinygrad_edu.tensor import Tensor
 
 IDS = np.array([[1, 5, 3, 9, 2], [4, 7, 7, 2, 6]])
+CASES = {add_product: [lambda d, N=N, r=r: (d.array(N, 7), d.array(N, r), d.array(r, 7))
+                       for N, r in ((1, 1), (5, 2), (PIECE + 3, 8))]}
 
 
 def small_gpt(dtype=np.float32, width=32):
@@ -42,6 +47,11 @@ def trained(model, steps=5):
         model.loss(IDS[:, :-1], IDS[:, 1:]).backward()
         optimizer.step(1e-2)
     return model
+
+
+@pytest.mark.parametrize("kernel, case, body, real", body_cases(CASES))
+def test_what_thin_products_add_is_that_of_the_reference(kernel, case, body, real):
+    check_body(kernel, case, body, real)
 
 
 @pytest.mark.parametrize("bias", [None, np.arange(4.0)])

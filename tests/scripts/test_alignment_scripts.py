@@ -1,7 +1,12 @@
 """The scripts of floor 7 on models that are made within a second: chain, kill, resume, refuse."""
 
+import csv
 import io
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +20,7 @@ from tinygrad_edu.models.export import save_published
 from tinygrad_edu.models.gguf_model import load_gguf_model, save_gguf_model
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.models.llama import Llama, LlamaConfig
+from tinygrad_edu.models.opened import open_model
 from tinygrad_edu.nn.adam import AdamW
 from tinygrad_edu.rlhf.reward import load_reward
 from tinygrad_edu.rlhf.stage import Stage
@@ -24,7 +30,7 @@ from tinygrad_edu.tokenizers.characters import train_characters
 from tinygrad_edu.tokenizers.gguf_tokenizer import to_fields
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
 from tinygrad_edu.train.loop import Interrupt
-from tinygrad_edu.train.metrics import read_metrics
+from tinygrad_edu.train.metrics import COLUMNS, read_metrics
 
 TEXT = "".join(f"the cat number {k} sat on mat {k * k % 17}, said the dog.\n" for k in range(300))
 
@@ -111,10 +117,63 @@ def test_runs_are_not_replaced_and_not_resumed_with_other_settings(folder, capsy
     more = json.dumps({"prompt": "b", "completion": "b"})
     (folder / "talks.jsonl").write_text(f"{talk}\n{more}\n")
     said = complaint(capsys, "train_sft.py", "base", "--data", "talks.jsonl", "--out", "other")
-    assert "its prompt has" in said and "context of 48" in said
-    (folder / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "x", "rejected": "x"}\n')
-    said = complaint(capsys, "train_reward.py", "sft", "--data", "pairs.jsonl", "--out", "other")
-    assert "pairs.jsonl, line 1" in said and "equal" in said
+    assert "talks.jsonl, line 1: its prompt has" in said and "context of 48" in said
+
+
+GOOD = {"prompt": "a", "chosen": "x", "rejected": "y"}
+
+
+@pytest.mark.parametrize("script", ["train_reward.py", "train_dpo.py"])
+@pytest.mark.parametrize("fault, sentence", [
+    ({"rejected": "x"}, "chosen and rejected are equal"),
+    ({"rejected": " "}, "the field 'rejected' is empty"),
+    ({"prompt": "a" * 60}, "leaves no room for an answer in the model's context of 48"),
+    ({"chosen": "b" * 60 + "c", "rejected": "b" * 60}, "equal as far as the model's context"),
+    ({"chosen": "é"}, "the character 'é' (U+00E9) is not among"),
+])
+def test_a_pair_that_cannot_teach_is_named_by_its_line(script, fault, sentence, folder, capsys):
+    lines = [json.dumps(fields) for fields in (GOOD, GOOD | fault)]
+    (folder / "pairs.jsonl").write_text("\n\n".join(lines))
+    said = complaint(capsys, script, "base", "--data", "pairs.jsonl", "--out", "other")
+    assert "pairs.jsonl, line 3: " in said and sentence in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", ["train_reward.py", "train_dpo.py"])
+def test_transcripts_in_the_form_of_hh_are_learnt_from_and_judged(script, folder):
+    texts = [(f"\n\nHuman: say {k}\n\nAssistant: ", k) for k in range(60)]
+    (folder / "hh.jsonl").write_text("".join(
+        json.dumps({"chosen": f"{ask}{k} yes", "rejected": f"{ask}no"}) + "\n"
+        for ask, k in texts))
+    told = call(script, "base", "--data", "hh.jsonl", "--out", "hh", "--steps", 2, "--batch", 4)
+    assert 0 <= float(told["low"]) <= float(told["accuracy"]) <= float(told["high"]) <= 1
+    assert float(told["length_only"]) == 1.0       # here the longer answer is always the chosen one
+
+
+def test_six_ways_are_compared_on_the_same_questions(folder, monkeypatch, capsys):
+    call("train_sft.py", *SFT)
+    call("train_reward.py", *REWARD)
+    module = load(ROOT / "scripts" / "align_compare.py")
+    folders = dict.fromkeys(("SFT", "DPO", "PPO", "GRPO"), "sft") | {"base": "base",
+                                                                     "reward": "reward"}
+    monkeypatch.setattr(module, "made", lambda settings, seed: folders)
+    monkeypatch.setattr(module, "TASK", "sort")
+    monkeypatch.setattr(sys, "argv", ["align_compare.py", "--examine", "40", "--seeds", "2",
+                                      "--tokens", "5000", "--out", "compare"])
+    module.main()
+    *_, last = capsys.readouterr().out.splitlines()
+    told = dict(pair.split("=") for pair in last.split())
+    # The same model four times, and the same draws.
+    assert told["sft"] == told["dpo"] == told["ppo"] == told["grpo"]
+    with open("compare/table.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows if row["seed"] == "2"][-3:] == [
+        "best of 4", "best of 8", "best of n"]      # n = 5000 tokens / (40 · 12)
+    assert all(abs(float(row["kl"])) < 1e-4 for row in rows if row["method"] in ("SFT", "PPO"))
+    assert Path("compare/compare.png").exists()
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:-4], "--tokens", "6000", "--out", "compare"])
+    with pytest.raises(SystemExit):
+        module.main()
+    assert "holds runs of other --tokens" in capsys.readouterr().err
 
 
 def test_a_stage_made_from_another_model_is_not_gone_on_with():
@@ -166,6 +225,51 @@ def test_conversations_four_bits_and_all_weights(model, data, flags, llama):
     told = call("finetune.py", model, "--data", data, *TUNE, *flags)
     assert float(told["val_loss"]) < float(told["val_loss_before"])
     assert (float(told["trained_share"]) == 1) == (flags == ["--full"])
+
+
+def test_the_merged_folder_and_the_exported_file_are_the_same_model(llama):
+    call("finetune.py", "it.gguf", "--data", "talks.jsonl", *TUNE, "--export", "tuned.gguf")
+    found = []
+    for name in ("runs/finetune/merged", "tuned.gguf"):
+        opened = open_model(name, widen=True)
+        ids = opened.tokenizer.encode("the cat number 12")
+        found.append((opened.ends, ids.tolist(), opened.model(ids[None]).numpy()))
+    assert found[0][:2] == found[1][:2] and np.abs(found[0][2] - found[1][2]).max() <= 1e-5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_a_fine_tuning_that_was_killed_ends_as_one_that_was_not(llama):
+    flags = ["it", "--data", "text.txt", *TUNE, "--steps", 6, "--save-every", 2, "--out"]
+    call("finetune.py", *flags, "whole")
+    kills = Path(__file__).with_name("test_kills.py")
+    command = [kills, "in an optimizer step", 50, 0, ROOT / "scripts" / "finetune.py", *flags]
+    killed = subprocess.run([sys.executable, *map(str, command), "parts"], timeout=120, check=False,
+                            capture_output=True)
+    assert killed.returncode == -signal.SIGKILL and not Path("parts/adapter").exists()
+    assert 0 < load_checkpoint("parts")[1]["done"] < 6
+    call("finetune.py", "--out", "parts", "--resume")
+    for name in ("adapter/adapter_model.safetensors", "merged/model.safetensors"):
+        assert Path("whole", name).read_bytes() == Path("parts", name).read_bytes()
+    columns = (*COLUMNS, "general_loss")
+    losses = [[row["loss"] for row in read_metrics(Path(out, "metrics.csv"), columns)]
+              for out in ("whole", "parts")]
+    assert losses[0] == losses[1] and len(losses[0]) == 6
+
+
+@pytest.mark.parametrize("name, text, flags, said", [
+    ("a.txt", b"", [], "has 0 bytes, too few"),
+    ("a.txt", b"a line of text, alone", [], "the text has .* tokens, a context of 32 needs 33"),
+    ("a.txt", TEXT.encode(), ["--context", 65], "--context 65 is more than the 64 tokens"),
+    ("a.txt", b"\0\1\2" * 99, [], "is not plain text"),
+    ("a.jsonl", b'{"prompt": "a", "completion": "b"}\n{"prompt": 1}\n', [], "a.jsonl, line 2"),
+    ("a.jsonl", b"", [], "a.jsonl"),
+    ("a.txt", TEXT.encode(), ["--export", "no/it.gguf"], "no/it.gguf: there is no such folder"),
+    ("a.txt", TEXT.encode(), ["--general", "a.md"], "there is no file or folder 'a.md'"),
+])
+def test_data_that_nothing_can_be_learnt_from_is_refused(name, text, flags, said, llama, capsys):
+    Path(name).write_bytes(text)
+    found = complaint(capsys, "finetune.py", "it", "--data", name, *TUNE, *flags)
+    assert found.count("\n") == 1 and re.search(said, found), found
 
 
 def test_what_finetune_cannot_do_is_said(llama, capsys):

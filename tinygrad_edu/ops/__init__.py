@@ -9,12 +9,14 @@ from . import extremes as extremes
 from . import gemv as gemv
 from . import int8 as int8
 from . import ladders as ladders
+from . import laid_rows as laid_rows
 from . import matmul as matmul
 from . import mixed as mixed
 from . import norm as norm
 from . import operators as operators
 from . import packed as packed
 from . import packed_cuda as packed_cuda
+from . import packed_loops as packed_loops
 from . import pointwise as pointwise
 from . import reduce as reduce
 from . import rmsnorm as rmsnorm

@@ -26,6 +26,9 @@ Pitfalls  x·W is not what float32 gives, but within (4); gradients (5) are of t
           F16, BF16 and F32 have no ladders: they are widened and multiplied with x as it is.
 Cost      Decoding reads the bytes of W; its share of what a loop that only reads gets, and what
           many rows of x reach: python -m tinygrad_edu.ops.packed.
+          C has texts for AVX2, AVX-512 with VNNI, and ARM64 with and without its dot product. The
+          last two give the right numbers in an emulator, which says nothing about their speed.
+          AMX, Intel's products of whole tiles, is left out: it was not there to be measured.
 Try       build it    the same product for two rows of x at a time, for two people who chat.
           break it    leave out `middle` where many rows are taken. Which test notices?
           measure it  python -m tinygrad_edu.ops.packed
@@ -133,31 +136,41 @@ def packed_product(y, x, q, scale, sum, blocks, kind):
 
 
 @asked_once
-def _in_c(*args):
-    """Whether C can serve: it has these kernels for float32 alone."""
+def in_rows(*args):
+    """Whether loops can serve: all arrays lie in rows without gaps, floats have 32 bits."""
     floats = [a for a in args if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
     return fits_any(*args) and all(a.dtype == np.float32 for a in floats)
 
 
-@unpack_rows.body("native", rows="y blocks", when=_in_c)
+@unpack_rows.body("native", rows="y blocks", when=in_rows)
 def unpack_rows_native(y, blocks, kind):
     any_C().unpack_rows(out(y), ptr(blocks), kind, *y.shape, blocks.shape[1])
 
 
-@quantize_rows.body("native", rows="q scale sum x", when=_in_c)
+@quantize_rows.body("native", rows="q scale sum x", when=in_rows)
 def quantize_rows_native(q, scale, sum, x):
     any_C().quantize_rows(out(q), out(scale), out(sum), ptr(x), *x.shape)
 
 
-@packed_product.body("native", when=_in_c)
+@packed_product.body("native", when=in_rows)
 def packed_product_native(y, x, q, scale, sum, blocks, kind):
     (N, K), F = x.shape, len(blocks)
     arrays = out(y), ptr(x), ptr(q), ptr(scale), ptr(sum), ptr(blocks)
 
-    def some(panels):
-        low, high = panels[0] * SIDE, min(panels[-1] * SIDE + SIDE, F)
-        any_C().packed_product(*arrays, kind, N, K, F, blocks.shape[1], low, high)
+    def some(first, last):
+        any_C().packed_product(*arrays, kind, N, K, F, blocks.shape[1], first, last)
+    in_panels(some, N, blocks)
 
+
+def in_panels(product, N, blocks):
+    """Call product(first, last) on shares of the rows of W, in whole panels, one a thread.
+
+    N: how many rows of x they meet.
+    """
+    F = len(blocks)
+
+    def some(panels):
+        product(panels[0] * SIDE, min(panels[-1] * SIDE + SIDE, F))
     grain = 0 if blocks.nbytes * N >= threads.GRAIN else 1 << 62
     threads.split(some, (np.arange(-(-F // SIDE)),), (0,), grain=grain)
 
@@ -230,7 +243,7 @@ def times(a, b):
     return y
 
 
-def _measure(F=8192, K=1536, rows=512, rounds=7):
+def measure(F=8192, K=1536, rows=512, rounds=7):
     """Print, for each kind, the share of what reading alone gets, and Gop/s for many rows of x."""
     from time import perf_counter
 
@@ -255,4 +268,4 @@ def _measure(F=8192, K=1536, rows=512, rounds=7):
 
 
 if __name__ == "__main__":
-    _measure()
+    measure()

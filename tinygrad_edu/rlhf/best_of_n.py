@@ -1,6 +1,6 @@
 """Lesson 7.6 · Best of n: let it answer n times, and keep the best
 
-Needs reward, sft. Used by tests/rlhf/test_best_of_n.py.
+Needs reward, sft. Used by scripts/align_compare.py.
 
 Idea      The simplest way to get more of what a reward model likes trains nothing: draw n answers
           and keep the one with the largest reward. Everything more complicated has to beat it. It
@@ -21,7 +21,7 @@ Cost      n answers, and n rewards, for each prompt.
 Try       build it    stop drawing as soon as a reward is above a threshold: how many draws does it
                       take on average?
           break it    rank by the negative reward. Which test notices?
-          measure it  pytest tests/rlhf/test_best_of_n.py --durations=3
+          measure it  python scripts/align_compare.py: the best of 1, 2, 4, … beside training
 See       Stiennon et al. 2020 · Nakano et al. 2021 (WebGPT, footnote: an estimate from all subsets)
           · Beirami et al. 2024 (that (1) is a bound) · Gao et al. 2023 (overoptimisation)
 """

@@ -21,7 +21,8 @@ Pitfalls  The mean in (1) is over tokens, not over answers: one long answer outw
           are perfect, held-out ones get worse, and the model is surer of both.
           A row that is cut at the context has lost the mark of its end: it teaches to go on.
 Cost      That of pretraining, 6 operations a parameter and token; but thousands of examples are
-          enough where that took billions of tokens.
+          enough where that took billions of tokens. Padding costs as much as tokens: lesson packing
+          puts several examples into a row, and the scripts train on its batches in place of (2).
 Try       build it    weights: an example counts twice if it was judged good.
           break it    learn the prompts too (a mask of ones). What does the model write after its
                       answer?

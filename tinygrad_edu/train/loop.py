@@ -12,9 +12,9 @@ Math      θ ← step(θ, clip(∇ mean over micro-batches of ℓ(θ; x, y)))   
           before anything is learned, every one of V tokens is as likely:  ℓ₀ ≈ ln V           (2)
           no step if ℓ or ‖∇ℓ‖ is not finite, or ℓ > 3·max(ln V, the first loss)               (3)
 Shapes    x, y (B, T) integers; y is x one token later. Loss: nats per token.
-Pitfalls  A batch in several parts is the mean over all its targets: the parts' gradients are added,
-          then scaled by 1/parts, which is right as long as every part has the same number of
-          targets. Evaluation runs without tape and without dropout, and the mode must be switched
+Pitfalls  A batch in several parts is the mean over all its targets, and not the mean of the parts'
+          means where one part has more targets than another: each counts by how many it has.
+          Evaluation runs without tape and without dropout, and the mode must be switched
           back. Ctrl-C in the middle of a step leaves a step half taken: the interrupt is noted and
           obeyed after the step.
           Clipping does not help against NaN: NaN·c is NaN, and after the step every weight is. And
@@ -64,12 +64,21 @@ def forward_and_backward(model, batches, seed, step, factor=1.0):
     The same arguments give the same draws of dropout.
     """
     total = 0.0
-    for part, batch in enumerate(batches):
+    for part, (batch, share) in enumerate(zip(batches, shares_of(batches), strict=True)):
         set_dropout_key(model, seed, step * len(batches) + part)
-        loss = loss_of(model, batch)
-        loss.backward(None if factor == 1 else np.full((), factor, loss.dtype))
-        total += loss.item()
+        loss, weight = loss_of(model, batch), factor * share
+        loss.backward(None if weight == 1 else np.full((), weight, loss.dtype))
+        total += share * loss.item()
     return total / len(batches)
+
+
+def shares_of(batches):
+    """What the mean of each micro-batch counts for: 1 where all have the same number of targets."""
+    if len(batches) == 1:
+        return [1.0]
+    targets = [np.asarray(y) for _, y, *_ in batches]
+    counts = np.array([(y >= 0).sum() if y.dtype.kind == "i" else y.size for y in targets])
+    return (counts / max(1.0, counts.mean())).tolist()
 
 
 def loss_of(model, batch, **options):
@@ -215,7 +224,7 @@ def train(model, optimizer, batch, config, metrics, start=0, every=(), bar=None,
             batches = batch(step)
             loss, norm = train_step(model, optimizer, batches, config, step, limit)
             seconds += time.perf_counter() - began
-            tokens = sum(x.size for x, _ in batches)
+            tokens = sum(x.size for x, *_ in batches)
             row = {"step": step, "tokens": (step + 1) * tokens, "seconds": seconds, "loss": loss,
                    "learning_rate": learning_rate(config, step), "gradient_norm": norm}
             if bar is not None:
