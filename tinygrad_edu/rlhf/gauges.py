@@ -196,7 +196,7 @@ def draw_price(found, path, title=""):
     """
     pyplot = plots("the picture of reward and score needs")
     figure, axes = pyplot.subplots(1, len(found), figsize=(5 * len(found), 3.6), squeeze=False,
-                                   layout="constrained")
+                                   layout="constrained", sharey=True)
     for place, (name, rows) in zip(axes[0], found.items(), strict=True):
         twin = place.twinx()
         for side, column, color in ((place, "reward", "tab:blue"), (twin, "score", "tab:orange")):
@@ -207,6 +207,7 @@ def draw_price(found, path, title=""):
                             "exact score, what is true", color=color)
         place.set(title=name, xlabel="nats from the beginning, an answer")
         place.grid(alpha=0.3)
+        twin.set_ylim(-0.03, 1.03)                 # a share, and the same in all panels
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
