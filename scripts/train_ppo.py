@@ -60,7 +60,7 @@ class Settings(PPOSettings, StageSettings):
     reward: Path | None = option(None, "run folder of the reward model; by default runs/reward for "
                                  "sums, else runs/reward-TASK")
     task: str = option(SUMS, "of which runs are made where none are named", choices=(*TASKS,))
-    steps: int = option(60, "steps, each of answers and updates", low=1, high=2**53)
+    steps: int = option(40, "steps, each of answers and updates", low=1, high=2**53)
     batch: int = option(256, "answers in a step", low=1, high=2**20)
     epochs: int = option(2, "passes over the data of a step", low=1)
     lr: float = option(1.5e-4, "largest learning rate", low=0.0)
