@@ -6,8 +6,9 @@
  *     floats    as many floats
  *     pair      two floats
  *
- * Two texts: one for AVX2 (and for AVX-512's integer dot product, in the library that has it), and
- * loops for all else, which a compiler for ARM64 makes its dot product of, where it may.
+ * Three texts: one for AVX2 (and for AVX-512's integer dot product, in the library that has it),
+ * one for ARM64 (and for its dot product, where the compiler may use it), and loops for all else.
+ * The first two define INTEGER_VECTORS: with them, many rows are multiplied by panels.
  */
 #ifndef TINYGRAD_EDU_INTEGERS_H
 #define TINYGRAD_EDU_INTEGERS_H
@@ -32,6 +33,7 @@ INLINE float brain(uint16_t word) { return from_word((uint32_t)word << 16); }
 
 #if defined(VECTORS) && defined(__AVX2__) && defined(__F16C__)
 #include <immintrin.h>
+#define INTEGER_VECTORS
 #define SIDE_BY_SIDE 8 /* floats */
 
 typedef __m256i numbers;
@@ -134,6 +136,120 @@ INLINE floats brains(const uint8_t *w) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 INLINE floats singles(const void *w) { return _mm256_loadu_ps(w); }
+
+#elif defined(VECTORS) && defined(__ARM_NEON) && defined(__aarch64__)
+#include <arm_neon.h>
+#define INTEGER_VECTORS
+#define SIDE_BY_SIDE 8
+
+typedef int8x16x2_t numbers;
+typedef int32x4x2_t totals;
+typedef float32x4x2_t floats;
+typedef float32x2_t pair;
+enum { MIDDLE = 0 };
+
+INLINE numbers bytes(const void *w) {
+    numbers y;
+    memcpy(&y, w, 32);
+    return y;
+}
+INLINE numbers either(numbers a, numbers b) {
+    return (numbers){{a.val[0] | b.val[0], a.val[1] | b.val[1]}};
+}
+INLINE int8x16_t lower_bits(uint8x16_t x, int mask) {
+    return vreinterpretq_s8_u8(x & vdupq_n_u8((uint8_t)mask));
+}
+
+INLINE numbers nibbles(const uint8_t *w) {
+    const uint8x16_t twice = vld1q_u8(w);
+    return (numbers){{lower_bits(twice, 15), vreinterpretq_s8_u8(twice >> 4)}};
+}
+INLINE numbers bits_of(numbers x, int shift, int mask) {
+    for (int i = 0; i < 2; i++)
+        x.val[i] = lower_bits(vreinterpretq_u8_s8(x.val[i]) >> (uint8_t)shift, mask);
+    return x;
+}
+INLINE numbers sixteen_times(numbers x) {
+    return (numbers){{vshlq_n_s8(x.val[0], 4), vshlq_n_s8(x.val[1], 4)}};
+}
+
+/* A lane is set where it has a bit in common with its neighbour in `bit`. */
+INLINE numbers fifth_bits(const uint8_t *w) {
+    const uint8x16_t bit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    numbers y;
+    for (int i = 0; i < 2; i++) {
+        const uint8x16_t spread = vcombine_u8(vdup_n_u8(w[2 * i]), vdup_n_u8(w[2 * i + 1]));
+        y.val[i] = lower_bits(vtstq_u8(spread, bit), 16);
+    }
+    return y;
+}
+
+/* Products of 16 numbers, added up by fours into the four lanes of sum: of neighbours, or, under
+ * the first name, of any. Two products of numbers from -128 to 127 with some from -127 to 127 add
+ * up to 32512 at most, and fit into 16 bits. */
+#ifdef __ARM_FEATURE_DOTPROD
+INLINE int32x4_t dot_16(int32x4_t sum, int8x16_t w, int8x16_t x) { return vdotq_s32(sum, w, x); }
+INLINE int32x4_t dot_words(int32x4_t sum, int8x16_t w, int8x16_t x) { return vdotq_s32(sum, w, x); }
+#else
+INLINE int32x4_t dot_16(int32x4_t sum, int8x16_t w, int8x16_t x) {
+    const int16x8_t lower = vmull_s8(vget_low_s8(w), vget_low_s8(x));
+    return vpadalq_s16(sum, vmlal_s8(lower, vget_high_s8(w), vget_high_s8(x)));
+}
+INLINE int32x4_t dot_words(int32x4_t sum, int8x16_t w, int8x16_t x) {
+    const int32x4_t lower = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)));
+    const int32x4_t upper = vpaddlq_s16(vmull_s8(vget_high_s8(w), vget_high_s8(x)));
+    return sum + vpaddq_s32(lower, upper);
+}
+#endif
+
+INLINE totals dot(totals sum, numbers w, numbers x) {
+    return (totals){{dot_16(sum.val[0], w.val[0], x.val[0]),
+                     dot_16(sum.val[1], w.val[1], x.val[1])}};
+}
+INLINE totals dot_signed(totals sum, numbers w, numbers x) { return dot(sum, w, x); }
+INLINE totals less_middle(numbers x, int middle) {
+    const int8x16_t below = vdupq_n_s8((int8_t)-middle);
+    const totals none = {{vdupq_n_s32(0), vdupq_n_s32(0)}};
+    return middle ? dot(none, (numbers){{below, below}}, x) : none;
+}
+
+INLINE pair pair_of(float first, float second) { return (pair){first, second}; }
+INLINE pair times(pair a, pair b) { return a * b; }
+INLINE pair plus(pair a, pair b) { return a + b; }
+INLINE float second(pair a) { return a[1]; }
+
+INLINE floats add_halves(floats y, totals t, float first, float second) {
+    return (floats){{vfmaq_n_f32(y.val[0], vcvtq_f32_s32(t.val[0]), first),
+                     vfmaq_n_f32(y.val[1], vcvtq_f32_s32(t.val[1]), second)}};
+}
+INLINE floats add_scaled(floats y, totals t, pair by) { return add_halves(y, t, by[0], by[0]); }
+INLINE floats add_times(floats y, totals t, float by) { return add_halves(y, t, by, by); }
+INLINE floats add_product(floats y, floats a, floats b) {
+    return (floats){{vfmaq_f32(y.val[0], a.val[0], b.val[0]),
+                     vfmaq_f32(y.val[1], a.val[1], b.val[1])}};
+}
+INLINE float total(floats y) { return vaddvq_f32(y.val[0] + y.val[1]); }
+
+INLINE float half(const uint8_t *w) {
+    __fp16 h;
+    memcpy(&h, w, 2);
+    return h;
+}
+INLINE pair head(const uint8_t *w) { return pair_of(half(w), half(w + 2)); }
+INLINE floats halves(const uint8_t *w) {
+    const float16x8_t h = vreinterpretq_f16_u8(vld1q_u8(w));
+    return (floats){{vcvt_f32_f16(vget_low_f16(h)), vcvt_high_f32_f16(h)}};
+}
+INLINE floats brains(const uint8_t *w) {
+    const uint16x8_t h = vreinterpretq_u16_u8(vld1q_u8(w));
+    return (floats){{vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(h), 16)),
+                     vreinterpretq_f32_u32(vshll_high_n_u16(h, 16))}};
+}
+INLINE floats singles(const void *w) {
+    floats y;
+    memcpy(&y, w, 32);
+    return y;
+}
 
 #else
 /* Loops in loops, unrolled: GCC would work on them for half a minute. */

@@ -9,26 +9,31 @@
 #include "blocks.h"
 #include "kernels.h"
 
-#if defined(VECTORS) && defined(__AVX2__) && defined(__F16C__)
+#ifdef INTEGER_VECTORS
 #define SIDE (WIDTH / 4) /* rows of w in a panel */
 typedef int32_t ints __attribute__((vector_size(WIDTH)));
 typedef float reals __attribute__((vector_size(WIDTH)));
 typedef float loose_reals __attribute__((vector_size(WIDTH), aligned(4), may_alias));
 
-#ifdef __AVX512VNNI__
-enum { HIGH = 8 }; /* rows of x that are taken at a time: their sums stay in registers */
-INLINE ints dot_words(ints sum, ints w, ints x) {
+/* HIGH rows of x are taken at a time: their sums stay in registers. In a panel lie the rungs of
+ * `laid`; `dots` adds up their products with x, four in each lane. */
+#if defined(__AVX512VNNI__)
+enum { HIGH = 8 };
+INLINE ints dots(int type, ints sum, ints w, ints x) {
     return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x);
 }
-INLINE ints dot_signed_words(ints sum, ints w, ints x) { return dot_words(sum, w, x); }
 INLINE numbers laid(int type, numbers q) { return q ^ all_of(type == Q8_0 ? MIDDLE : 0); }
-#else
+#elif defined(__AVX2__)
 enum { HIGH = 4 };
-INLINE ints dot_words(ints sum, ints w, ints x) {
+INLINE ints dots(int type, ints sum, ints w, ints x) {
+    if (type == Q8_0) return (ints)dot_signed((__m256i)sum, (__m256i)w, (__m256i)x);
     return (ints)dot((__m256i)sum, (__m256i)w, (__m256i)x);
 }
-INLINE ints dot_signed_words(ints sum, ints w, ints x) {
-    return (ints)dot_signed((__m256i)sum, (__m256i)w, (__m256i)x);
+INLINE numbers laid(int type, numbers q) { return q; }
+#else
+enum { HIGH = 8 };
+INLINE ints dots(int type, ints sum, ints w, ints x) {
+    return dot_words(sum, (int8x16_t)w, (int8x16_t)x);
 }
 INLINE numbers laid(int type, numbers q) { return q; }
 #endif
@@ -79,9 +84,7 @@ INLINE void many_tile(int count, int type, float *y, int64_t F, int64_t rows, pa
             UNROLL for (int k = 0; k < words; k++) {
                 int32_t four;
                 memcpy(&four, q + i * n + g * ladder + 4 * k, 4);
-                const ints same = (ints){0} + four;
-                t = type == Q8_0 ? dot_signed_words(t, column[k], same)
-                                 : dot_words(t, column[k], same);                          /* (3) */
+                t = dots(type, t, column[k], (ints){0} + four);                            /* (3) */
             }
             sum[i] += __builtin_convertvector(t, reals) * (step * scale[i * blocks + g / per]);
             if (minima) sum[i] += low * x.sum[i * blocks + g];

@@ -142,9 +142,9 @@ def timed(settings, model, folder, mode, *counts):
         with errors_in_one_sentence():
             if settings.vs != "none":
                 sides.append(peer(settings, folder, mode, numbers))
-        total = len(sides) * sum(counts[:2])
-        with tqdm(total=total, unit="step", leave=False, desc=mode) as bar:
-            times = take_turns(sides, *counts, bar.update)
+            total = len(sides) * sum(counts[:2])
+            with tqdm(total=total, unit="step", leave=False, desc=mode) as bar:
+                times = take_turns(sides, *counts, bar.update)
     finally:
         clock.end()
         for side in sides[1:]:

@@ -45,8 +45,8 @@ def main():
     with errors_in_one_sentence():
         opened = open_model(settings.model, settings.float32)
         opened.chat([{"role": "user", "content": "Hello"}])  # without a template it ends here
+        reading = Reading(opened.model, [[]], opened.model.config.context, settings.cache)
     random = np.random.default_rng(settings.seed)
-    reading = Reading(opened.model, [[]], opened.model.config.context, settings.cache)
     begin = [{"role": "system", "content": settings.system}] if settings.system else []
     messages, turns, count, seconds = list(begin), 0, 0, 0.0
     for question in questions():

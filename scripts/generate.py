@@ -68,8 +68,9 @@ def main():
 
     try:
         stops = [settings.stop] if settings.stop else []
-        for piece in text_of(opened.tokenizer, counted(), stops):
-            print(piece, end="", flush=True)
+        with errors_in_one_sentence():             # the cache may be larger than the memory
+            for piece in text_of(opened.tokenizer, counted(), stops):
+                print(piece, end="", flush=True)
     except KeyboardInterrupt:
         pass                                       # what has been written so far is the result
     print()

@@ -5,7 +5,9 @@
     python scripts/train_reward.py --resume               go on where a run stopped
 
 SFT is the run folder that it begins with: that of train_sft.py, which is made where it is not
-there. FILE is JSONL with prompt, chosen and rejected, or chosen and rejected alone. Flags: --help.
+there. Without --data a right answer is compared with a wrong one of the same length: the slip that
+is usual for the task (lesson world), or characters exchanged; --slips says how many of which. FILE
+is JSONL with prompt, chosen and rejected, or chosen and rejected alone, as HH-RLHF. Flags: --help.
 """
 
 from dataclasses import dataclass
@@ -56,7 +58,7 @@ class Settings(StageSettings):
     task: str = option("addition", "small tasks whose answers are judged", choices=JUDGED)
     level: int | None = option(None, "their difficulty (default: what is hard for so small a "
                                "model)", low=1)
-    slips: float = option(0.3, "share of wrong answers that are the usual slip; in the others "
+    slips: float = option(0.5, "share of wrong answers that are the usual slip; in the others "
                           "characters are exchanged", low=0.0, high=1.0)
     pairs: int = option(60_000, "pairs to learn from", low=2, high=10**7)
     held_out: int = option(1000, "held-out pairs to judge at the end", low=2, high=10**6)

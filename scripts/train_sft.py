@@ -27,7 +27,13 @@ from tinygrad_edu.models import run as runs
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.nn.optimizers import OPTIMIZERS, make_optimizer
 from tinygrad_edu.rlhf.reward import interval
-from tinygrad_edu.rlhf.sft import checked_rows, held_out_loss, score_answers, sft_batch
+from tinygrad_edu.rlhf.sft import (
+    checked_rows,
+    held_out_loss,
+    must_leave_room,
+    score_answers,
+    sft_batch,
+)
 from tinygrad_edu.rlhf.stage import (
     StageSettings,
     checksum_of,
@@ -125,7 +131,10 @@ def examples(settings, turns, context):
         train, held = (conversations(some, settings.slips, settings.seed)
                        for some in (found, exam))
     else:
-        kept, copies = deduplicate(read_conversations(settings.data))
+        def fits(talk):
+            must_leave_room(turns.tokens_and_mask(talk)[1], context)
+
+        kept, copies = deduplicate(read_conversations(settings.data, check=fits))
         train, held = split_by_prompt(kept)
         exam = []
         print(f"{len(train):,} conversations to learn from, {len(held):,} held out, "

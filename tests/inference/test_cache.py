@@ -149,7 +149,7 @@ def test_a_cache_goes_back_as_far_as_the_keys_are_there_and_else_to_the_begin(mi
 
 def test_a_cache_that_does_not_fit_in_memory_is_refused_before_it_is_made(monkeypatch):
     monkeypatch.setattr(lesson, "available_bytes", lambda: 2 * 2 * 3 * 8 * 4 * 4 - 1)
-    with pytest.raises(ValueError, match=r"8 positions take 0.0 GB, and 0.0 GB of memory are free"):
+    with pytest.raises(ValueError, match=r"8 positions take 0 MB, and 0 MB of memory are free"):
         KVCache(2, 1, 3, 8, 4)
     monkeypatch.setattr(lesson, "available_bytes", lambda: 2 * 2 * 3 * 8 * 4 * 4)
     KVCache(2, 1, 3, 8, 4)

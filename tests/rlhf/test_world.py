@@ -8,6 +8,7 @@ from tinygrad_edu.rlhf.world import (
     NAMES,
     SLIPS,
     conversations,
+    pairs_of,
     preferences,
     problems,
     room_for,
@@ -68,6 +69,12 @@ def test_a_level_can_be_asked_for_and_the_longest_answer_finds_room():
     assert tasks_of("begin")[0].name in NAMES
     with pytest.raises(ValueError, match="there is no task 'chess'"):
         tasks_of("chess")
+
+
+def test_pairs_of_stories_are_those_of_their_lesson():
+    pairs = pairs_of("stories", 40, 0)
+    assert len(pairs) == 40 and "story" in pairs[0].prompt[0][1]
+    assert len(pairs_of("sort", 3, 0, held_out=True, level=2)[0].chosen) == len("1 2")
 
 
 def test_a_worksheet_is_a_line_a_problem_between_two_lines_of_every_character():

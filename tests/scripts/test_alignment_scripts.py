@@ -1,5 +1,6 @@
 """The scripts of floor 7 on models that are made within a second: chain, kill, resume, refuse."""
 
+import csv
 import io
 import json
 import os
@@ -116,10 +117,63 @@ def test_runs_are_not_replaced_and_not_resumed_with_other_settings(folder, capsy
     more = json.dumps({"prompt": "b", "completion": "b"})
     (folder / "talks.jsonl").write_text(f"{talk}\n{more}\n")
     said = complaint(capsys, "train_sft.py", "base", "--data", "talks.jsonl", "--out", "other")
-    assert "its prompt has" in said and "context of 48" in said
-    (folder / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "x", "rejected": "x"}\n')
-    said = complaint(capsys, "train_reward.py", "sft", "--data", "pairs.jsonl", "--out", "other")
-    assert "pairs.jsonl, line 1" in said and "equal" in said
+    assert "talks.jsonl, line 1: its prompt has" in said and "context of 48" in said
+
+
+GOOD = {"prompt": "a", "chosen": "x", "rejected": "y"}
+
+
+@pytest.mark.parametrize("script", ["train_reward.py", "train_dpo.py"])
+@pytest.mark.parametrize("fault, sentence", [
+    ({"rejected": "x"}, "chosen and rejected are equal"),
+    ({"rejected": " "}, "the field 'rejected' is empty"),
+    ({"prompt": "a" * 60}, "leaves no room for an answer in the model's context of 48"),
+    ({"chosen": "b" * 60 + "c", "rejected": "b" * 60}, "equal as far as the model's context"),
+    ({"chosen": "é"}, "the character 'é' (U+00E9) is not among"),
+])
+def test_a_pair_that_cannot_teach_is_named_by_its_line(script, fault, sentence, folder, capsys):
+    lines = [json.dumps(fields) for fields in (GOOD, GOOD | fault)]
+    (folder / "pairs.jsonl").write_text("\n\n".join(lines))
+    said = complaint(capsys, script, "base", "--data", "pairs.jsonl", "--out", "other")
+    assert "pairs.jsonl, line 3: " in said and sentence in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", ["train_reward.py", "train_dpo.py"])
+def test_transcripts_in_the_form_of_hh_are_learnt_from_and_judged(script, folder):
+    texts = [(f"\n\nHuman: say {k}\n\nAssistant: ", k) for k in range(60)]
+    (folder / "hh.jsonl").write_text("".join(
+        json.dumps({"chosen": f"{ask}{k} yes", "rejected": f"{ask}no"}) + "\n"
+        for ask, k in texts))
+    told = call(script, "base", "--data", "hh.jsonl", "--out", "hh", "--steps", 2, "--batch", 4)
+    assert 0 <= float(told["low"]) <= float(told["accuracy"]) <= float(told["high"]) <= 1
+    assert float(told["length_only"]) == 1.0       # here the longer answer is always the chosen one
+
+
+def test_six_ways_are_compared_on_the_same_questions(folder, monkeypatch, capsys):
+    call("train_sft.py", *SFT)
+    call("train_reward.py", *REWARD)
+    module = load(ROOT / "scripts" / "align_compare.py")
+    folders = dict.fromkeys(("SFT", "DPO", "PPO", "GRPO"), "sft") | {"base": "base",
+                                                                     "reward": "reward"}
+    monkeypatch.setattr(module, "made", lambda settings, seed: folders)
+    monkeypatch.setattr(module, "TASK", "sort")
+    monkeypatch.setattr(sys, "argv", ["align_compare.py", "--examine", "40", "--seeds", "2",
+                                      "--tokens", "5000", "--out", "compare"])
+    module.main()
+    *_, last = capsys.readouterr().out.splitlines()
+    told = dict(pair.split("=") for pair in last.split())
+    # The same model four times, and the same draws.
+    assert told["sft"] == told["dpo"] == told["ppo"] == told["grpo"]
+    with open("compare/table.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows if row["seed"] == "2"][-3:] == [
+        "best of 4", "best of 8", "best of n"]      # n = 5000 tokens / (40 · 12)
+    assert all(abs(float(row["kl"])) < 1e-4 for row in rows if row["method"] in ("SFT", "PPO"))
+    assert Path("compare/compare.png").exists()
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:-4], "--tokens", "6000", "--out", "compare"])
+    with pytest.raises(SystemExit):
+        module.main()
+    assert "holds runs of other --tokens" in capsys.readouterr().err
 
 
 def test_a_stage_made_from_another_model_is_not_gone_on_with():

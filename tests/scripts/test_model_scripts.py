@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from house import ROOT, load
+from tinygrad_edu.inference import cache
 from tinygrad_edu.kernel import Backend, backends
 from tinygrad_edu.models.export import save_published
 from tinygrad_edu.models.gguf_model import save_gguf_model
@@ -92,6 +93,16 @@ def test_generate_ends_before_a_stop_string(paths):
     stop = text[8:10]
     found = call("generate.py", *flags, "--stop", stop).rsplit("\n", 2)[0]
     assert found == "the" + text[3:].partition(stop)[0]
+
+
+@pytest.mark.parametrize("script, flags", [
+    ("generate.py", ["--prompt", "the"]), ("chat.py", []),
+    ("bench_decode.py", ["--prompt-tokens", 8, "--new", 8])])
+def test_a_context_larger_than_the_memory_is_refused_in_a_sentence_before_it_is_taken(
+        script, flags, paths, capsys, monkeypatch):
+    monkeypatch.setattr(cache, "available_bytes", lambda: 10)
+    assert "MB of memory are free: read or write fewer tokens" in complaint(
+        capsys, script, paths["gguf"], *flags)
 
 
 @pytest.mark.parametrize("have, stays", [(["native"], True), (["numba"], True), ([], False)])

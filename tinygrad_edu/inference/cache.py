@@ -183,8 +183,8 @@ def refuse_too_much(size, room):
     """ValueError where the machine has not so many bytes left: said before they are taken."""
     left = available_bytes()
     if left is not None and size > left:
-        raise ValueError(f"keys and values of {room} positions take {size / 1e9:.1f} GB, and "
-                         f"{left / 1e9:.1f} GB of memory are free: read or write fewer tokens")
+        raise ValueError(f"keys and values of {room} positions take {size / 1e6:,.0f} MB, and "
+                         f"{left / 1e6:,.0f} MB of memory are free: read or write fewer tokens")
 
 
 CACHES = {"float": KVCache, "int8": Int8Cache}

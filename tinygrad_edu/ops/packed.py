@@ -26,6 +26,9 @@ Pitfalls  x·W is not what float32 gives, but within (4); gradients (5) are of t
           F16, BF16 and F32 have no ladders: they are widened and multiplied with x as it is.
 Cost      Decoding reads the bytes of W; its share of what a loop that only reads gets, and what
           many rows of x reach: python -m tinygrad_edu.ops.packed.
+          C has texts for AVX2, AVX-512 with VNNI, and ARM64 with and without its dot product. The
+          last two give the right numbers in an emulator, which says nothing about their speed.
+          AMX, Intel's products of whole tiles, is left out: it was not there to be measured.
 Try       build it    the same product for two rows of x at a time, for two people who chat.
           break it    leave out `middle` where many rows are taken. Which test notices?
           measure it  python -m tinygrad_edu.ops.packed

@@ -20,6 +20,10 @@ Shapes    a batch of B pairs, the chosen rows first: ids, mask (2B, T); for KTO 
           prompt of each row under the chosen answer of the next · all of (1) to (6) on (B,)
 Pitfalls  (2) looks at differences only. Both answers may become less likely, as long as the
           rejected one does so faster; watch ln π of the chosen answers (`chosen` in the metrics).
+          Where all rejected answers have the same mistake, a third answer takes what both lose:
+          after scripts/train_dpo.py --rejected own the policy's own reward was right about 99 % of
+          held-out pairs, and its answers to none of the sums, 9 % before. Pairs with many kinds of
+          mistakes leave no such way out, and so does a loss that stops, as (3).
           β is how hard it is to leave the reference: 0.1 moves far, 0.5 little.
           Where all pairs agree, (2) never stops: σ → 1 needs h → ∞. (3) is content with 1/(2β).
           In (1) the reference is the model that the training began with. Another one, or one with
@@ -29,7 +33,8 @@ Pitfalls  (2) looks at differences only. Both answers may become less likely, as
 Cost      Four rows for a pair: two by the policy, with gradient, two by the reference, without.
 Try       build it    a variant that adds −ℓ_c to (2), against the first pitfall.
           break it    exchange chosen and rejected in (2). Which tests notice?
-          measure it  python scripts/train_dpo.py --loss simpo, beside the others
+          measure it  python scripts/train_dpo.py --rejected own, and with --loss ipo --steps 60
+                      --lr 5e-4: look at the third panel of both pictures
 See       Rafailov et al. 2023, eq. 7 · Azar et al. 2023, eq. 17 · Ethayarajh et al. 2024, eq. 8 ·
           Hong et al. 2024, eq. 6-7 · Meng et al. 2024, eq. 6
 """

@@ -53,6 +53,12 @@ class Rollout(NamedTuple):
         rows = zip(self.ids, self.starts, lengths, strict=True)
         return [row[start : start + length].tolist() for row, start, length in rows]
 
+    def rows(self):
+        """Rows (ids, mask), each cut behind its answer, as the lessons sft and reward take them."""
+        ends = self.starts + self.mask.sum(axis=1).astype(int)
+        return [(ids[:end], mask[:end]) for ids, mask, end in
+                zip(self.ids, self.mask, ends, strict=True)]
+
 
 def rollout(model, prompts, max_new, ends, random, group=1, greedy=False):
     """`group` answers to each of the prompts (lists of ids), of at most max_new tokens: a Rollout.
