@@ -28,7 +28,7 @@ from tinygrad_edu.models import run as runs
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.nn.optimizers import make_optimizer
 from tinygrad_edu.rlhf import gauges
-from tinygrad_edu.rlhf.grpo import GRPOSettings, group_advantages, improve
+from tinygrad_edu.rlhf.grpo import VARIANTS, GRPOSettings, group_advantages, improve
 from tinygrad_edu.rlhf.logprobs import frozen_logprobs
 from tinygrad_edu.rlhf.practice import Exercise, answers_gauges, learnt, practise
 from tinygrad_edu.rlhf.reward import interval
@@ -58,12 +58,11 @@ class Settings(GRPOSettings, StageSettings):
                               "runs/sft-TASK, made where it is not there", positional=True)
     task: str | None = option(None, "what is practised (default: what SFT has learnt)",
                               choices=(*TASKS,))
-    steps: int = option(60, "steps of practice", low=1, high=2**53)
+    steps: int = option(200, "steps of practice", low=1, high=2**53)
     batch: int = option(64, "problems in a step, each answered --group times", low=1, high=2**20)
     group: int = option(8, "answers to every prompt, G", low=2)
     minibatch: int = option(256, "answers whose gradients make one update", low=1)
     lr: float = option(5e-4, "learning rate of practice", low=0.0)
-    schedule: str = option("constant", "how it shrinks", choices=("cosine", "linear", "constant"))
     warmup: int = option(10, "steps over which it grows", low=0)
     control: bool = option(True, "imitate on for as many operations, and compare")
     examine: int = option(1000, "held-out problems in the examinations at the end", low=1)
@@ -128,7 +127,8 @@ def practised(stage, exercise, reference):
 
 def practise_once(settings, exercise, model, reference, optimizer, step, rate):
     """A step: problems, answers, rewards, one improvement. Returns its row for the metrics."""
-    written, found = exercise.answers(model, settings.batch, f"step {step}", settings.group)
+    asked = settings.batch * VARIANTS[settings.variant].asks
+    written, found = exercise.answers(model, asked, f"step {step}", settings.group)
     rewards = exercise.exact(written, found)
     looks = settings.kl_weight or step % REFERENCE_EVERY == 0
     base = frozen_logprobs(reference, written.ids, written.mask).data if looks else None
@@ -138,7 +138,9 @@ def practise_once(settings, exercise, model, reference, optimizer, step, rate):
     random = np.random.default_rng([settings.seed, step])
     seen = improve(model, optimizer, batch, settings, rate, random)
     # A token's forward pass is the unit: read once while it is written, then forward and backward.
-    read = written.ids.size * (1 / settings.group + 3 * settings.epochs) + written.mask.sum()
+    learnt_from = written.ids.size / VARIANTS[settings.variant].asks
+    read = (written.ids.size / settings.group + 3 * settings.epochs * learnt_from
+            + written.mask.sum())
     return seen | answers_gauges(written, base) | {
         "reward": rewards.mean(), "tokens": read, "generated": written.mask.sum()}
 

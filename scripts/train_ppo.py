@@ -1,14 +1,20 @@
-"""Follow a reward model: PPO on a leash, and what a program thinks of the result.
+r"""Follow a reward model: PPO on a leash, and what a program thinks of the result.
 
-    python scripts/train_ppo.py                       from runs/sft, judged by runs/reward
+    python scripts/train_ppo.py                       sums, from runs/sft, judged by runs/reward
+    python scripts/train_ppo.py --task sort           or another task, from runs that it makes
     python scripts/train_ppo.py RUN --reward RUN      from a run folder of train_sft.py, judged by
                                                       one of train_reward.py
-    python scripts/train_ppo.py --kl-weight 0         without the leash: is the reward hacked?
     python scripts/train_ppo.py --resume              go on where a run stopped
 
 The reward model is made where it is not there, and so is the run before it. The reward that is
 shown is counted in standard deviations of the rewards that the beginning's answers get; the exact
-score is that of a program, which training never sees. Every flag: --help.
+score is that of a program, which training never sees. Where the reward rises on and the score
+falls, the reward is hacked. A slack leash shows it, and --beside draws both runs:
+
+    python scripts/train_ppo.py --task sort --kl-weight 0.05 --kl-target 6 --out runs/ppo-slack \
+        --beside runs/ppo-sort
+
+Every flag: --help.
 """
 
 from dataclasses import dataclass
@@ -16,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_edu.data.tasks import TASKS
 from tinygrad_edu.models import run as runs
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.nn.optimizers import make_optimizer
@@ -35,41 +42,48 @@ from tinygrad_edu.rlhf.stage import (
     saver,
 )
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
+from tinygrad_edu.train.metrics import read_metrics
 from tinygrad_edu.train.program import program
 
 HERE = Path(__file__).resolve().parent
-SFT, REWARD = Path("runs/sft"), Path("runs/reward")  # where none are named
+SUMS = "addition"                                  # what the scripts before this one teach
+# Sorting is easier to judge than sums, so its judge learns from fewer pairs.
+JUDGE = "--steps", 120, "--batch", 128, "--pairs", 20_000
 
 
 @dataclass
 class Settings(PPOSettings, StageSettings):
     """The settings of a run."""
 
-    sft: Path = option(SFT, "run folder to begin with, which is the reference too",
-                       positional=True)
-    reward: Path = option(REWARD, "run folder of the reward model")
-    steps: int = option(100, "steps, each of answers and updates", low=1, high=2**53)
+    sft: Path | None = option(None, "run folder to begin with, the reference too; by default "
+                              "runs/sft for sums, else runs/sft-TASK", positional=True)
+    reward: Path | None = option(None, "run folder of the reward model; by default runs/reward for "
+                                 "sums, else runs/reward-TASK")
+    task: str = option(SUMS, "of which runs are made where none are named", choices=(*TASKS,))
+    steps: int = option(40, "steps, each of answers and updates", low=1, high=2**53)
     batch: int = option(256, "answers in a step", low=1, high=2**20)
-    lr: float = option(1e-4, "largest learning rate", low=0.0)
+    epochs: int = option(2, "passes over the data of a step", low=1)
+    lr: float = option(1.5e-4, "largest learning rate", low=0.0)
     schedule: str = option("constant", "how it shrinks", choices=("cosine", "linear", "constant"))
     warmup: int = option(10, "steps over which it grows", low=0)
     shared: bool = option(False, "one trunk for policy and values")
-    kl_weight: float = option(0.05, "what a nat of distance costs at the start, β", low=0.0)
-    kl_target: float | None = option(6.0, "nats an answer may be away; none: β stays", low=1e-6)
+    value_clip: float = option(1.0, "deviations that a guess may move in a step; 0: any", low=0.0)
+    kl_weight: float = option(0.2, "what a nat of distance costs at the start, β", low=0.0)
+    kl_target: float | None = option(4.0, "nats an answer may be away; none: β stays", low=1e-6)
     examine: int = option(500, "held-out problems in the examinations", low=2)
-    out: Path = option(Path("runs/ppo"), "run folder")
+    beside: Path | None = option(None, "another run of this script, to be drawn in one picture")
+    out: Path | None = option(None, "run folder (default: runs/ppo, or runs/ppo-TASK)")
 
 
 def main():
     """Make what is missing, train, examine before and after."""
     settings, given = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
+        kind = "" if settings.task == SUMS else f"-{settings.task}"
+        settings.out = settings.out or Path(f"runs/ppo{kind}")
         stage = open_stage(settings, given, runs)
         settings = stage.settings
-        if settings.sft == SFT:
-            run_before(SFT, HERE / "train_sft.py")
-        if settings.reward == REWARD:
-            run_before(REWARD, HERE / "train_reward.py")
+        make_what_is_missing(settings, kind)
         stage.check(f"{checksum_of(settings.sft)} {checksum_of(settings.reward)}")
         judge = Judge(settings)
         save_tokenizer(judge.exercise.turns.tokenizer, stage.path / "tokenizer.json")
@@ -77,6 +91,16 @@ def main():
     model, metrics = practised(stage, judge)
     complete(stage, model)
     finish(settings, metrics, before, judge.examine(model))
+
+
+def make_what_is_missing(settings, kind):
+    """The runs that were not named: of the task, and made where they are not there."""
+    task = ("--task", settings.task) if kind else ()
+    if settings.sft is None:
+        settings.sft = run_before(Path(f"runs/sft{kind}"), HERE / "train_sft.py", *task)
+    if settings.reward is None:
+        flags = (settings.sft, *task, *(JUDGE if kind else ()))
+        settings.reward = run_before(Path(f"runs/reward{kind}"), HERE / "train_reward.py", *flags)
 
 
 class Judge:
@@ -171,7 +195,11 @@ def finish(settings, metrics, before, after):
     try:
         title = f"PPO on the reward model {settings.reward}"
         gauges.draw_gauges(metrics.rows, settings.out / "gauges.png", title)
-        gauges.draw_price({title: metrics.rows}, settings.out / "price.png")
+        found = {str(settings.out): metrics.rows}
+        if settings.beside:
+            rows = read_metrics(settings.beside / "metrics.csv", metrics.columns)
+            found = {str(settings.beside): rows} | found
+        gauges.draw_price(found, settings.out / "price.png", title)
         print(f"pictures: {settings.out}/gauges.png, {settings.out}/price.png")
     except ImportError as error:
         print(error)

@@ -4,7 +4,14 @@ import pytest
 from tinygrad_edu.gradcheck import gradcheck
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.nn.adam import AdamW
-from tinygrad_edu.rlhf.grpo import VARIANTS, GRPOSettings, group_advantages, grpo_loss, improve
+from tinygrad_edu.rlhf.grpo import (
+    VARIANTS,
+    GRPOSettings,
+    group_advantages,
+    grpo_loss,
+    improve,
+    teaching,
+)
 from tinygrad_edu.rlhf.rollout import rollout
 from tinygrad_edu.tensor import Tensor
 
@@ -64,6 +71,15 @@ def test_a_group_of_equal_rewards_teaches_nothing():
         advantages = group_advantages(np.array([1.0, 1, 0, 1]), settings_of(variant))
         assert not advantages[:2].any()
         assert advantages[2] < 0 < advantages[3]
+
+
+def test_of_twice_as_many_groups_the_first_that_teach_are_learnt_from():
+    rewards = np.array([1.0, 1, 0, 1, 0, 0, 1, 0, 0, 1, 1, 0])      # groups of two
+    batch = {"ids": np.arange(12), "advantages": group_advantages(rewards, settings_of("dapo"))}
+    assert teaching(batch, 2)["ids"].tolist() == [2, 3, 6, 7, 8, 9]
+    assert teaching(batch, 1) is batch
+    dull = {"ids": np.arange(4), "advantages": np.zeros(4)}
+    assert teaching(dull, 2) is dull
 
 
 def test_without_a_price_the_reference_is_not_asked():

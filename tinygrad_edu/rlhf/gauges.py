@@ -62,7 +62,7 @@ GAUGES = {
         "far from where it began: what the reward says there is guessing; raise the KL weight, or "
         "lower the learning rate"),
     "entropy": Gauge(
-        "entropy, nats a token, of its beginning", 0.1, 1.5,
+        "entropy, nats a token, of its beginning", 0.1, 3.0,
         "no more trying out: answers of a group are all the same, and nothing is left to learn "
         "from; a lower learning rate, an entropy bonus, more KL",
         "it becomes undecided: rewards are noise to it, or their sign is wrong", relative=True),
@@ -77,7 +77,7 @@ GAUGES = {
         "the log-probabilities of the data are not the policy's: stale, of another temperature, or "
         "of another mask"),
     "ratio": Gauge(
-        "largest ratio of a step", 1.0, 10.0, "",
+        "largest ratio of a step", 1.0, 100.0, "",
         "single tokens are thrown far: a lower learning rate, or look at first_ratio"),
     "explained_variance": Gauge(
         "share of the returns that the value model explains", 0.2, 1.0,
@@ -196,7 +196,7 @@ def draw_price(found, path, title=""):
     """
     pyplot = plots("the picture of reward and score needs")
     figure, axes = pyplot.subplots(1, len(found), figsize=(5 * len(found), 3.6), squeeze=False,
-                                   layout="constrained")
+                                   layout="constrained", sharey=True)
     for place, (name, rows) in zip(axes[0], found.items(), strict=True):
         twin = place.twinx()
         for side, column, color in ((place, "reward", "tab:blue"), (twin, "score", "tab:orange")):
@@ -207,6 +207,7 @@ def draw_price(found, path, title=""):
                             "exact score, what is true", color=color)
         place.set(title=name, xlabel="nats from the beginning, an answer")
         place.grid(alpha=0.3)
+        twin.set_ylim(-0.03, 1.03)                 # a share, and the same in all panels
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=100)
     pyplot.close(figure)

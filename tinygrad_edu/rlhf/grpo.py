@@ -90,14 +90,14 @@ class Variant(NamedTuple):
     advantages: object
     weights: object
     higher: float = 0.0                            # ε_high − ε
-    informative: bool = False                      # leave out groups that teach nothing
+    asks: int = 1                                  # problems for each whose answers are learnt from
 
 
 VARIANTS = {
     "grpo": Variant(standardised, per_answer),
     "rloo": Variant(leave_one_out, whole_answer),
     "dr_grpo": Variant(centred, per_longest),
-    "dapo": Variant(standardised, per_token, higher=0.08, informative=True),
+    "dapo": Variant(standardised, per_token, higher=0.08, asks=2),
 }
 
 
@@ -156,15 +156,11 @@ def grpo_loss(logprobs, old, reference, advantages, mask, settings):
 def improve(model, optimizer, batch, settings, rate, random):
     """All epochs of updates on one batch of answers; returns what was seen, name -> number.
 
-    A variant that leaves out groups that teach nothing does so here, by their advantages of 0.
     batch: arrays ids, mask (B, T), logprobs, reference (B, T − 1), advantages (B,). random: a numpy
     generator, for the order of the rows. Raises FloatingPointError where a loss is not finite.
     """
     seen = []
-    if VARIANTS[settings.variant].informative:
-        teaches = batch["advantages"] != 0
-        if teaches.any():
-            batch = {name: array[teaches] for name, array in batch.items()}
+    batch = teaching(batch, VARIANTS[settings.variant].asks)
     for _ in range(settings.epochs):
         order = random.permutation(len(batch["ids"]))
         for low in range(0, len(order), settings.minibatch):
@@ -173,6 +169,18 @@ def improve(model, optimizer, batch, settings, rate, random):
             one = update(model, optimizer, part, settings, rate)
             seen.append(one)
     return summarised(seen)
+
+
+def teaching(batch, asks):
+    """Of a batch that was asked for `asks` times as much as is wanted, the part to learn from.
+
+    Those are the first groups that teach something, as many as are wanted; all where asks is 1, or
+    where none of them teaches.
+    """
+    places = np.flatnonzero(batch["advantages"])[: len(batch["ids"]) // asks]
+    if asks == 1 or not len(places):
+        return batch
+    return {name: array[places] for name, array in batch.items()}
 
 
 def update(model, optimizer, part, settings, rate):

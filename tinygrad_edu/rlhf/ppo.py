@@ -28,6 +28,12 @@ Pitfalls  (2) is a minimum, so clipping only ever takes the reason to go on; an 
           Without whitening the size of a step depends on the unit of the reward.
           (3) needs old guesses of the scale of the returns: with ε_V a hundredth of their
           size the value model crawls. With a shared trunk, c_V decides who owns the trunk.
+          The price (6) moves by a few percent a step. Where the reward rises fast, a low first β
+          lets the policy run far before the price has followed: begin high, it falls by itself.
+          On a reward model, more steps are not better: python scripts/train_ppo.py --task sort went
+          from 6 % right to 52 % on its leash; on a slack one (--kl-weight 0.05 --kl-target 6) it
+          reached 54 % after 8 steps and 0 % after 32, while the reward never ceased to rise.
+          Digits were missing in its answers: all that the judge had seen were of full length.
 Cost      epochs · 3 forward passes' worth over the data, beside one to make it. The reference and
           the value model are each one more model in memory.
 Try       build it    end the epochs as soon as (7) exceeds 0.02. Does it save anything?
