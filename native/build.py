@@ -26,9 +26,9 @@ Pitfalls  -ffast-math links code that makes the whole process flush denormals to
           single functions for several CPUs (target_clones), on Linux alone; and a function that
           one of them shares with its neighbours must then be compiled in three versions as well.
           With a library for each CPU, any compiler serves, and no line of C speaks of it.
-          On ARM64 there is one library. Linux runs on CPUs without a dot product of bytes, so it is
-          built without; compilers for macOS begin with the M1, which has one. For this CPU alone:
-          CFLAGS=-mcpu=native pip install -e .
+          On ARM64 there is one library, for what its compiler takes for granted. Linux runs on CPUs
+          without a dot product of bytes, so there it is built without; Apple's compiler begins with
+          the M1, which has one. For this CPU alone: CFLAGS=-mcpu=native pip install -e .
           A compiler that fails must not fail the install: `optional` below.
 Cost      Seconds, once. Per call: python -m tinygrad_edu.foreign
 Try       build it    CC=clang pip install -e . : the same libraries from another compiler.

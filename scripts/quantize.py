@@ -2,6 +2,7 @@
 
     python scripts/quantize.py MODEL --to q8_0 --out small.gguf
     python scripts/quantize.py MODEL --to q4_0 --out small.gguf --keep "token_embd.*,blk.0.*"
+    python scripts/quantize.py MODEL --study         a table of ways to round: lesson study
 
 MODEL is a run folder, a folder of safetensors or a .gguf file of floats. The new file is read by
 all scripts here that take a model, and by llama.cpp. Perplexity is that of the beginning of a text,
@@ -13,6 +14,7 @@ import importlib.util
 import math
 import time
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,9 @@ from tinygrad_edu.inference.decoding import generate
 from tinygrad_edu.models.gguf_model import names_there, save_gguf_model
 from tinygrad_edu.models.opened import open_model
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
+from tinygrad_edu.nn.layers import Linear
 from tinygrad_edu.quant.files import kinds_of, rounded_in
+from tinygrad_edu.quant.study import study
 from tinygrad_edu.tensor import no_grad
 from tinygrad_edu.tokenizers.gguf_tokenizer import GGML, to_fields
 from tinygrad_edu.train.program import program
@@ -38,8 +42,9 @@ class Settings:
 
     model: Path = option(help="run folder, folder of safetensors, .gguf file, or name",
                          positional=True)
-    to: str = option(help="what the matrices become", choices=KINDS)
-    out: Path = option(help="the .gguf file to write")
+    to: str = option("q8_0", help="what the matrices become", choices=KINDS)
+    out: Path | None = option(None, "the .gguf file to write")
+    study: bool = option(False, "write nothing: try the ways of lesson study, one after another")
     keep: str = option("", "tensors that stay float32: names as in the file, with * and commas")
     again: bool = option(False, "round a model that is rounded already a second time")
     text: Path | None = option(None, "what perplexity is measured on")
@@ -54,6 +59,9 @@ def main():
     """Measure, write, measure again."""
     settings, _ = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
+        if settings.study:
+            study_of(settings)
+            return
         fields = fields_of(settings)
         before = open_model(settings.model, widen=True)
         patterns = [word.strip() for word in settings.keep.split(",") if word.strip()]
@@ -73,9 +81,33 @@ def main():
     for name, bytes_, (ppl, speed) in zip(names, sizes, judged, strict=True):
         print(f"{name:<8}{bytes_ / 1e6:>9.1f}{ppl:>12.3f}{speed:>10.1f}")
     kept = sum(kind == "F32" for kind in kinds.values())
+    if patterns:
+        left = [name for name in kinds if any(fnmatchcase(name, pattern) for pattern in patterns)]
+        print("left as they are:", ", ".join(left))
     (first, _), (last, _) = judged
     print(f"tokens={len(ids)} kept={kept} bytes={sizes[1]} ratio={sizes[1] / sizes[0]:.3f} "
           f"rise={last / first - 1:.5f}")
+
+
+def study_of(settings):
+    """The table of lesson study. The tokens behind those that judge calibrate static ladders."""
+    opened = open_model(settings.model, widen=True)
+    if not any(isinstance(module, Linear) for _, module in opened.model.walk()):
+        raise ValueError(f"{settings.model} has no linear layers to round")
+    ids = text_of(settings, opened)
+    cut = max(2, len(ids) * 3 // 4)
+
+    def judge(part=ids[:cut]):
+        return perplexity(opened.model, part, settings.window)
+
+    exact = judge()
+    print(f"{'':<28}{'bits':>6}{'perplexity':>12}{'rise':>9}")
+    print(f"{'as it is':<28}{'':>6}{exact:>12.3f}")
+    pairs = []
+    for name, bits, found in study(opened.model, judge, lambda: judge(ids[cut:])):
+        print(f"{name:<28}{bits:>6.2f}{found:>12.3f}{found / exact - 1:>9.2%}", flush=True)
+        pairs.append(f"{name.replace(', ', '_').replace(' ', '_')}={found / exact - 1:.5f}")
+    print(f"tokens={cut}", *pairs)
 
 
 def weights_of(path):
@@ -89,6 +121,8 @@ def fields_of(settings):
     """The tokenizer's settings of a GGUF file, None for other models; ValueError where it is no
     good source."""
     path = located(settings.model)
+    if settings.out is None:
+        raise ValueError("give the file to write: --out small.gguf, or --study to write none")
     if settings.out.suffix != ".gguf":
         raise ValueError(f"--out {settings.out}: the name of a GGUF file ends in .gguf")
     if path.exists() and settings.out.exists() and settings.out.samefile(path):
@@ -129,14 +163,19 @@ def text_of(settings, opened):
     return ids
 
 
-def measure(settings, opened, ids, writer=None):
-    """(perplexity, tokens a second) of a model; writer: the same, as it is opened to write."""
-    model, total = opened.model, 0.0
-    window = min(settings.window, model.config.context)
+def perplexity(model, ids, window):
+    """What the model makes of a text, read in windows."""
+    total, window = 0.0, min(window, model.config.context)
     with no_grad():
         for start in tqdm(range(0, len(ids) - 1, window), unit="window", leave=False):
             part = ids[None, start : start + window + 1]
             total += model.loss(part[:, :-1], part[:, 1:], reduction="sum").item()
+    return math.exp(min(total / (len(ids) - 1), 700))
+
+
+def measure(settings, opened, ids, writer=None):
+    """(perplexity, tokens a second) of a model; writer: the same, as it is opened to write."""
+    found = perplexity(opened.model, ids, settings.window)
     model = (writer or opened).model
     room = max(1, min(settings.new, model.config.context - 17))
     random, prompt = np.random.default_rng(0), ids[:16]
@@ -144,7 +183,7 @@ def measure(settings, opened, ids, writer=None):
     next(written)                                  # the prompt is read here
     began, count = time.perf_counter(), sum(1 for _ in written)
     speed = count / (time.perf_counter() - began)
-    return math.exp(min(total / (len(ids) - 1), 700)), speed
+    return found, speed
 
 
 if __name__ == "__main__":

@@ -108,6 +108,30 @@ def test_libraries_for_older_cpus_agree_with_the_reference(cpu, real):
     assert check_kernels(library, real) > 100
 
 
+# A process on a CPU that qemu plays: which vectors it finds, and a product by what they are for.
+ON_ANOTHER_CPU = """
+import numpy as np
+from tinygrad_edu import foreign
+from tinygrad_edu.files.blocks import to_blocks
+from tinygrad_edu.ops.packed import Packed, product_of
+w = Packed(to_blocks(np.ones((3, 64), np.float32), "Q8_0"), "Q8_0")
+y = product_of(np.ones((1, 64), np.float32), w)
+print(foreign.C(y).vector_bytes(), bool(np.allclose(y, 64, rtol=1e-3)))
+"""
+
+
+@needs_c
+@pytest.mark.long
+@pytest.mark.parametrize("cpu, width", [("Nehalem", 16), ("Haswell-noTSX", 32)])
+def test_a_cpu_without_the_instructions_of_this_one_gets_a_library_that_it_can_run(cpu, width):
+    qemu = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
+    if platform.machine() != "x86_64" or not qemu:
+        pytest.skip("plays an older x86-64: apt install qemu-user")
+    run = subprocess.run([qemu, "-cpu", cpu, sys.executable, "-c", ON_ANOTHER_CPU], text=True,
+                         capture_output=True, timeout=600, check=False)
+    assert run.stdout.split() == [str(width), "True"], run.stderr
+
+
 @needs_gcc
 @pytest.mark.builds
 @pytest.mark.parametrize("real", ["float32", "float64"])

@@ -1,5 +1,5 @@
-/* Calls of native/packed*.c that tests/ops/test_packed_on_arm.py has written into a file, on the CPU
- * that this is built for: reads what packed_product needs, call by call, and writes what it says. */
+/* Calls of native/packed*.c that tests/ops/test_packed_on_arm.py has written into a file, on the
+ * CPU that this is built for: reads what each call needs, and writes what it says. */
 #include <stdio.h>
 #include <stdlib.h>
 

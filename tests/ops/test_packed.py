@@ -76,6 +76,20 @@ def test_bodies_agree_with_the_reference(kernel, case, body, real):
     check_body(kernel, case, body, real)
 
 
+@pytest.mark.parametrize("body", ["numba", "native"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_unpacked_to_the_bit_signs_of_zeros_and_odd_scales_included(kind, body):
+    need(body)
+    number, size, width, _ = KINDS[kind]
+    raw = np.random.default_rng(5).integers(0, 256, (40, 512 // size * width), np.uint8)
+    got, want = np.empty((2, 40, 512), np.float32)
+    unpack_rows.bodies[body].run(got, raw, number)
+    unpack_rows.__wrapped__(want, raw, number)
+    odd = np.isnan(want)
+    assert odd.any() and np.array_equal(np.isnan(got), odd)
+    assert np.array_equal(got.view(np.uint32)[~odd], want.view(np.uint32)[~odd])
+
+
 def test_kinds_and_their_numbers_are_those_of_the_files():
     assert {name: kind.number for name, kind in KINDS.items()} == {n: t for t, n in TYPES.items()}
     assert {name: (kind.size, kind.width) for name, kind in KINDS.items()} == {

@@ -10,6 +10,7 @@ from house import ROOT, load
 from tinygrad_edu.files.gguf import load_gguf
 from tinygrad_edu.models.gguf_model import load_gguf_model, save_gguf_model
 from tinygrad_edu.models.llama import Llama, LlamaConfig
+from tinygrad_edu.quant.study import WAYS
 from tinygrad_edu.tokenizers.bpe import train_bpe
 from tinygrad_edu.tokenizers.gguf_tokenizer import to_fields
 
@@ -50,6 +51,7 @@ def test_a_model_of_fewer_bits_is_written_read_and_judged_and_what_is_kept_is_ke
     model, fields = small()
     told = quantize(model, fields, "--keep", "blk.0.ffn_*.weight, token_embd.*")
     pairs = dict(pair.split("=") for pair in told.splitlines()[-1].split())
+    assert "left as they are: token_embd.weight, " in told and "ffn_down.weight\n" in told
     assert abs(float(pairs["rise"])) < 0.01 and 0.3 < float(pairs["ratio"]) < 0.9
     assert int(pairs["bytes"]) == quantize.out.stat().st_size
     kinds = {name: entry.kind for name, entry in load_gguf(quantize.out).entries.items()}
@@ -76,6 +78,8 @@ def test_what_cannot_be_rounded_is_named_with_its_remedy(quantize, tmp_path, cap
     model, fields = small()
     assert "no weight is called 'blk.9.*'" in refused(quantize, model, fields, "--keep", "blk.9.*")
     save_gguf_model(tmp_path / "rounded.gguf", model, fields, "Q4_0")
+    assert "give the file to write: --out" in refused(
+        call, "quantize.py", tmp_path / "rounded.gguf", "--to", "q8_0")
     assert "is rounded already (Q4_0): take the floats" in refused(
         call, "quantize.py", tmp_path / "rounded.gguf", "--to", "q8_0", "--out", quantize.out)
 
@@ -92,3 +96,14 @@ def test_a_perplexity_behind_a_cache_is_that_without_one_and_of_eight_bits_nearl
         found.append(float(told.split("ppl=")[1].split()[0]))
     assert found[0] == pytest.approx(found[1], rel=1e-4)
     assert found[0] == pytest.approx(found[2], rel=5e-3)
+
+
+def test_the_study_prints_a_line_for_every_way_and_writes_nothing(quantize, tmp_path):
+    save_gguf_model(tmp_path / "big.gguf", *small(width=64))
+    (tmp_path / "text.txt").write_text(TEXT)
+    told = call("quantize.py", tmp_path / "big.gguf", "--study", "--text", tmp_path / "text.txt")
+    lines = told.splitlines()
+    assert [line[:28].strip() for line in lines[2:-1]] == list(WAYS)
+    assert lines[-1].startswith("tokens=") and len(lines[-1].split()) == 1 + len(WAYS)
+    assert all(abs(float(pair.split("=")[1])) < 0.1 for pair in lines[-1].split()[1:])
+    assert not quantize.out.exists()

@@ -248,22 +248,22 @@ def save_gguf(path, settings, tensors, kinds=None):
     floats, or a pair (bytes (…, n) uint8, its kind). kinds: name -> "F32" (default), "F16", "Q8_0",
     "Q4_0" or "Q4_1". Raises ValueError for rows that do not divide into blocks.
     """
-    parts, table, offset = {}, b"", 0
+    parts, table, offset = [], b"", 0
     for name, array in tensors.items():
-        kind = array[1] if isinstance(array, tuple) else (kinds or {}).get(name, "F32")
-        raw = array[0] if isinstance(array, tuple) else to_blocks(np.asarray(array), kind)
+        raw, kind = array if isinstance(array, tuple) else (None, (kinds or {}).get(name, "F32"))
         block, width, _ = READ[kind]
-        shape = (*raw.shape[:-1], raw.shape[-1] // width * block)
+        shape = np.shape(array if raw is None else raw)
+        shape = shape if raw is None else (*shape[:-1], shape[-1] // width * block)
         table += text_bytes(name) + struct.pack("<I", len(shape))
-        table += b"".join(struct.pack("<Q", n) for n in shape[::-1])
-        table += struct.pack("<IQ", NUMBERS[kind], offset)
-        parts[name] = raw
-        offset = -(-(offset + raw.nbytes) // ALIGNMENT) * ALIGNMENT
+        table += struct.pack(f"<{len(shape)}QIQ", *shape[::-1], NUMBERS[kind], offset)
+        parts.append((array, kind) if raw is None else (raw, None))
+        offset += -(-math.prod(shape) // block * width // ALIGNMENT) * ALIGNMENT
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(settings))
     head += b"".join(text_bytes(name) + typed(value) for name, value in settings.items()) + table
     with atomic_write(path) as file:
         file.write(head.ljust(-(-len(head) // ALIGNMENT) * ALIGNMENT, b"\0"))
-        for raw in parts.values():
+        for array, kind in parts:                  # in blocks one at a time: less memory
+            raw = to_blocks(np.asarray(array), kind) if kind else array
             file.write(np.ascontiguousarray(raw).data)
             file.write(b"\0" * (-raw.nbytes % ALIGNMENT))
 

@@ -156,7 +156,7 @@ def lay_eight(step, low, w, d, e, g, p):
 def lay_ladders(step, low, w, words, f):
     """step and low (K/ladder,), lesson ladders, (3) to (6). words: w as numbers of 16 bits."""
     blocks, width, apart = len(w) // f.width, f.width, f.width // 2
-    low[:] = f4(0)
+    low[:] = f4(-0.0)  # which leaves even the sign of a zero as it is
     if f.kind == Q6_K:
         for b in range(blocks):
             d = half(words[at(b * apart + 104)])
