@@ -12,8 +12,8 @@ Idea      Most runs that do not learn from rewards fail in silence: the loss of 
           One picture needs no band: reward and exact score over the distance from the beginning.
           As long as both rise, the judge is right about what the model has begun to write. Where
           the reward goes on rising and the score turns down, the model has found what the judge
-          does not know: that is reward hacking, and the distance where it begins is what the leash
-          should be set to.
+          does not know: that is reward hacking (docs/hacking.png), and the distance where it begins
+          is what the leash should be set to.
 Math      a gauge is lit where its median over the last w rows lies outside its band: w a tenth of
           the rows, 5 at least                                                                   (1)
 Shapes    rows: dicts name → number or None, one a step · GAUGES: name → Gauge(band, below, above)

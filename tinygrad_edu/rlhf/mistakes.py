@@ -13,8 +13,9 @@ Idea      To know a broken run one has to have seen it, beside one that is healt
           loophole: a little for every token, and nobody meant to pay for length. The strings grow.
           stale: the log-probabilities are those of a model five steps ago. The first step is all
           right, then ratios are wrong before anything has moved.
-          mask: one place too late. The first digit is not judged and padding is; the ratio is wrong
-          from the first step on, and what is learnt about the end of a string is nonsense.
+          mask: one place too late. The first digit is not learnt from, and padding behind the end
+          is: the ratio is wrong from the first step on. The score suffers so little that nobody
+          would look for the mistake, had the ratio not said so.
           unwhitened: the unit of the reward is a hundredth, and the advantages are taken as they
           are. Every gradient is a hundred times too long, the clip turns it into direction alone,
           and the value model never catches up with such numbers.
@@ -24,12 +25,12 @@ Math      r = share of the pairs of neighbours that do not fall      exact: that
 Shapes    ids 0 … 9 are digits, 10 the end, 11 the beginning · rows of at most 25 tokens
 Pitfalls  One mistake lights several gauges, and some gauges follow from others. The one named in
           MISTAKES is the cause; look there first.
-          The reward of four of the six runs looks well. It is the gauge that tells least.
+          The reward looks well in all of these runs but the stale one. It tells least.
           None of these runs ends with an error. A loss is printed, it is finite, it goes down.
 Cost      A model of 27 thousand numbers, its copy and its critic: a tenth of a second a step.
 Try       build it    a sixth: the reference is updated with the policy. What does kl say, forever?
           break it    two at once, stale and unwhitened. Can you still tell them apart?
-          measure it  python scripts/break_rlhf.py --out pictures
+          measure it  python scripts/break_rlhf.py --out pictures; docs/mistakes.png is one of them
 See       Amodei et al. 2016, section 4 (hacking) · Gao et al. 2022 (reward against distance) ·
           Singhal et al. 2023 (length) · Huang et al. 2022 (details of PPO)
 """
