@@ -81,7 +81,12 @@ class Settings(StageSettings):
     optimizer: str = option("muon", "how a gradient becomes a step", choices=(*OPTIMIZERS,))
     steps: int = option(200, "optimizer steps", low=1, high=2**53)
     batch: int = option(64, "pairs in a step", low=1, high=2**20)
-    lr: float = option(1e-3, "largest learning rate", low=0.0)
+    lr: float | None = option(
+        None, "largest learning rate (default: what suits --loss)", low=0.0)
+
+    def __post_init__(self):
+        self.lr = LOSSES[self.loss].rate if self.lr is None else self.lr
+        super().__post_init__()
 
 
 def main():

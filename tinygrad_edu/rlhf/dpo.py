@@ -112,11 +112,12 @@ def log_odds(log_p):
 
 
 class Loss(NamedTuple):
-    """A loss, a β that suits it, and whether it looks at a reference."""
+    """A loss, a β that suits it, whether it looks at a reference, and a rate for small models."""
 
     of: object
     beta: float
     reference: bool
+    rate: float = 1e-3  # of Muon
 
 
 LOSSES = {
@@ -124,7 +125,7 @@ LOSSES = {
     "ipo": Loss(ipo, 0.1, True),
     "kto": Loss(kto, 0.1, True),
     "orpo": Loss(orpo, 0.5, False),
-    "simpo": Loss(simpo, 2.0, False),
+    "simpo": Loss(simpo, 2.0, False, 2e-4),
 }
 
 
