@@ -1,7 +1,8 @@
 r"""Follow a reward model: PPO on a leash, and what a program thinks of the result.
 
-    python scripts/train_ppo.py                       sums, from runs/sft, judged by runs/reward
-    python scripts/train_ppo.py --task sort           or another task, from runs that it makes
+    python scripts/train_ppo.py                       sorting, from runs/sft-sort, judged by
+                                                      runs/reward-sort
+    python scripts/train_ppo.py --task addition       or another task
     python scripts/train_ppo.py RUN --reward RUN      from a run folder of train_sft.py, judged by
                                                       one of train_reward.py
     python scripts/train_ppo.py --resume              go on where a run stopped
@@ -11,7 +12,7 @@ shown is counted in standard deviations of the rewards that the beginning's answ
 score is that of a program, which training never sees. Where the reward rises on and the score
 falls, the reward is hacked. A slack leash shows it, and --beside draws both runs:
 
-    python scripts/train_ppo.py --task sort --kl-weight 0.05 --kl-target 6 --out runs/ppo-slack \
+    python scripts/train_ppo.py --kl-weight 0.05 --kl-target 6 --out runs/ppo-slack \
         --beside runs/ppo-sort
 
 Every flag: --help.
@@ -59,7 +60,7 @@ class Settings(PPOSettings, StageSettings):
                               "runs/sft for sums, else runs/sft-TASK", positional=True)
     reward: Path | None = option(None, "run folder of the reward model; by default runs/reward for "
                                  "sums, else runs/reward-TASK")
-    task: str = option(SUMS, "of which runs are made where none are named", choices=(*TASKS,))
+    task: str = option("sort", "of which runs are made where none are named", choices=(*TASKS,))
     steps: int = option(40, "steps, each of answers and updates", low=1, high=2**53)
     batch: int = option(256, "answers in a step", low=1, high=2**20)
     epochs: int = option(2, "passes over the data of a step", low=1)

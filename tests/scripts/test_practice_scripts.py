@@ -127,7 +127,7 @@ def test_the_control_imitates_for_as_many_operations_as_the_practice_took(
 def test_practice_with_a_reward_model_ends_alike_after_a_kill_by_the_clock(begin, tmp_path, capsys):
     """SIGKILL, whatever it was doing: nothing is flushed, closed or cleaned up."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    flags = [*begin, *PPO, "--steps", 12]
+    flags = [*begin, *PPO, "--steps", 30]
     script("train_ppo.py", *flags, "--out", whole)
     out = capsys.readouterr().out
     assert "explained_variance" in out

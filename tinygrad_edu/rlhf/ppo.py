@@ -30,7 +30,7 @@ Pitfalls  (2) is a minimum, so clipping only ever takes the reason to go on; an 
           size the value model crawls. With a shared trunk, c_V decides who owns the trunk.
           The price (6) moves by a few percent a step. Where the reward rises fast, a low first β
           lets the policy run far before the price has followed: begin high, it falls by itself.
-          On a reward model, more steps are not better: python scripts/train_ppo.py --task sort went
+          On a reward model, more steps are not better: python scripts/train_ppo.py went
           from 6 % right to 52 % on its leash; on a slack one (--kl-weight 0.05 --kl-target 6) it
           reached 54 % after 8 steps and 0 % after 32, while the reward never ceased to rise.
           Digits were missing in its answers: all that the judge had seen were of full length.
