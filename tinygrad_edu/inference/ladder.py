@@ -15,8 +15,8 @@ Pitfalls  The first tokens of a rung touch memory for the first time, and are no
           Weights of four bits are other weights: this ladder is about speed, and what it costs in
           surprise is scripts/perplexity.py's to say.
           A machine whose other core works for somebody else shows no rung for threads.
-Cost      Half a minute for a model of 135 million parameters: the table is the lesson. SmolLM2 on two
-          cores of an AMD EPYC: 3.0, 10.5, 44.7, 127, 203, 271 and 267 tokens a second, rung by
+Cost      Half a minute for a model of 135 million parameters: the table is the lesson. SmolLM2 on
+          two cores of an AMD EPYC: 3.0, 10.5, 44.7, 127, 203, 271 and 267 tokens a second, rung by
           rung. The last one gains nothing there; where memory comes from the system page by page,
           it may.
 Try       build it    a rung for a cache of 16 bits.
