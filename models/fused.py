@@ -15,12 +15,12 @@ Idea      Written out as operations, a token of a Llama is some five hundred cal
 Math      n = w·x/√(mean x² + ε)                                                                (1)
           q, k, v = W·n (+ b)     q, k normed by (1) where the family does, and turned (rope)   (2)
           of a share of the keys:  m = max q·k/√D,  t = Σ e^(q·k/√D − m),  y = Σ e^(…)·v        (3)
-          M = max m:   Σ e^(m−M)·y / Σ e^(m−M)·t     over the shares                            (4)
+          M = max m:   Σ e^(m−M)·y / Σ e^(m−M)·t     over the shares; in C alone                (4)
           x ← x + W_O·y       x ← x + W_d·(silu(W_g·n)·W_u·n)                                   (5)
           logits = W_H·n of the last block's x                                                  (6)
-Shapes    x (C,) the row of the embedding · keys, values (L, G, S, D) floats, or int8 with their
-          key_scales, value_scales (L, G, S); of floats these are NO_SCALES · turn (2, D/2) cos and
-          sin at this position · store: all matrices as bytes, one after the other · places
+Shapes    L blocks, H heads, G of keys, D numbers a head, S positions · x (C,) the row of the
+          embedding · keys, values (L, G, S, D) floats, or int8 with their key_scales, value_scales
+          (L, G, S); of floats these are NO_SCALES · turn (2, D/2) cos and sin at this position · store: all matrices as bytes, one after the other · places
           (7·L + 1, 4): begin, bytes a row, rows and kind of each · vectors: norms and offsets,
           block by block
 Pitfalls  A matrix in blocks of small integers is multiplied by x rounded to 8 bits, 32 numbers a
@@ -57,7 +57,7 @@ MATRICES = "q", "k", "v", "o", "gate", "up", "down"  # of a block, in the order 
 
 
 class Shape(NamedTuple):
-    """The sizes of a model, and what its family has; no window is 0."""
+    """The sizes of a model, and what its family has; a window of 0: none."""
 
     layers: int
     width: int

@@ -1,4 +1,4 @@
-"""Six ways to an assistant, side by side, at equal generated tokens.
+"""Six ways to an assistant, side by side, within one budget of generated tokens.
 
     python scripts/align_compare.py               from runs/sft and runs/reward, three seeds
     python scripts/align_compare.py --seeds 5     two more seeds, beside those that are there
@@ -11,6 +11,7 @@ best-of-n trains nothing, so its tokens are those of the examination, and n is w
 PPO and GRPO write in every step of practice. DPO writes none: a program has made its pairs, so it
 stays below the budget. Reading and updating is not counted. All are examined on problems that no
 training saw, by a program; the intervals are over the seeds of the last training.
+Nats away are measured, but for best of n, which has a bound: ln n − (n − 1)/n.
 Missing runs are made by their scripts in --out, and what is there is not made again. Every flag:
 --help.
 """

@@ -5,7 +5,7 @@
     python scripts/finetune.py MODEL --data notes/ --full   all weights in place of an adapter
     python scripts/finetune.py MODEL --data notes/ --export it.gguf
 
-MODEL is a run folder, a folder of safetensors or a .gguf file. What it has learnt is measured on a
+MODEL is a run folder, a folder of safetensors, a .gguf file or a name (smollm2). What it has learnt is measured on a
 part of your text that is held out, what it has forgotten on general text. Every flag: --help.
 """
 
@@ -56,7 +56,7 @@ BEGAN = time.perf_counter()
 class Settings(StageSettings):
     """What to train on what, and how."""
 
-    model: Path = option(Path(), "run folder, folder of safetensors, or .gguf file",
+    model: Path = option(Path(), "run folder, folder of safetensors, .gguf file, or name",
                          positional=True)
     data: Path = option(Path(), "a file .txt .md .py .jsonl, or a folder of texts")
     general: Path | None = option(
@@ -86,6 +86,8 @@ class Settings(StageSettings):
     def __post_init__(self):
         if self.lora and self.full:
             raise ValueError("--lora and --full exclude each other: give one of them")
+        if self.four_bit and self.full:
+            raise ValueError("--four-bit is for the base of an adapter: leave out --full")
         if self.parts and self.batch % self.parts:
             raise ValueError(f"--batch {self.batch} does not divide into {self.parts} --parts")
         self.lr = self.lr or RATES["full" if self.full else "lora"]

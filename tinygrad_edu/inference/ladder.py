@@ -50,8 +50,8 @@ WARMUP = 2  # tokens
 def climb(model, pack, anew, prompt=64, new=16, progress=iter):
     """Yield (name, tokens a second) for every rung.
 
-    model: of floats. pack(model, kind): the same with blocks of that kind, written by a fused
-    kernel. anew(): lets go of the memory that this kernel works on. progress wraps the names.
+    model: of floats. pack(model, kind): the same in blocks of that kind, and a token of it is one
+    fused call. anew(): lets go of the memory that this kernel works on. progress wraps the names.
     """
     ids = np.random.default_rng(0).integers(0, model.config.vocabulary, (1, prompt))
     now, cores = model, threads.count()

@@ -5,10 +5,10 @@ Needs foreign, kernel, memory. Used by algebra, cache.
 Idea      A product of two integers of eight bits has sixteen, and a sum of many of them fits into
           32: so a CPU can multiply and add without ever rounding, on four times as many numbers at
           a time as with floats. What is lost is lost before, when floats become integers: each row
-          gets a scale, its largest number over 127, and every number becomes the nearest multiple
+          gets a scale, its largest size over 127, and every number becomes the nearest multiple
           of it. These are the three loops that lesson algebra and the cache of keys and values
           (lesson cache) are made of: to integers, multiply, and back.
-Math      y_nf = Σₖ a_nk·b_fk                      exact, while K·127² < 2³¹                    (1)
+Math      y_nf = Σₖ a_nk·b_fk                      exact, while K·128² < 2³¹                    (1)
           scale_n = maxₖ |x_nk| / 127      q_nk = x_nk / scale_n to the nearest integer         (2)
           x_nk ≈ scale_n·q_nk              |x_nk − scale_n·q_nk| ≤ scale_n/2                    (3)
 Shapes    a, q (N, K) int8 · b (F, K) int8 · y (N, F) int32 · x (N, K) floats · scale (N,) floats
@@ -34,7 +34,7 @@ from ..kernel import Kernel
 from ..memory import contiguous, empty_like
 
 MOST = 127
-LONGEST = (2**31 - 1) // MOST**2  # numbers of a row whose products add up in 32 bits
+LONGEST = (2**31 - 1) // (MOST + 1) ** 2  # numbers of a row whose products add up in 32 bits
 
 
 @Kernel

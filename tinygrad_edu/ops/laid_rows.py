@@ -8,8 +8,8 @@ Idea      For those who have no C compiler, Numba's loops read blocks. What lies
           is worth and where it begins. Loops that use them are then the same for all kinds, and
           are compiled once.
 Math      x = step·rung + low        rung = q − middle of lesson ladders                        (1)
-Shapes    w (bytes of a row,) uint8, words: the same as numbers of 16 bits · q (K,) int8
-          step, low (K/ladder,) float32
+Shapes    w (bytes of a row,) uint8, words: the same as numbers of 16 bits · q (K,) int8: the
+          rungs of (1) · step, low (K/ladder,) float32
 Pitfalls  A loop of 16 that the compiler knows to be one of 16 it unrolls, and then puts numbers of
           16 blocks, which lie far apart, into a vector. If it does not know how long the loop is,
           the vector goes along the loop. So bounds come as arguments, although they never change.
@@ -143,7 +143,7 @@ def lay_rungs(q, w, f, part):
 
 @helper
 def lay_eight(step, low, w, d, e, g, p):
-    """(5): the ladders from g on, of 12 bytes from p on."""
+    """(5) of lesson ladders: the ladders from g on, of 12 bytes from p on."""
     for j in range(4):
         s, m, rest = w[at(p + j)], w[at(p + 4 + j)], w[at(p + 8 + j)]
         step[at(g + j)] = d * f4(s & u1(63))
@@ -189,7 +189,7 @@ def unpack_loop(y, blocks, words, f):
         for g in range(K // ladder):
             for i in range(ladder):
                 k = at(g * ladder + i)
-                y[r, k] = step[g] * f4(rung[k]) + low[g]
+                y[r, k] = step[g] * f4(rung[k]) + low[g]                                       # (1)
 
 
 @unpack_rows.body("numba", rows="y blocks", when=in_rows, jit=False)

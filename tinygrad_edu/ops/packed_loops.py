@@ -8,13 +8,15 @@ Idea      The product of lesson packed, for those who have no C compiler. One lo
           many rows of x there is something faster than any loop of ours: BLAS. Rungs and the
           integers of x are exact as floats, so some rows of W at a time are widened, and
           multiplied as floats.
-Math      y_r = Σ over ladders of x: scale·(step·Σ rung·q + low·Σ q)                            (1)
+Math      y_r = Σ over ladders of W: scale·(step·Σ rung·q + low·Σ q)                            (1)
           y = (scale·q)·Wᵀ        the same, in floats, for many rows of x                       (2)
 Shapes    those of lesson packed
 Pitfalls  A product of two integers has 64 bits in Numba, twice as many as a sum here needs. i4()
           takes 32 of them; then LLVM finds the instruction that adds up products of bytes.
           A sum that is asked at each step whether to go on is no vector loop: hence the sum of
-          x·0, which is no number where one of x is infinite or none.
+          x·0, which is NaN where one of x is infinite or NaN.
+          Σ q is kept for 32 numbers at a time. The ladders of Q6_K have 16, and Σ q counts twice;
+          but they have no low, and twice nothing is nothing.
           F32, F16 and BF16 have no rungs, and take the way of many rows always.
           (2) adds up in another order than (1), so the last digits of a long text and of one token
           differ.
@@ -93,7 +95,7 @@ def quantize_rows_numba(q, scale, sum, x):
             most, odd = f4(0), f4(0)
             for i in range(PART):
                 most = max(most, abs(x[n, b * PART + i]))
-                odd += x[n, b * PART + i] * f4(0)  # no 0 where x is infinite or no number
+                odd += x[n, b * PART + i] * f4(0)  # NaN where x is infinite or NaN
             some = odd == 0 and most >= LEAST
             inverse, total = f4(127) / most if some else f4(0), i4(0)
             for i in range(PART):

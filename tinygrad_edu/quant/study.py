@@ -18,7 +18,7 @@ Pitfalls  Linear layers alone: an embedding, and a head that is tied to it, stay
           Differences of a few tenths of a percent are noise, if the text has a few thousand tokens.
           A model that came from a file of few bits lies on a ladder already, and the same ladder
           once more costs nothing: start from floats.
-Cost      A reading of the text for every way, two for the static one.
+Cost      A reading of the text for every way; the static one also reads the text that calibrates.
 Try       build it    a way of your own: one more line in `WAYS`.
           break it    calibrate on nothing but spaces. Which line of the table changes?
           measure it  python scripts/quantize.py MODEL --study

@@ -14,10 +14,11 @@ Math      reward   r = β·(ln π(y|x) − ln π_ref(y|x))                      
           KTO      λ_c·(1 − σ(r_c − z)) + λ_r·(1 − σ(z − r_r))   each answer by itself;
                    z = max(0, β·mean KL), from answers to other prompts, without gradient       (4)
           ORPO     −ℓ_c − λ·ln σ(odds_c − odds_r)                no reference: it fine-tunes, too
-                   ℓ = ln π(y|x)/|y|,  odds = ℓ − ln(1 − e^ℓ)                                   (5)
+                   ℓ = ln π(y|x)/|y|,  odds = ℓ − ln(1 − e^ℓ),  |y| the tokens of y             (5)
           SimPO    −ln σ(β·(ℓ_c − ℓ_r) − γ)                      no reference, mean per token   (6)
-Shapes    a batch of B pairs, the chosen rows first: ids, mask (2B, T); for KTO (3B, T), with the
-          prompt of each row under the chosen answer of the next · all of (1) to (6) on (B,)
+          with c for the chosen answer and r, as an index, for the rejected one; β, λ, γ are chosen
+Shapes    a batch of B pairs, the chosen rows first: ids, mask (2B, T); for KTO (3B, T): last, each
+          prompt followed by the chosen answer of the next pair · all of (1) to (6) on (B,)
 Pitfalls  (2) looks at differences only. Both answers may become less likely, as long as the
           rejected one does so faster; watch ln π of the chosen answers (`chosen` in the metrics).
           Where all rejected answers have the same mistake, a third answer takes what both lose:
@@ -27,10 +28,12 @@ Pitfalls  (2) looks at differences only. Both answers may become less likely, as
           β is how hard it is to leave the reference: 0.1 moves far, 0.5 little.
           Where all pairs agree, (2) never stops: σ → 1 needs h → ∞. (3) is content with 1/(2β).
           In (1) the reference is the model that the training began with. Another one, or one with
-          another tokenizer, makes the first loss anything but ln 2: that is checked.
+          another tokenizer, makes the first loss of (2) anything but ln 2: for DPO that is
+          checked.
           Sums of logarithms favour short answers, (5) and (6) therefore divide by the length.
           TRL takes the mean per token in (3), too; here it is the sum, as the paper has it.
 Cost      Four rows for a pair: two by the policy, with gradient, two by the reference, without.
+          KTO reads six; ORPO and SimPO two, having no reference.
 Try       build it    a variant that adds −ℓ_c to (2), against the first pitfall.
           break it    exchange chosen and rejected in (2). Which tests notice?
           measure it  python scripts/train_dpo.py --rejected own, and with --loss ipo --steps 60
@@ -133,7 +136,7 @@ LOSSES = {
 
 
 def with_other_prompts(pairs):
-    """Rows with the prompt of each chosen answer under the chosen answer of the next pair."""
+    """Rows of the prompt of each pair, followed by the chosen answer of the next pair."""
     found = []
     for (ids, mask), ((other, answer), _) in zip((pair[0] for pair in pairs),
                                                  [*pairs[1:], pairs[0]], strict=True):
@@ -202,7 +205,7 @@ class PreferenceTraining(Module):
 
 
 def implicit_differences(pairs, kind, beta):
-    """r_c − r_r by the reward that a loss has in mind, (B,): (1), or ℓ without a reference."""
+    """r_c − r_r by the reward that a loss has in mind, (B,): (1), or β·ℓ without a reference."""
     parts = pairs.log_ratios() if LOSSES[kind].reference else pairs.per_token()
     chosen, rejected = (part.data for part in parts)
     return beta * (chosen - rejected)

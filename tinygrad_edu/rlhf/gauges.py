@@ -4,10 +4,9 @@ Needs metrics, plots. Used by practice, scripts/train_grpo.py, scripts/train_ppo
 scripts/break_rlhf.py.
 
 Idea      Most runs that do not learn from rewards fail in silence: the loss of PPO says nothing, it
-          may rise while all goes well. What speaks are ten other numbers, and only to those who
-          know which values are usual. So every number that is written down has a band here, and a
-          word for leaving it on either side: what it means, and what to do. They are rules of
-          thumb, from the runs of these lessons and of the papers below; a number outside is a
+          may rise while all goes well. What speaks are the numbers below, and only to those who
+          know which values are usual. So all but reward and score have a band here, and a word for
+          leaving it where that matters: what it means, and what to do. Bands are rules of thumb, from the runs of these lessons and of the papers below; a number outside is a
           reason to look, and several at once are a diagnosis.
           One picture needs no band: reward and exact score over the distance from the beginning.
           As long as both rise, the judge is right about what the model has begun to write. Where
@@ -193,6 +192,8 @@ def draw_price(found, path, title=""):
     """Write a PNG: reward and exact score over the distance that they were bought with.
 
     found: title -> rows, a panel for each. Reward rises and score falls: the reward is hacked.
+    The many rewards are running averages, which lag a little behind; the few scores are as they
+    were.
     """
     pyplot = plots("the picture of reward and score needs")
     figure, axes = pyplot.subplots(1, len(found), figsize=(5 * len(found), 3.6), squeeze=False,

@@ -18,15 +18,16 @@ Idea      To know a broken run one has to have seen it, beside one that is healt
           would look for the mistake, had the ratio not said so.
           unwhitened: the unit of the reward is a hundredth, and the advantages are taken as they
           are. Every gradient is a hundred times too long, the clip turns it into direction alone,
-          and the value model never catches up with such numbers.
+          and the value model never catches up with such numbers. The price of distance, beside
+          such rewards, is a hundredth of what it was: so kl rises as without a leash.
 Math      r = share of the pairs of neighbours that do not fall      exact: that rise            (1)
-          both of five pairs at least, so that short strings do not climb too easily
-          loophole: r + 0.3·tokens          unwhitened: 100·r, A as it is                        (2)
+          both divided by 5 at least, so that short strings do not climb too easily
+          loophole: r + 0.3·tokens          unwhitened: 100·r, advantages as they are            (2)
 Shapes    ids 0 … 9 are digits, 10 the end, 11 the beginning · rows of at most 25 tokens
 Pitfalls  One mistake lights several gauges, and some gauges follow from others. The one named in
           MISTAKES is the cause; look there first.
           The reward looks well in all of these runs but the stale one. It tells least.
-          None of these runs ends with an error. A loss is printed, it is finite, it goes down.
+          None of these runs ends with an error, and no loss becomes infinite.
 Cost      A model of 27 thousand numbers, its copy and its critic: a tenth of a second a step.
 Try       build it    a sixth: the reference is updated with the policy. What does kl say, forever?
           break it    two at once, stale and unwhitened. Can you still tell them apart?

@@ -113,7 +113,8 @@ def practise(stage, once, look, save, script, more=()):
     """All steps that are left; returns the Metrics. An interrupted run says how to go on, and ends.
 
     once(step, rate): one step, with its learning rate; returns numbers for the columns, among them
-    reward, tokens (that were read) and generated (that were written): those two are summed up here.
+    reward, policy_loss, tokens (that were read) and generated (that were written): the last two are
+    summed up here, as seconds are.
     look(): held-out numbers, name -> number, now and then. save(done): writes the checkpoint. more:
     names of columns beside COLUMNS.
     """

@@ -26,7 +26,8 @@ Pitfalls  Nine in ten forget the carry because the lesson wants it so: what prac
           Held-out problems share no number with those trained on: lesson tasks decides, not chance.
 Cost      Microseconds a problem; a held-out one of three digits about a hundred draws.
 Try       build it    a crowd of two habits: some forget the carry, some carry always.
-          break it    let the slip of a sum leave the last place away. What does length_only say?
+          break it    let the slip of a sum leave the last place away. What does `length_only` of
+                      train_reward.py say?
           measure it  python scripts/train_sft.py --slips 0, beside the default: what is left to do?
 See       the lessons tasks and conversations · Lee et al. 2023 (sums, last digit first)
 """
