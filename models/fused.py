@@ -20,9 +20,9 @@ Math      n = w·x/√(mean x² + ε)                                           
           logits = W_H·n of the last block's x                                                  (6)
 Shapes    L blocks, H heads, G of keys, D numbers a head, S positions · x (C,) the row of the
           embedding · keys, values (L, G, S, D) floats, or int8 with their key_scales, value_scales
-          (L, G, S); of floats these are NO_SCALES · turn (2, D/2) cos and sin at this position · store: all matrices as bytes, one after the other · places
-          (7·L + 1, 4): begin, bytes a row, rows and kind of each · vectors: norms and offsets,
-          block by block
+          (L, G, S); of floats these are NO_SCALES · turn (2, D/2) cos and sin at this position
+          store: all matrices as bytes, one after the other · places (7·L + 1, 4): begin, bytes a
+          row, rows and kind of each · vectors: norms and offsets, block by block
 Pitfalls  A matrix in blocks of small integers is multiplied by x rounded to 8 bits, 32 numbers a
           scale (lesson packed). That is part of what this kernel means, not an error of a body.
           Threads that wait for each other in C must all be there: a pool that is taken runs its

@@ -121,6 +121,9 @@ def fitting_config(weights, state):
 def load_run(folder):
     """(model, tokenizer) of a run folder. Raises OSError or ValueError in one sentence."""
     arrays, state = read_run(folder)
+    if "reward.head" in arrays:
+        raise ValueError(f"{folder} holds a reward model, which judges texts and writes none: name "
+                         "the run of a language model")
     return load_model(arrays, state), run_tokenizer(folder, state)
 
 

@@ -88,9 +88,11 @@ def made(settings, seed):
                           "--seed", seed)
 
     sft = run("sft", to=None if settings.fresh else SFT)
-    reward = run("reward", sft, to=None if settings.fresh else REWARD)
+    task, level, _ = learnt(sft, runs)
+    same = "--task", task, *(("--level", level) if level else ())
+    reward = run("reward", sft, *same, to=None if settings.fresh else REWARD)
     room = exercise(sft, seed).room                # tokens of an answer at most; all sums need it
-    dpo = run("dpo", sft)
+    dpo = run("dpo", sft, *same)
     ppo = run("ppo", sft, "--reward", reward, "--batch", BATCH, "--steps",
               settings.tokens // (BATCH * room))
     grpo = run("grpo", sft, "--batch", BATCH // GROUP, "--group", GROUP, "--steps",

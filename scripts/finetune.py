@@ -5,8 +5,9 @@
     python scripts/finetune.py MODEL --data notes/ --full   all weights in place of an adapter
     python scripts/finetune.py MODEL --data notes/ --export it.gguf
 
-MODEL is a run folder, a folder of safetensors, a .gguf file or a name (smollm2). What it has learnt is measured on a
-part of your text that is held out, what it has forgotten on general text. Every flag: --help.
+MODEL is a run folder, a folder of safetensors, a .gguf file or a name (smollm2). What it has learnt
+is measured on a part of your text that is held out, what it has forgotten on general text. Every
+flag: --help.
 """
 
 import math

@@ -42,10 +42,12 @@ from tinygrad_edu.rlhf.reward import (
 from tinygrad_edu.rlhf.sft import draw_answers, score_answers
 from tinygrad_edu.rlhf.stage import (
     StageSettings,
+    checksum,
     checksum_of,
     complete,
     fit,
     open_stage,
+    refuse_idle,
     run_before,
     saver,
     show_curves,
@@ -93,6 +95,9 @@ def main():
     """Read the flags, train, let both models answer."""
     settings, given = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
+        if settings.data:
+            idle = "task", "level", "slips", "rejected", "problems", "ask"
+            refuse_idle(given, idle, "with --data")
         stage = open_stage(settings, given, runs)
         settings = stage.settings
         if settings.sft == SFT:
@@ -100,7 +105,8 @@ def main():
         (policy, tokenizer), (reference, _) = (runs.load_run(settings.sft) for _ in range(2))
         context, turns = policy.config.context, Turns(tokenizer)
         pairs, held = examples(settings, reference, turns, context)
-        stage.check(f"{checksum_of(settings.sft)} {len(pairs)} {settings.data}")
+        stage.check(f"{checksum_of(settings.sft)} "
+                    f"{checksum(array for pair in pairs + held for row in pair for array in row)}")
         save_tokenizer(tokenizer, stage.path / "tokenizer.json")
         options = {} if settings.beta is None else {"beta": settings.beta}
         model = PreferenceTraining(policy, settings.loss, reference, **options).train()

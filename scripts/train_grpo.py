@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_edu.data.tasks import TASKS
+from tinygrad_edu.files.checkpoint import checkpoint_path
 from tinygrad_edu.inference.cache import KVCache
 from tinygrad_edu.models import run as runs
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
@@ -81,14 +82,19 @@ def main():
             return
         stage = open_stage(settings, given, runs)
         settings = stage.settings
+        control = settings.out / "control"
         if not settings.resume:
-            shutil.rmtree(settings.out / "control", ignore_errors=True)
+            if control.exists() and not settings.overwrite:
+                raise FileExistsError(f"{control} is there already: choose another --out")
             settings.sft = beginning(settings, kind)
         task, level, slips = learnt(settings.sft, runs)
         settings.task = settings.task or task
         before, tokenizer = runs.load_run(settings.sft)
         exercise = Exercise(tokenizer, settings.task, level, settings.seed)
+        exercise.answers(before, 1, "room")        # refuses what does not fit the model
         stage.check(checksum_of(settings.sft))
+        if checkpoint_path(control).exists() and not settings.resume:
+            shutil.rmtree(control)
         save_tokenizer(tokenizer, stage.path / "tokenizer.json")
     model, metrics = practised(stage, exercise, before)
     complete(stage, model)
@@ -151,7 +157,7 @@ def imitated_on(settings, exercise, metrics, level, slips):
     longest = max(map(len, exercise.prompts(exercise.problems(400, "length")))) + exercise.room
     steps = math.ceil(metrics.last("tokens") / (3 * batch * (longest - 1)))
     flags = ["--task", settings.task, "--slips", slips, "--steps", steps, "--batch", batch,
-             "--seed", settings.seed + 1000]
+             "--seed", (settings.seed + 1000) % 2**32]
     flags += ["--level", level] if level else []
     return run_before(settings.out / "control", TRAIN_SFT, settings.sft, *flags)
 

@@ -27,7 +27,7 @@ from tinygrad_edu.data.tasks import TASKS
 from tinygrad_edu.models import run as runs
 from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.nn.optimizers import make_optimizer
-from tinygrad_edu.rlhf import gauges
+from tinygrad_edu.rlhf import gauges, practice
 from tinygrad_edu.rlhf.actor_critic import ActorCritic, episodes
 from tinygrad_edu.rlhf.logprobs import frozen_logprobs
 from tinygrad_edu.rlhf.ppo import Leash, PPOSettings, improve
@@ -43,7 +43,7 @@ from tinygrad_edu.rlhf.stage import (
     saver,
 )
 from tinygrad_edu.tokenizers.tokenizer_file import save_tokenizer
-from tinygrad_edu.train.metrics import read_metrics
+from tinygrad_edu.train.metrics import COLUMNS, read_metrics
 from tinygrad_edu.train.program import program
 
 HERE = Path(__file__).resolve().parent
@@ -60,7 +60,8 @@ class Settings(PPOSettings, StageSettings):
                               "runs/sft for sums, else runs/sft-TASK", positional=True)
     reward: Path | None = option(None, "run folder of the reward model; by default runs/reward for "
                                  "sums, else runs/reward-TASK")
-    task: str = option("sort", "of which runs are made where none are named", choices=(*TASKS,))
+    task: str = option("sort", "of which runs are made where none are named",
+                       choices=("all", *TASKS))
     steps: int = option(40, "steps, each of answers and updates", low=1, high=2**53)
     batch: int = option(256, "answers in a step", low=1, high=2**20)
     epochs: int = option(2, "passes over the data of a step", low=1)
@@ -80,18 +81,40 @@ def main():
     """Make what is missing, train, examine before and after."""
     settings, given = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
+        if settings.sft and not settings.resume:
+            ask_what_was_learnt(settings, given)
         kind = "" if settings.task == SUMS else f"-{settings.task}"
         settings.out = settings.out or Path(f"runs/ppo{kind}")
         stage = open_stage(settings, given, runs)
         settings = stage.settings
+        beside = run_beside(settings)
         make_what_is_missing(settings, kind)
-        stage.check(f"{checksum_of(settings.sft)} {checksum_of(settings.reward)}")
         judge = Judge(settings)
+        stage.check(f"{checksum_of(settings.sft)} {checksum_of(settings.reward)}")
         save_tokenizer(judge.exercise.turns.tokenizer, stage.path / "tokenizer.json")
     before = judge.examine(judge.reference)
     model, metrics = practised(stage, judge)
     complete(stage, model)
-    finish(settings, metrics, before, judge.examine(model))
+    finish(settings, metrics, before, judge.examine(model), beside)
+
+
+def ask_what_was_learnt(settings, given):
+    """The task is that of the run which was named. ValueError where another was asked for, too."""
+    task, _, _ = learnt(settings.sft, runs)
+    if "task" in given and settings.task != task:
+        raise ValueError(f"{settings.sft} has learnt {task}, and --task {settings.task} is asked "
+                         "for: give one of them")
+    settings.task = task
+
+
+def run_beside(settings):
+    """title -> rows of the run that is drawn beside this one, if one was named."""
+    if settings.beside is None:
+        return {}
+    path = settings.beside / "metrics.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"--beside {settings.beside}: there is no run of this script")
+    return {str(settings.beside): read_metrics(path, (*COLUMNS, *practice.COLUMNS, "beta"))}
 
 
 def make_what_is_missing(settings, kind):
@@ -113,6 +136,10 @@ class Judge:
         self.rewards, other = load_reward(settings.reward, runs)
         refuse_other_tokenizer(tokenizer, other, f"the reward model in {settings.reward}")
         task, level, _ = learnt(settings.sft, runs)
+        judged = runs.read_run(settings.reward)[1]["settings"]
+        if not judged.get("data") and judged["task"] != task:
+            raise ValueError(f"the reward model in {settings.reward} judges {judged['task']}, and "
+                             f"{settings.sft} has learnt {task}: name another --reward")
         self.exercise = Exercise(tokenizer, task, level, settings.seed)
         self.mean, self.scale = 0.0, 1.0
         raw = self.of(self.exercise.answers(self.reference, 512, "scale")[0])
@@ -186,7 +213,7 @@ def practise_once(settings, judge, policy, optimizer, leash, step, rate):
         "generated": written.mask.sum(), "beta": float(leash.beta)}
 
 
-def finish(settings, metrics, before, after):
+def finish(settings, metrics, before, after, beside):
     """Gauges, the two examinations, pictures, and the line that sums the run up."""
     print(gauges.table(metrics.rows))
     for word, seen in (("before", before), ("after", after)):
@@ -196,10 +223,7 @@ def finish(settings, metrics, before, after):
     try:
         title = f"PPO on the reward model {settings.reward}"
         gauges.draw_gauges(metrics.rows, settings.out / "gauges.png", title)
-        found = {str(settings.out): metrics.rows}
-        if settings.beside:
-            rows = read_metrics(settings.beside / "metrics.csv", metrics.columns)
-            found = {str(settings.beside): rows} | found
+        found = beside | {str(settings.out): metrics.rows}
         gauges.draw_price(found, settings.out / "price.png", title)
         print(f"pictures: {settings.out}/gauges.png, {settings.out}/price.png")
     except ImportError as error:

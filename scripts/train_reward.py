@@ -32,10 +32,12 @@ from tinygrad_edu.rlhf.reward import (
 )
 from tinygrad_edu.rlhf.stage import (
     StageSettings,
+    checksum,
     checksum_of,
     complete,
     fit,
     open_stage,
+    refuse_idle,
     run_before,
     saver,
     show_curves,
@@ -73,6 +75,8 @@ def main():
     """Read the flags, train, judge held-out pairs."""
     settings, given = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
+        if settings.data:
+            refuse_idle(given, ("task", "level", "slips", "pairs", "held_out"), "with --data")
         stage = open_stage(settings, given, runs)
         settings = stage.settings
         if settings.sft == SFT:
@@ -80,7 +84,8 @@ def main():
         trunk, tokenizer = runs.load_run(settings.sft)
         context = trunk.config.context
         pairs, margins, held = examples(settings, Turns(tokenizer), context)
-        stage.check(f"{checksum_of(settings.sft)} {len(pairs)} {settings.data}")
+        stage.check(f"{checksum_of(settings.sft)} {checksum([margins])} "
+                    f"{checksum(array for pair in pairs + held for row in pair for array in row)}")
         save_tokenizer(tokenizer, stage.path / "tokenizer.json")
     model = RewardModel(trunk).train()
     optimizer = make_optimizer(settings.optimizer, model.named_parameters(), settings.decay)

@@ -36,10 +36,12 @@ from tinygrad_edu.rlhf.sft import (
 )
 from tinygrad_edu.rlhf.stage import (
     StageSettings,
+    checksum,
     checksum_of,
     complete,
     fit,
     open_stage,
+    refuse_idle,
     run_before,
     saver,
     show_curves,
@@ -84,13 +86,16 @@ def main():
     """Read the flags, train, score, say where it is."""
     settings, given = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
+        if settings.data:
+            refuse_idle(given, ("task", "level", "slips", "examples", "ask"), "with --data")
         stage = open_stage(settings, given, runs)
         settings = stage.settings
         base_to_begin_with(settings)
         model, tokenizer = runs.load_run(settings.base)
         turns = Turns(tokenizer)
         train_rows, held_rows, exam = examples(settings, turns, model.config.context)
-        stage.check(f"{checksum_of(settings.base)} {len(train_rows)} {settings.data}")
+        stage.check(f"{checksum_of(settings.base)} "
+                    f"{checksum(array for row in train_rows + held_rows for array in row)}")
         save_tokenizer(tokenizer, stage.path / "tokenizer.json")
     before, _ = scores(model, turns, exam, settings)
     model.train()

@@ -6,7 +6,8 @@ scripts/break_rlhf.py.
 Idea      Most runs that do not learn from rewards fail in silence: the loss of PPO says nothing, it
           may rise while all goes well. What speaks are the numbers below, and only to those who
           know which values are usual. So all but reward and score have a band here, and a word for
-          leaving it where that matters: what it means, and what to do. Bands are rules of thumb, from the runs of these lessons and of the papers below; a number outside is a
+          leaving it where that matters: what it means, and what to do. Bands are rules of
+          thumb, from the runs of these lessons and of the papers below; a number outside is a
           reason to look, and several at once are a diagnosis.
           One picture needs no band: reward and exact score over the distance from the beginning.
           As long as both rise, the judge is right about what the model has begun to write. Where

@@ -85,12 +85,16 @@ class Exercise:
 
 
 def learnt(folder, runs):
-    """(task, level, slips) of a run folder of train_sft.py. ValueError for one without a task.
+    """(task, level, slips) of a run of train_sft.py, or of the one that a later run began with.
+
+    ValueError for one without a task.
 
     runs: lesson run.
     """
     _, state = runs.read_run(folder)
     settings = state["settings"]
+    if "base" not in settings and settings.get("sft"):
+        return learnt(settings["sft"], runs)       # what came after it has taught no other task
     if settings.get("data") or "task" not in settings:
         raise ValueError(f"{folder} has not learnt one of the small tasks: begin with a run of "
                          "scripts/train_sft.py that has no --data")
@@ -128,7 +132,7 @@ def practise(stage, once, look, save, script, more=()):
             Interrupt() as interrupt:
         while done < settings.steps and not interrupt.seen:
             began = time.perf_counter()
-            row = one_step(once, done, learning_rate(settings, done))
+            row = one_step(once, done, learning_rate(settings, done), bar)
             done += 1
             if done % settings.evaluate_every == 0 or done == settings.steps:
                 row |= look()
@@ -148,11 +152,12 @@ def practise(stage, once, look, save, script, more=()):
     return metrics
 
 
-def one_step(once, step, rate):
+def one_step(once, step, rate, bar):
     """The row of a step; ends the program in one sentence where its loss is not finite."""
     try:
         row = once(step, rate)
     except FloatingPointError as error:
+        bar.close()
         complain(f"{Diverged(error, step)}; the checkpoint before it is kept, a smaller --lr may "
                  "help")
     return row | {"step": step, "loss": row["policy_loss"], "learning_rate": rate}

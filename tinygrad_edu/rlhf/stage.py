@@ -30,9 +30,12 @@ See       the lessons run, loop and checkpoint
 
 import subprocess
 import sys
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from .. import threads
 from ..files.atomic import remove_leftovers
@@ -91,6 +94,7 @@ class Stage:
     arrays: object = None                          # of the checkpoint; None where there is none
     done: int = 0
     made_from: str = ""
+    replaced: list = field(default_factory=list)   # files of a run that --overwrite gives up
 
     @property
     def path(self):
@@ -98,11 +102,16 @@ class Stage:
         return self.settings.out
 
     def check(self, made_from):
-        """Note what the run is made from; ValueError where a resumed one was made from others."""
+        """Note what the run is made from; ValueError where a resumed one was made from others.
+
+        Called once all that was asked for has been read: only now what is replaced is deleted.
+        """
         if self.arrays is not None and made_from != self.made_from:
             raise ValueError(f"the run in {self.path} was made from another model or other data: "
                              "bring those back, or start another run")
         self.made_from = made_from
+        for path in self.replaced:
+            path.unlink(missing_ok=True)
 
     def restore(self, model, optimizer):
         """Copy a checkpoint's weights and the optimizer's state into these, if there is one."""
@@ -122,22 +131,33 @@ def open_stage(settings, given, runs):
         raise ValueError("--resume and --overwrite exclude each other: give one of them")
     if settings.resume:
         arrays, state = runs.read_run(out)
-        old = from_dict(type(settings), state["settings"])
+        try:
+            old = from_dict(type(settings), state["settings"])
+        except ValueError:
+            raise ValueError(f"{out} holds a run of another script than this one: name the right "
+                             "--out") from None
         for flag, was, now in differences(old, settings, given - {"out", "resume"}):
             raise ValueError(f"--resume goes on with {flag} {was}, not {now}: leave {flag} away, "
                              "or start another run")
         old.out, old.resume = out, True
         threads.use(state.get("threads") or threads.count())
         return Stage(old, runs, runs.claim(out), arrays, state["done"], state.get("text", ""))
-    there = [name for name in FILES if (out / name).exists()]
+    begins = [getattr(settings, name, None) for name in ("base", "sft", "reward", "model")]
+    if any(path and Path(path).resolve() == out.resolve() for path in begins):
+        raise ValueError(f"--out {out} is a run that this one begins with: choose another --out")
+    there = [out / name for name in FILES if (out / name).exists()]
     if there and not settings.overwrite:
         raise FileExistsError(f"{out} holds a run already: go on with it (--resume), replace it "
                               "(--overwrite), or choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     lock = runs.claim(out)
-    for name in there:
-        (out / name).unlink()
-    return Stage(settings, runs, lock)
+    return Stage(settings, runs, lock, replaced=there)
+
+
+def refuse_idle(given, names, why):
+    """ValueError where one of these settings was given: it would do nothing."""
+    for name in (name.replace("_", "-") for name in names if name in given):
+        raise ValueError(f"--{name} does nothing {why}: leave it out")
 
 
 def run_before(folder, script, *flags):
@@ -157,6 +177,14 @@ def run_before(folder, script, *flags):
     if code or interrupt.seen:
         raise SystemExit(code or 130)
     return folder
+
+
+def checksum(arrays):
+    """A number for some arrays: other ones have another, all but surely."""
+    found = 0
+    for array in arrays:
+        found = zlib.crc32(np.ascontiguousarray(array), found)
+    return found
 
 
 def checksum_of(folder):
