@@ -153,6 +153,7 @@ ONE_BY_ONE = {
     "to[k * width + j] = x[j * column + k * row]": "numbers far apart: the rest of a square",
     "row_target(z, t,": "a loop over rows, as the next ones",
     "rstd[n] = normalise_row(": "",
+    "scale[n] = round_row(": "",
     "sum_g[k] = row_dot(": "",
     "row_total(x, shift": "",
     "column_sums(y + a": "",
