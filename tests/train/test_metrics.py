@@ -39,6 +39,36 @@ def test_rows_written_after_the_checkpoint_are_dropped_on_resume(tmp_path):
     assert [r["step"] for r in read_metrics(tmp_path / "metrics.csv")] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_file_that_ends_before_the_checkpoint_is_refused_and_a_missing_one_is_not(tmp_path, kept):
+    path = tmp_path / "metrics.csv"
+    metrics = Metrics(path)
+    for step in range(kept):
+        metrics.add(**row(step))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=f"ends at step {kept}, the checkpoint at 3: bring back"):
+        Metrics(path, steps=3)
+    assert path.read_bytes() == before
+    path.unlink()
+    assert Metrics(path, steps=3).rows == []
+
+
+def test_a_full_disk_during_a_resume_costs_no_row(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "metrics.csv"
+    metrics = Metrics(path)
+    for step in range(5):
+        metrics.add(**row(step))
+    before = path.read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("os.fsync", full)
+        Metrics(path, steps=3)
+    assert path.read_bytes() == before
+    assert [r["step"] for r in Metrics(path, steps=3).rows] == [0, 1, 2]
+
+
 def test_the_newest_value_of_a_column_skips_empty_fields(tmp_path):
     metrics = Metrics(tmp_path / "metrics.csv")
     assert metrics.last("loss") is None

@@ -32,7 +32,7 @@ import json
 import math
 from pathlib import Path
 
-from tinygrad_edu.files.atomic import write_text
+from tinygrad_edu.files.atomic import remove_leftovers, write_text
 from tinygrad_edu.files.plots import plots
 
 COLUMNS = ("step", "tokens", "seconds", "learning_rate", "loss", "gradient_norm", "val_loss")
@@ -42,17 +42,25 @@ class Metrics:
     """The rows of a run: kept in memory, and appended to a CSV file line by line.
 
     path: the file. steps: rows of step < steps are kept from an earlier part of the run, later ones
-    dropped. more: names of columns behind the usual ones.
+    dropped. more: names of columns behind the usual ones. ValueError where the file ends before
+    that step; a run whose file is gone altogether goes on with a new one.
     """
 
     def __init__(self, path, steps=0, more=()):
         self.path, self.columns = Path(path), (*COLUMNS, *more)
         before = read_metrics(path, self.columns) if steps else []
         self.rows = [row for row in before if row["step"] < steps]
-        with open(self.path, "w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(map(_texts, self.rows))
+        end = max((row["step"] + 1 for row in self.rows), default=0)
+        if end < steps and self.path.exists():
+            raise ValueError(f"{path} ends at step {end}, the checkpoint at {steps}: bring back "
+                             "what is missing, remove the file to go on without a record of the "
+                             "steps before, or begin anew with --overwrite")
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(map(_texts, self.rows))
+        remove_leftovers(self.path)
+        write_text(self.path, text.getvalue())  # a full disk or a kill leaves the old rows
 
     def add(self, **row):
         """Append one row; columns that are not given stay empty."""
