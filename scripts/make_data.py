@@ -116,7 +116,7 @@ def refuse_idle(settings, given):
     """Raise ValueError for a flag that would do nothing."""
     if settings.check is not None and given - {"check"}:
         flags = ", ".join("--" + name.replace("_", "-") for name in sorted(given - {"check"}))
-        raise ValueError(f"--check looks at a file, and makes and writes nothing: leave out {flags}")
+        raise ValueError(f"--check looks at a file, and makes nothing: leave out {flags}")
     if settings.what == "preferences" and "level" in given:
         raise ValueError("--level is for tasks and instructions, preferences have none: leave it "
                          "out")
