@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from tinygrad_edu.files.plots import plots
 from tinygrad_edu.models.gpt import GPT, GPTConfig
-from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
+from tinygrad_edu.nn.config import complain, errors_in_one_sentence, option, parse
 from tinygrad_edu.rlhf import gauges
 from tinygrad_edu.rlhf.mistakes import (
     LONGEST,
@@ -47,10 +47,10 @@ def main():
         if settings.out:
             plots("the pictures need")
             settings.out.mkdir(parents=True, exist_ok=True)
-    start = beginner(model_of(), settings, partial(tqdm, desc="strings at random", leave=False))
-    wanted = MISTAKES if settings.only is None else ("healthy", settings.only)
-    found = {name: ruined(settings, start, name, model_of, partial(tqdm, desc=name, leave=False))
-             for name in dict.fromkeys(wanted)}
+    try:
+        found = all_ruined(settings)
+    except FloatingPointError as error:
+        complain(f"{error}; a smaller --lr may help")
     for name, rows in found.items():
         print(f"\n---- {name} ({MISTAKES[name].what}): reward {rows[-1]['reward']:.2f}, "
               f"exact {rows[-1]['score']:.2f}, such as {rows[-1]['sample']}\n{gauges.table(rows)}")
@@ -59,6 +59,15 @@ def main():
         print(f"\nthe pictures: {settings.out}/*.png")
     print(" ".join(f"{name}={','.join(gauges.lit(rows)) or 'none'}"
                    for name, rows in found.items()))
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is looked for, and told once
+def all_ruined(settings):
+    """The rows of the gauges of every run that was asked for, by its name."""
+    start = beginner(model_of(), settings, partial(tqdm, desc="strings at random", leave=False))
+    wanted = MISTAKES if settings.only is None else ("healthy", settings.only)
+    return {name: ruined(settings, start, name, model_of, partial(tqdm, desc=name, leave=False))
+            for name in dict.fromkeys(wanted)}
 
 
 def model_of(weights=None):

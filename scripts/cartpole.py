@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from tinygrad_edu.files.atomic import refuse_unwritable
 from tinygrad_edu.files.plots import plots
-from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
+from tinygrad_edu.nn.config import complain, errors_in_one_sentence, option, parse
 from tinygrad_edu.nn.optimizers import make_optimizer
 from tinygrad_edu.nn.schedule import warmup_cosine
 from tinygrad_edu.rlhf.cartpole import LIMIT, Balancer, CartPoles
@@ -78,7 +79,13 @@ def main():
     with errors_in_one_sentence():
         if settings.out:
             plots("the picture of the returns needs")
-    results = [run(settings, seed) for seed in range(1, settings.seeds + 1)]
+            if settings.out.suffix.lower() != ".png":
+                raise ValueError(f"--out {settings.out}: the name of the picture ends in .png")
+            refuse_unwritable(settings.out)
+    try:
+        results = [run(settings, seed) for seed in range(1, settings.seeds + 1)]
+    except FloatingPointError as error:
+        complain(f"{error}; a smaller --lr may help")
     passed = sum(result.exam >= GOAL for result in results)
     if settings.out:
         draw(results, settings.out)
@@ -88,6 +95,7 @@ def main():
           f"passed={passed}/{len(results)} seconds={seconds:.0f}")
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is looked for, and told once
 def run(settings, seed):
     """One run: training, then the examination. Returns a Result."""
     began = time.perf_counter()

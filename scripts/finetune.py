@@ -26,6 +26,7 @@ from tinygrad_edu.data.open_models import located
 from tinygrad_edu.data.packing import pack
 from tinygrad_edu.data.sources import read_corpus
 from tinygrad_edu.data.turns import ChatTurns, Turns
+from tinygrad_edu.files.atomic import refuse_unwritable
 from tinygrad_edu.files.gguf import load_gguf
 from tinygrad_edu.memory import peak_resident_bytes
 from tinygrad_edu.models import run as runs
@@ -140,7 +141,12 @@ class Talks:
         longest = max(len(ids) - 1 for side in sides for ids, _ in side)
         row = settings.context or min(max(longest, ROW), LONGEST)
         self.context, left_out = min(row, opened.model.config.context), []
-        packed, self.held_out = (pack(side, self.context, left_out) for side in sides)
+        try:
+            packed, self.held_out = (pack(side, self.context, left_out) for side in sides)
+        except ValueError:
+            raise ValueError(f"{settings.data}: no conversation to learn from, or none to hold "
+                             f"out, can be used with a --context of {self.context}; "
+                             f"{left_out[-1]}") from None
         print(f"{len(train):,} conversations to learn from in {len(packed):,} rows of "
               f"{self.context} tokens, {packed.padding:.1%} of them empty; {len(self.asked):,} "
               "held out")
@@ -214,6 +220,8 @@ def open_to_train(settings):
         describe(opened.model)
         if not settings.export.parent.is_dir():
             raise FileNotFoundError(f"--export {settings.export}: there is no such folder")
+        refuse_unwritable(settings.export)
+        tokenizer_fields(settings, opened)
     return opened
 
 
@@ -227,7 +235,11 @@ def general_text(settings, opened):
     else:
         corpus = read_corpus(settings.general)
         found = corpus.train + corpus.held_out
-    return token_stream(found, opened.tokenizer.encode)
+    try:
+        return token_stream(found, opened.tokenizer.encode)
+    except ValueError as error:
+        raise ValueError("the general text (choose another with --general): "
+                         f"{error}") from None
 
 
 def checksum(arrays):

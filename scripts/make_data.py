@@ -112,13 +112,26 @@ def check(settings):
     print(f"{kind}={len(examples)} {words}")
 
 
+def refuse_idle(settings, given):
+    """Raise ValueError for a flag that would do nothing."""
+    if settings.check is not None and given - {"check"}:
+        flags = ", ".join("--" + name.replace("_", "-") for name in sorted(given - {"check"}))
+        raise ValueError(f"--check looks at a file, and makes nothing: leave out {flags}")
+    if settings.what == "preferences" and "level" in given:
+        raise ValueError("--level is for tasks and instructions, preferences have none: leave it "
+                         "out")
+    if settings.what not in (None, "preferences") and "loophole" in given:
+        raise ValueError("--loophole is for preferences: leave it out, or make preferences")
+
+
 def main():
     """Make, or check."""
-    settings, _ = parse(Settings, description=__doc__.splitlines()[0])
+    settings, given = parse(Settings, description=__doc__.splitlines()[0])
     with errors_in_one_sentence():
         if (settings.what is None) == (settings.check is None):
             raise ValueError(f"say what to make, one of {', '.join(WORDS)}, or name a file with "
                              "--check")
+        refuse_idle(settings, given)
         if settings.check is not None:
             check(settings)
         else:

@@ -34,6 +34,7 @@ from tinygrad_edu.tokenizers.gguf_tokenizer import GGML, to_fields
 from tinygrad_edu.train.program import program
 
 KINDS = "q8_0", "q4_0", "q4_1", "f16"
+ENOUGH = 8  # tokens of a study: a part of them judges, the rest calibrates
 
 
 @dataclass
@@ -91,11 +92,16 @@ def main():
 
 def study_of(settings):
     """The table of lesson study. The tokens behind those that judge calibrate static ladders."""
+    if settings.out is not None:
+        raise ValueError("--study writes nothing: leave out --out")
     opened = open_model(settings.model, widen=True)
     if not any(isinstance(module, Linear) for _, module in opened.model.walk()):
         raise ValueError(f"{settings.model} has no linear layers to round")
     ids = text_of(settings, opened)
-    cut = max(2, len(ids) * 3 // 4)
+    if len(ids) < ENOUGH:
+        raise ValueError(f"--study needs {ENOUGH} tokens, and here are {len(ids)}: raise --tokens, "
+                         "or give a longer --text")
+    cut = len(ids) * 3 // 4
 
     def judge(part=ids[:cut]):
         return perplexity(opened.model, part, settings.window)
@@ -154,9 +160,11 @@ def text_of(settings, opened):
     path = settings.text or Path(importlib.util.find_spec("pydoc_data.topics").origin)
     try:
         text = path.read_text(encoding="utf-8")
+        ids = np.array([*opened.begins, *opened.tokenizer.encode(text)])
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text") from None
-    ids = np.array([*opened.begins, *opened.tokenizer.encode(text)])
+    except ValueError as error:
+        raise ValueError(f"the text {path} (choose another with --text): {error}") from None
     ids = ids[: settings.tokens or len(ids)]
     if len(ids) < 2:
         raise ValueError(f"{path} has fewer than two tokens: nothing to expect")

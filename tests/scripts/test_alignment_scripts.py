@@ -263,12 +263,27 @@ def test_a_fine_tuning_that_was_killed_ends_as_one_that_was_not(llama):
     ("a.jsonl", b'{"prompt": "a", "completion": "b"}\n{"prompt": 1}\n', [], "a.jsonl, line 2"),
     ("a.jsonl", b"", [], "a.jsonl"),
     ("a.txt", TEXT.encode(), ["--export", "no/it.gguf"], "no/it.gguf: there is no such folder"),
+    ("a.txt", TEXT.encode(), ["--export", "it"], "it: Is a directory"),
+    ("a.jsonl", b"".join(b'{"prompt": "%d", "completion": "%s"}\n' % (k, b"no " * 99)
+                         for k in range(9)), [],
+     r"a.jsonl: no conversation .* with a --context of 32; example \d has \d+ tokens"),
     ("a.txt", TEXT.encode(), ["--general", "a.md"], "there is no file or folder 'a.md'"),
 ])
 def test_data_that_nothing_can_be_learnt_from_is_refused(name, text, flags, said, llama, capsys):
     Path(name).write_bytes(text)
     found = complaint(capsys, "finetune.py", "it", "--data", name, *TUNE, *flags)
     assert found.count("\n") == 1 and re.search(said, found), found
+
+
+def test_a_tokenizer_that_a_text_or_a_file_cannot_have_is_refused_before_training(llama, capsys):
+    save_tokenizer(train_characters([TEXT]), Path("it/tokenizer.json"))
+    flags = ["it", "--data", "text.txt", *TUNE]
+    said = complaint(capsys, "finetune.py", *flags, "--export", "it2.gguf")
+    assert "this tokenizer is of another kind" in said
+    Path("other.txt").write_text("Ω" * 999)
+    said = complaint(capsys, "finetune.py", *flags, "--general", "other.txt")
+    assert "the general text (choose another with --general): the character 'Ω'" in said
+    assert not Path("runs/finetune/checkpoint.safetensors").exists()
 
 
 def test_what_finetune_cannot_do_is_said(llama, capsys):

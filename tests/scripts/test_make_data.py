@@ -85,3 +85,14 @@ def test_mistakes_get_one_sentence(call, capsys, flags, said):
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and said in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("flags, said", [
+    (["--check", "it.jsonl", "--out", "other.jsonl", "--held-out"], "leave out --held-out, --out"),
+    (["--check", "it.jsonl", "--count", 5], "leave out --count"),
+    (["sort", "--loophole", 0.5], "--loophole is for preferences"),
+    (["preferences", "--level", 2], "preferences have none")])
+def test_a_flag_that_would_do_nothing_is_refused(call, flags, said, capsys):
+    with pytest.raises(SystemExit):
+        call(*flags)
+    assert said in capsys.readouterr().err

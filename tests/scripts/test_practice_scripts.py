@@ -161,6 +161,25 @@ def test_a_pole_is_balanced_a_little_longer_after_a_few_rounds(capsys):
     assert float(last.split()[0].removeprefix("mean_return=")) > 5
 
 
+@pytest.mark.parametrize("out, said", [("it.xyz", "ends in .png"), ("no/it.png", "No such file")])
+def test_a_picture_that_cannot_be_written_is_refused_before_the_runs(out, said, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    with pytest.raises(SystemExit):
+        script("cartpole.py", "--out", tmp_path / out)
+    told = capsys.readouterr()
+    assert said in told.err and not told.out
+
+
+@pytest.mark.parametrize("name, flags", [
+    ("cartpole.py", ["--rounds", 2, "--carts", 4, "--steps", 16, "--minibatch", 16]),
+    ("break_rlhf.py", ["--only", "leash", "--steps", 2, "--imitate", 1, "--batch", 8])])
+def test_a_rate_at_which_numbers_explode_ends_in_one_sentence(name, flags, capsys):
+    with pytest.raises(SystemExit) as end:
+        script(name, *flags, "--lr", 1e30)
+    assert end.value.code == 2
+    assert "a smaller --lr may help" in capsys.readouterr().err
+
+
 def test_the_pictures_of_the_mistakes_are_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gauges, "draw_gauges", lambda rows, path, title: None)  # test_gauges has it
     script("break_rlhf.py", "--only", "leash", "--steps", 3, "--imitate", 2, "--batch", 8,

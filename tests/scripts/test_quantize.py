@@ -2,6 +2,7 @@
 
 import io
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tinygrad_edu.models.gguf_model import load_gguf_model, save_gguf_model
 from tinygrad_edu.models.llama import Llama, LlamaConfig
 from tinygrad_edu.quant.study import WAYS
 from tinygrad_edu.tokenizers.bpe import train_bpe
+from tinygrad_edu.tokenizers.characters import train_characters
 from tinygrad_edu.tokenizers.gguf_tokenizer import to_fields
 
 TEXT = "the cat and the dog and the cat sat on the mat; the dog did not. " * 8
@@ -82,6 +84,27 @@ def test_what_cannot_be_rounded_is_named_with_its_remedy(quantize, tmp_path, cap
         call, "quantize.py", tmp_path / "rounded.gguf", "--to", "q8_0")
     assert "is rounded already (Q4_0): take the floats" in refused(
         call, "quantize.py", tmp_path / "rounded.gguf", "--to", "q8_0", "--out", quantize.out)
+
+
+@pytest.mark.parametrize("flags, said", [
+    (["--tokens", 7], "--study needs 8 tokens, and here are 7: raise --tokens"),
+    (["--out", "it.gguf"], "--study writes nothing: leave out --out")])
+def test_a_study_of_nearly_nothing_or_into_a_file_is_refused(flags, said, tmp_path, capsys):
+    save_gguf_model(tmp_path / "big.gguf", *small())
+    (tmp_path / "text.txt").write_text(TEXT)
+    with pytest.raises(SystemExit):
+        call("quantize.py", tmp_path / "big.gguf", "--study", "--text", tmp_path / "text.txt",
+             *flags)
+    assert said in capsys.readouterr().err
+
+
+def test_a_character_that_the_tokenizer_lacks_is_one_of_the_text(tmp_path):
+    (tmp_path / "text.txt").write_text("aΩ")
+    script = load(ROOT / "scripts" / "quantize.py")
+    opened = SimpleNamespace(begins=(), tokenizer=train_characters(["abc"]))
+    settings = SimpleNamespace(text=tmp_path / "text.txt", tokens=0)
+    with pytest.raises(ValueError, match=r"text.txt \(choose .* --text\): the character 'Ω'"):
+        script.text_of(settings, opened)
 
 
 def test_a_perplexity_behind_a_cache_is_that_without_one_and_of_eight_bits_nearly(quantize,
