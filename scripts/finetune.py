@@ -12,7 +12,6 @@ flag: --help.
 
 import math
 import time
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +37,14 @@ from tinygrad_edu.nn.config import errors_in_one_sentence, option, parse
 from tinygrad_edu.rlhf.adapter import save_adapter
 from tinygrad_edu.rlhf.lora import TrainedPart, add_lora, merge_lora, trained_share
 from tinygrad_edu.rlhf.sft import draw_answers, score_answers
-from tinygrad_edu.rlhf.stage import StageSettings, fit, open_stage, saver, show_curves
+from tinygrad_edu.rlhf.stage import (
+    StageSettings,
+    checksum,
+    fit,
+    open_stage,
+    saver,
+    show_curves,
+)
 from tinygrad_edu.tokenizers.characters import END_OF_TEXT
 from tinygrad_edu.tokenizers.gguf_tokenizer import to_fields
 from tinygrad_edu.train.loop import evaluate
@@ -240,14 +246,6 @@ def general_text(settings, opened):
     except ValueError as error:
         raise ValueError("the general text (choose another with --general): "
                          f"{error}") from None
-
-
-def checksum(arrays):
-    """A number for some arrays."""
-    found = 0
-    for array in arrays:
-        found = zlib.crc32(np.ascontiguousarray(array), found)
-    return found
 
 
 def in_parts(rows, parts):

@@ -33,7 +33,7 @@ import numpy as np
 
 from tinygrad_edu.data.turns import Turns
 
-from ..nn.config import complain
+from ..nn.config import complain, errors_in_one_sentence
 from ..train.loop import Diverged, Interrupt, learning_rate
 from ..train.metrics import Metrics
 from .gauges import GAUGES
@@ -125,7 +125,8 @@ def practise(stage, once, look, save, script, more=()):
     from tqdm import tqdm
 
     settings, done = stage.settings, stage.done
-    metrics = Metrics(stage.path / "metrics.csv", done, (*COLUMNS, *more))
+    with errors_in_one_sentence():
+        metrics = Metrics(stage.path / "metrics.csv", done, (*COLUMNS, *more))
     if not done:
         save(0)
     with tqdm(total=settings.steps, initial=done, desc="practice", unit="step") as bar, \

@@ -43,7 +43,7 @@ from ..files.checkpoint import checkpoint_path, load_checkpoint
 from ..files.plots import plots
 from ..files.safetensors import save as save_tensors
 from ..memory import on_host
-from ..nn.config import complain, differences, from_dict, option, to_dict
+from ..nn.config import complain, differences, errors_in_one_sentence, from_dict, option, to_dict
 from ..train.loop import Diverged, Interrupt, train
 from ..train.metrics import Metrics, smoothed
 
@@ -103,8 +103,7 @@ class Stage:
 
     def check(self, made_from):
         """Note what the run is made from; ValueError where a resumed one was made from others.
-
-        Called once all that was asked for has been read: only now what is replaced is deleted.
+        Now that all has been read that was asked for, what is replaced is deleted.
         """
         if self.arrays is not None and made_from != self.made_from:
             raise ValueError(f"the run in {self.path} was made from another model or other data: "
@@ -207,7 +206,8 @@ def fit(stage, objective, optimizer, batch, save, more=(), look=None, script="")
     from tqdm import tqdm
 
     settings = stage.settings
-    metrics = Metrics(stage.path / "metrics.csv", stage.done, more)
+    with errors_in_one_sentence():
+        metrics = Metrics(stage.path / "metrics.csv", stage.done, more)
 
     def note(step, row):
         row.update(getattr(objective, "last", {}))
