@@ -34,7 +34,7 @@ def test_the_estimate_counts_what_the_process_holds_already():
 
 @pytest.mark.parametrize("tokenizer", [["char"], ["bpe", "--vocab", "300"]], ids=["char", "bpe"])
 def test_what_is_said_beforehand_is_what_the_process_takes(tokenizer, tmp_path):
-    """A character tokenizer leaves Numba to the first step of training, byte pairs load it."""
+    """With C neither tokenizer loads Numba; without, it comes with the first step or before."""
     if memory.peak_resident_bytes() is None:
         pytest.skip("the system does not tell")
     (tmp_path / "text.txt").write_text("".join(f"line {i}: {i * i}\n" for i in range(1000)))

@@ -1,6 +1,6 @@
 """Lesson 5.1 · Estimate: where the memory of training goes
 
-Needs memory. Used by scripts/train_gpt.py.
+Needs kernel, memory. Used by scripts/train_gpt.py.
 
 Idea      A run that dies after an hour for want of memory was knowable beforehand. Training holds
           two numbers for every parameter (weight, gradient), those of the optimizer (of AdamW two
@@ -17,9 +17,9 @@ Shapes    tokens N = batch · context of one pass; P parameters; L blocks of wid
 Pitfalls  Peak memory is not the sum of all that was ever allocated: a closure is dropped when it
           has run, so the backward pass frees block by block what the forward pass kept.
           The interpreter, NumPy, the compiled loops and the text itself are there too: they are
-          measured, or guessed where they come later, as Numba does with a character tokenizer. For
-          a small model that guess is the larger part. A gradient that two tensors share (a tied
-          embedding) is still one array.
+          measured, or guessed where they come later, as Numba does where there is no C: with C a
+          step of training has no loop of Numba's. For a small model that is a good part of it.
+          A gradient that two tensors share (a tied embedding) is still one array.
 Cost      Arithmetic only.
 Try       build it    the largest batch that fits a given number of gigabytes.
           break it    forget (4) and compare with the measured peak at width 768.
@@ -30,10 +30,12 @@ See       Rajbhandari et al. 2020, section 3 (where memory goes)
 
 import sys
 
+from ..kernel import backends
 from ..memory import give_back, peak_resident_bytes, resident_bytes
 
 COMPILER = 48 << 20  # bytes for the rest of the loops: more to compile them, less to load them
 FIRST_LOOP = 150 << 20  # the same where Numba is not in memory yet
+FIRST_CALLS = 16 << 20  # for C kernels and BLAS, until each has run once
 
 
 def training_bytes(config, tokens, slots=2, itemsize=4):
@@ -54,7 +56,11 @@ def estimate_peak(config, tokens, slots=2):
     before, peak = resident_bytes(), peak_resident_bytes()
     if before is None:
         return None
-    loops = COMPILER if "numba" in sys.modules else FIRST_LOOP
+    loops = FIRST_LOOP
+    if backends["native"].available():
+        loops = FIRST_CALLS
+    elif "numba" in sys.modules:
+        loops = COMPILER
     return max(peak, before + loops + training_bytes(config, tokens, slots))
 
 
