@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from tinygrad_edu.models.gpt import GPT, GPTConfig
 from tinygrad_edu.rlhf.practice import Exercise, answers_gauges, learnt, one_step
@@ -82,5 +83,5 @@ def test_a_step_that_diverges_ends_in_one_sentence(capsys):
         raise FloatingPointError("the loss is nan")
 
     with pytest.raises(SystemExit):
-        one_step(once, 3, 0.1)
+        one_step(once, 3, 0.1, tqdm(disable=True))
     assert "the checkpoint before it is kept" in capsys.readouterr().err
